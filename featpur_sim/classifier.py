@@ -1,0 +1,36 @@
+"""What every model is (docs/theory.md §2, §6): inputs → real output f(x); its sign is the label.
+
+Attacks see a :class:`Classifier` and nothing else, so every competitor is attacked by the same
+code with the same budget.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from featpur_sim._types import Array, Float, PRNGKey
+
+
+class Classifier(eqx.Module):
+    """A real-valued function whose sign is the predicted label."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
+        """f(x). ``key`` is needed only by randomised models."""
+
+    @abc.abstractmethod
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
+        """f(x) and ∇ₓf(x), sample by sample."""
+
+
+def autodiff_input_gradient(
+    model: Classifier, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
+    """f(x) and ∇ₓf(x) by automatic differentiation, for models without a closed form."""
+    value, pullback = jax.vjp(lambda points: model(points, key=key), x)
+    (gradient,) = pullback(jnp.ones_like(value))
+    return value, gradient

@@ -1,0 +1,150 @@
+"""The symmetric two-layer ReLU network (docs/theory.md §2).
+
+    f(x) = Σ_i [ReLU(⟨w_i,x⟩ + ρ_i − b_i) − ReLU(−⟨w_i,x⟩ + ρ_i − b_i)]
+
+with fixed output weights and pre-activation noise ρ_i ~ N(0, σ_ρ²). Without noise this is
+f(x) = Σ_i S_b(⟨w_i,x⟩) with the soft threshold S_b(u) = sign(u)·max(|u| − b, 0).
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+
+from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim.classifier import Classifier
+
+Smoothing = Literal["none", "sampled", "closed"]
+
+
+class SymmetricReLU(Classifier):
+    """The network of the theorem.
+
+    Attributes:
+        weights: [m, d].
+        bias: threshold b ≥ 0: one for all neurons, shape [], or one each, shape [m].
+        sigma_rho: standard deviation of the pre-activation noise ρ, same units as the bias.
+        smoothing: ``"none"`` (ρ = 0), ``"sampled"`` (fresh ρ at every evaluation, needs ``key``)
+            or ``"closed"`` (the expectation over ρ [D]:
+            E ReLU(u+ρ−b) = (u−b)Φ((u−b)/σ_ρ) + σ_ρφ((u−b)/σ_ρ)).
+    """
+
+    weights: Float[Array, "m d"]
+    bias: Float[Array, "*m"]
+    sigma_rho: Scalar
+    smoothing: Smoothing = eqx.field(static=True)
+
+    def __init__(self, weights, bias, *, sigma_rho: float = 0.0, smoothing: Smoothing = "none"):
+        if smoothing not in ("none", "sampled", "closed"):
+            raise ValueError(f"smoothing must be 'none', 'sampled' or 'closed', got {smoothing!r}.")
+        if smoothing != "none" and not sigma_rho > 0:
+            raise ValueError(f"smoothing='{smoothing}' needs sigma_rho > 0, got {sigma_rho}.")
+        if smoothing == "none" and sigma_rho != 0:
+            raise ValueError(
+                f"sigma_rho={sigma_rho} has no effect with smoothing='none': "
+                "choose 'sampled' or 'closed'."
+            )
+        self.weights = jnp.asarray(weights)
+        self.bias = jnp.asarray(bias, self.weights.dtype)
+        self.sigma_rho = jnp.asarray(sigma_rho, self.weights.dtype)
+        self.smoothing = smoothing
+        if self.bias.shape not in ((), self.weights.shape[:1]):
+            raise ValueError(
+                f"bias must have shape () or ({self.weights.shape[0]},), got {self.bias.shape}."
+            )
+
+    @property
+    def m(self) -> int:
+        """Number of hidden neurons."""
+        return self.weights.shape[-2]
+
+    @property
+    def d(self) -> int:
+        """Input dimension."""
+        return self.weights.shape[-1]
+
+    def preactivations(self, x: Float[Array, "n d"]) -> Float[Array, "n m"]:
+        """u = ⟨w_i, x⟩."""
+        return x @ self.weights.T
+
+    def output_and_gate(
+        self, u: Float[Array, "n m"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n m"]]:
+        """f and ∂f/∂u_i from the pre-activations.
+
+        The derivative at a kink |u| = b is taken as 0 (the neuron counts as inactive).
+        """
+        b = self.bias
+        if self.smoothing == "none":
+            excess = jnp.abs(u) - b
+            gate = excess > 0
+            return jnp.sum(jnp.where(gate, jnp.sign(u) * excess, 0), -1), gate.astype(u.dtype)
+        if self.smoothing == "sampled":
+            if key is None:
+                raise ValueError("a network with sampled ρ needs key= at every evaluation.")
+            rho = self.sigma_rho * jax.random.normal(key, u.shape, u.dtype)
+            up, down = u + rho - b, -u + rho - b
+            gate = (up > 0).astype(u.dtype) + (down > 0).astype(u.dtype)
+            return jnp.sum(jax.nn.relu(up) - jax.nn.relu(down), -1), gate
+        up, down = (u - b) / self.sigma_rho, (-u - b) / self.sigma_rho
+        cdf_up, cdf_down = norm.cdf(up), norm.cdf(down)
+        value = up * cdf_up + norm.pdf(up) - down * cdf_down - norm.pdf(down)
+        return self.sigma_rho * jnp.sum(value, -1), cdf_up + cdf_down
+
+    def __call__(self, x, *, key=None):
+        return self.output_and_gate(self.preactivations(x), key=key)[0]
+
+    def value_and_input_gradient(self, x, *, key=None):
+        value, gate = self.output_and_gate(self.preactivations(x), key=key)
+        return value, gate @ self.weights
+
+    def active(self, x: Float[Array, "n d"]) -> Bool[Array, "n m"]:
+        """Which neurons pass their threshold without noise: |⟨w_i,x⟩| > b_i."""
+        return jnp.abs(self.preactivations(x)) > self.bias
+
+
+def initialise(
+    d: int,
+    m: int,
+    *,
+    sigma_0: float = 0.01,
+    bias: float = 0.0,
+    per_neuron_bias: bool = False,
+    sigma_rho: float = 0.0,
+    smoothing: Smoothing = "none",
+    key: PRNGKey,
+) -> SymmetricReLU:
+    """A network with w_i ~ N(0, σ₀² I). [P]
+
+    Args:
+        d: input dimension.
+        m: number of neurons.
+        sigma_0: standard deviation of each initial weight; must be > 0.
+        bias: initial threshold.
+        per_neuron_bias: store one threshold per neuron.
+        sigma_rho, smoothing: see :class:`SymmetricReLU`.
+        key: PRNG key.
+
+    Raises:
+        ValueError: m < 1, sigma_0 ≤ 0 or bias < 0.
+    """
+    if m < 1:
+        raise ValueError(f"m must be ≥ 1, got {m}.")
+    if not sigma_0 > 0:
+        raise ValueError(f"sigma_0 must be > 0, got {sigma_0}: the start must be random.")
+    if not bias >= 0:
+        raise ValueError(f"bias must be ≥ 0, got {bias}: f is a sum of soft thresholds.")
+    thresholds = jnp.full((m,) if per_neuron_bias else (), bias, jnp.float32)
+    weights = sigma_0 * jax.random.normal(key, (m, d))
+    return SymmetricReLU(weights, thresholds, sigma_rho=sigma_rho, smoothing=smoothing)
+
+
+def pure_network(
+    wstar: Float[Array, " D"], bias: float, M: Float[Array, "d D"] | None = None
+) -> SymmetricReLU:
+    """The reference without any mixture: one neuron w*_j M_j per feature (docs/theory.md §5.2)."""
+    features = jnp.eye(len(wstar), dtype=wstar.dtype) if M is None else M.T
+    return SymmetricReLU(wstar[:, None] * features, np.float32(bias))
