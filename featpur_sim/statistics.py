@@ -1,0 +1,96 @@
+"""Confidence intervals: Student's t over seeds, Wilson's over samples.
+
+Models nothing; it is the error bar that docs/theory.md asks for beside every measured figure
+(opening paragraphs). Seeds are independent runs, so their spread is the uncertainty of a training
+outcome; the Wilson interval covers only the finite test set of a single run.
+"""
+
+import math
+from numbers import Integral
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and two-sided Student-t interval: mean ± t·s/√n, with n − 1 degrees of freedom.
+
+    Args:
+        values: One finite number a seed, shape [n], n ≥ 2. Nothing is dropped.
+        level: Coverage, in (0, 1).
+
+    Returns:
+        (mean, low, high), in the units of `values`.
+
+    Raises:
+        ValueError: If `values` is not 1-D, has fewer than 2 entries or a non-finite one, or `level`
+            is out of range.
+
+    Example:
+        >>> mean, low, high = mean_interval([0.80, 0.82, 0.84])
+        >>> f"{mean:.3f} {low:.3f} {high:.3f}"
+        '0.820 0.770 0.870'
+    """
+    _check_level(level)
+    data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or data.size < 2:
+        raise ValueError(
+            f"values has shape {data.shape}: must be 1-D with at least 2 entries, or there is no "
+            "spread to estimate. Run more seeds."
+        )
+    if not np.isfinite(data).all():
+        raise ValueError(
+            f"values = {data.tolist()!r}: must be finite. A failed run is a result of its own: "
+            "report it, do not average over it."
+        )
+    mean = float(data.mean())
+    quantile = float(special.stdtrit(data.size - 1, (1 + level) / 2))
+    half = quantile * float(data.std(ddof=1)) / math.sqrt(data.size)
+    return mean, mean - half, mean + half
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a probability p, from p̂ = successes/n.
+
+    The interval is the set of p with |p̂ − p| ≤ q·√(p(1−p)/n), q the normal quantile. Unlike
+    p̂ ± q·s it stays inside [0, 1] and has positive width at p̂ = 0 and 1.
+
+    Args:
+        successes: Number of successes, an integer in 0 … n.
+        n: Number of independent samples, an integer ≥ 1.
+        level: Coverage, in (0, 1).
+
+    Returns:
+        (low, high), each in [0, 1]; p̂ lies between them.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> low, high = wilson_interval(8, 10)
+        >>> f"{low:.3f} {high:.3f}"
+        '0.490 0.943'
+    """
+    _check_level(level)
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n = {n!r}: must be an integer ≥ 1, the number of samples. Pass a count.")
+    if not isinstance(successes, Integral) or not 0 <= successes <= n:
+        raise ValueError(
+            f"successes = {successes!r}: must be an integer from 0 to n = {n!r}. "
+            "Pass the count, not the fraction."
+        )
+    fraction = successes / n
+    q = float(special.ndtri((1 + level) / 2))
+    centre = fraction + q**2 / (2 * n)
+    half = q * math.sqrt(fraction * (1 - fraction) / n + (q / (2 * n)) ** 2)
+    scale = 1 + q**2 / n
+    # At p̂ = 0 or 1 one end is p̂ itself; rounding would carry it a hair out of [0, 1].
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == n else (centre + half) / scale
+    return low, high
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level!r}: must be in (0, 1), a coverage. The default is 0.95.")
