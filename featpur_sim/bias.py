@@ -1,0 +1,130 @@
+"""Bias schedules b(t) of the clean phase (docs/theory.md §3, §7.1).
+
+A schedule maps (step, state of the network) to the threshold used at that step. Progress may be
+read as a fraction of the phase or as the natural time t′ = η·step/d of the dynamics.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from featpur_sim._types import Array, Float, Int, Scalar
+
+
+class Progress(eqx.Module):
+    """Where a phase stands: ``step`` of ``steps`` and the natural time t′ = η·step/d."""
+
+    step: Int[Array, ""]
+    steps: Int[Array, ""]
+    time: Scalar
+
+
+class BiasSchedule(eqx.Module):
+    """A rule for the threshold."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, progress: Progress, bias: Float[Array, "*m"], coordinates: Float[Array, "m D"]
+    ) -> Float[Array, "*m"]:
+        """The threshold at this step, in the shape of ``bias``.
+
+        Args:
+            progress: position in the phase.
+            bias: the threshold so far.
+            coordinates: C = WM of the current weights.
+        """
+
+
+class Frozen(BiasSchedule):
+    """Keep the threshold: the adversarial phase's default. [P]"""
+
+    def __call__(self, progress, bias, coordinates):
+        return bias
+
+
+class LinearRamp(BiasSchedule):
+    """One global threshold from ``start`` to ``stop`` over the first ``fraction`` of the phase."""
+
+    start: Scalar
+    stop: Scalar
+    fraction: Scalar
+
+    def __init__(self, stop: float, start: float = 0.0, fraction: float = 0.5):
+        if not 0 <= start <= stop:
+            raise ValueError(f"LinearRamp needs 0 ≤ start ≤ stop, got {start} and {stop}.")
+        if not 0 < fraction <= 1:
+            raise ValueError(f"LinearRamp needs 0 < fraction ≤ 1, got {fraction}.")
+        self.start, self.stop = jnp.asarray(start, jnp.float32), jnp.asarray(stop, jnp.float32)
+        self.fraction = jnp.asarray(fraction, jnp.float32)
+
+    def __call__(self, progress, bias, coordinates):
+        done = progress.step / jnp.maximum(self.fraction * progress.steps, 1e-9)
+        value = self.start + (self.stop - self.start) * jnp.minimum(done, 1.0)
+        return jnp.broadcast_to(value, bias.shape)
+
+
+class PerNeuron(BiasSchedule):
+    """b_i = ν(t′)·max_j |C_ij|: a threshold in proportion to each neuron's largest coefficient. [D]
+
+    ν = ``start`` until t′ = ``begin``, then linear to ``stop`` at t′ = ``end``. **Departs from the
+    paper**: per neuron, and not monotone in t. ``monotone=True`` takes
+    b_i ← max(b_i, ν max_j|C_ij|), so that no threshold ever falls; ``ceiling`` caps every
+    threshold.
+    """
+
+    start: Scalar
+    stop: Scalar
+    begin: Scalar
+    end: Scalar
+    ceiling: Scalar
+    monotone: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        stop: float,
+        start: float = 1.1,
+        begin: float = 1.2,
+        end: float = 2.0,
+        *,
+        ceiling: float = float("inf"),
+        monotone: bool = False,
+    ):
+        if not (stop > 0 and start > 0):
+            raise ValueError(f"PerNeuron needs start > 0 and stop > 0, got {start} and {stop}.")
+        if not 0 <= begin < end:
+            raise ValueError(f"PerNeuron needs 0 ≤ begin < end, got {begin} and {end}.")
+        if not ceiling > 0:
+            raise ValueError(f"PerNeuron needs ceiling > 0, got {ceiling}.")
+        self.start, self.stop = jnp.asarray(start, jnp.float32), jnp.asarray(stop, jnp.float32)
+        self.begin, self.end = jnp.asarray(begin, jnp.float32), jnp.asarray(end, jnp.float32)
+        self.ceiling = jnp.asarray(ceiling, jnp.float32)
+        self.monotone = monotone
+
+    def __call__(self, progress, bias, coordinates):
+        done = jnp.clip((progress.time - self.begin) / (self.end - self.begin), 0.0, 1.0)
+        nu = self.start + (self.stop - self.start) * done
+        target = nu * jnp.max(jnp.abs(coordinates), axis=-1)
+        value = jnp.maximum(bias, target) if self.monotone else target
+        return jnp.broadcast_to(jnp.minimum(value, self.ceiling), bias.shape)
+
+
+class Tabulated(BiasSchedule):
+    """A user's own global schedule: thresholds at given fractions of the phase, linear between."""
+
+    fractions: Float[Array, " p"]
+    values: Float[Array, " p"]
+
+    def __init__(self, fractions, values):
+        at, value = jnp.asarray(fractions, jnp.float32), jnp.asarray(values, jnp.float32)
+        if at.ndim != 1 or at.shape != value.shape or at.size < 2:
+            raise ValueError("Tabulated needs two lists of one length ≥ 2: fractions and values.")
+        if at[0] != 0 or at[-1] != 1 or jnp.any(jnp.diff(at) <= 0):
+            raise ValueError(f"Tabulated fractions must rise from 0 to 1, got {fractions}.")
+        if jnp.any(value < 0):
+            raise ValueError(f"Tabulated thresholds must be ≥ 0, got {values}.")
+        self.fractions, self.values = at, value
+
+    def __call__(self, progress, bias, coordinates):
+        done = progress.step / jnp.maximum(progress.steps, 1)
+        return jnp.broadcast_to(jnp.interp(done, self.fractions, self.values), bias.shape)

@@ -1,0 +1,114 @@
+"""One step of gradient descent on one network (docs/theory.md §3)."""
+
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from featpur_sim._types import Array, Int
+from featpur_sim.bias import Progress
+from featpur_sim.distribution import Batch
+from featpur_sim.network import SymmetricReLU
+from featpur_sim.objective import loss_sum_and_gradient, regulariser_gradient
+from featpur_sim.phase import Phase
+
+
+class Status(enum.IntEnum):
+    """How a seed's training stands."""
+
+    OK = 0
+    DEAD = 1
+    """No neuron is active on the whole batch: only weight decay acts."""
+    DIVERGED = 2
+    """The loss is not finite; the weights are kept as they were one step before."""
+
+
+class State(eqx.Module):
+    """What a step changes."""
+
+    network: SymmetricReLU
+    optimizer_state: Any
+    status: Int[Array, "*S"]
+    status_step: Int[Array, "*S"]
+    """Step of the phase at which the present status began."""
+
+
+def start_phase(network: SymmetricReLU, phase: Phase, before: State | None = None) -> State:
+    """The state at step 0 of a phase: a fresh optimiser; a diverged run stays diverged."""
+    seeds = network.weights.shape[0]
+    state = jax.vmap(lambda rate, w: phase.optimizer(rate).init(w))(
+        phase.learning_rate, network.weights
+    )
+    zero = jnp.zeros(seeds, jnp.int32)
+    diverged = zero if before is None else before.status
+    return State(network, state, diverged, zero if before is None else before.status_step)
+
+
+def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricReLU:
+    time = phase.learning_rate * step / network.d
+    coordinates = problem.coordinates(network.weights)
+    bias = phase.bias(Progress(step, phase.steps, time), network.bias, coordinates)
+    return eqx.tree_at(lambda n: n.bias, network, bias)
+
+
+def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, t):
+    """One gradient step; a run whose loss is not finite keeps its weights and says so."""
+    network = with_bias(state.network, problem, phase, t)
+    loss, gradient = _loss_and_gradient(network, problem, phase, data, jax.random.fold_in(key, t))
+    dead = ~jnp.any(gradient != 0)
+    total = gradient + phase.weight_decay * regulariser_gradient(network.weights)
+    updates, optimizer_state = phase.optimizer(phase.learning_rate).update(
+        total, state.optimizer_state, network.weights
+    )
+    weights = jnp.asarray(optax.apply_updates(network.weights, updates))
+    diverged = ~jnp.isfinite(loss) | (state.status == Status.DIVERGED)
+    weights = jnp.where(diverged, state.network.weights, weights)
+    status = jnp.where(diverged, Status.DIVERGED, jnp.where(dead, Status.DEAD, Status.OK))
+    status = status.astype(jnp.int32)
+    since = jnp.where(status == state.status, state.status_step, t)
+    network = eqx.tree_at(lambda n: n.weights, network, weights)
+    return State(network, optimizer_state, status, since), loss
+
+
+def _loss_and_gradient(network, problem, phase: Phase, data, key):
+    """Mean loss and its gradient over one batch, in chunks of ``phase.microbatch`` samples.
+
+    Rows are numbered across chunks, so the samples are the same however the batch is cut.
+    """
+    sample_key, attack_key, noise_key = jax.random.split(key, 3)
+
+    def chunk(i):
+        size = phase.microbatch
+        batch = _draw(problem, data, sample_key, size, i * size, phase.batch)
+        x = batch.x
+        if phase.attack is not None:
+            x = x + phase.attack(network, batch, key=jax.random.fold_in(attack_key, i))
+        return loss_sum_and_gradient(network, x, batch.y, key=jax.random.fold_in(noise_key, i))
+
+    if phase.microbatch == phase.batch:
+        loss, gradient, count = chunk(0)
+    else:
+        zero = (jnp.float32(0), jnp.zeros_like(network.weights), jnp.int32(0))
+        (loss, gradient, count), _ = lax.scan(
+            lambda sums, i: (jax.tree.map(jnp.add, sums, chunk(i)), None),
+            zero,
+            jnp.arange(phase.batch // phase.microbatch),
+        )
+    count = jnp.maximum(count, 1)
+    return loss / count, gradient / count
+
+
+def _draw(problem, data: Batch | None, key, size: int, start, batch: int) -> Batch:
+    if data is None:
+        return problem.sample(key, size, start=start)
+    available = data.y.shape[0]
+    if batch >= available:
+        index = start + jnp.arange(size)
+        chosen = jax.tree.map(lambda leaf: leaf[jnp.minimum(index, available - 1)], data)
+        return chosen._replace(y=jnp.where(index < available, chosen.y, 0))
+    index = lax.dynamic_slice_in_dim(jax.random.randint(key, (batch,), 0, available), start, size)
+    return jax.tree.map(lambda leaf: leaf[index], data)
