@@ -1,0 +1,382 @@
+"""The scorecard: claim ⟵ prediction + measurement → verdict (docs/claims.md, docs/theory.md §5).
+
+Every row states its rule. A verdict compares a confidence interval over seeds with a threshold that
+the rule names; no rule is widened to let a claim pass, and "inconclusive at this size" is a result.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from featpur_sim import theory
+from featpur_sim.statistics import mean_interval
+
+SUPPORTED = "supported"
+CONTRADICTED = "contradicted"
+INCONCLUSIVE = "inconclusive at this size"
+ATTACKED_ONLY = "attacked only"
+
+Row = dict[str, Any]
+
+
+def scorecard(result: xr.Dataset) -> list[Row]:
+    """Every claim that a run can speak to, one row each (C6 and C2-C3 have several).
+
+    Seeds that died or diverged are left out; the row's ``seeds`` entry counts the others. A run
+    without a finished seed has no rows.
+
+    Args:
+        result: the Dataset of one run.
+
+    Returns:
+        Rows with ``id, regime, statement, source, predicted, measured, ci, verdict, rule, seeds``.
+    """
+    finished = result.isel(seed=np.flatnonzero(result.status.values == "ok"))
+    if finished.sizes["seed"] == 0:
+        return []
+    rows = [make(finished) for make in _ROWS]
+    counted = f"{finished.sizes['seed']} of {result.sizes['seed']}"
+    return [
+        {"id": row.pop("id"), "regime": result.attrs["name"], **row, "seeds": counted}
+        for row in rows
+        if row is not None
+    ]
+
+
+def _verdict_above(low: float, high: float, threshold: float) -> str:
+    """Supported if the whole interval is at or above the threshold."""
+    if np.isnan(low) or low < threshold <= high:
+        return INCONCLUSIVE
+    return SUPPORTED if low >= threshold else CONTRADICTED
+
+
+def _verdict_below(low: float, high: float, threshold: float) -> str:
+    """Supported if the whole interval is at or below the threshold."""
+    if np.isnan(low) or low <= threshold < high:
+        return INCONCLUSIVE
+    return SUPPORTED if high <= threshold else CONTRADICTED
+
+
+def _verdict_between(low: float, high: float, bounds: tuple[float, float]) -> str:
+    """Supported if the interval lies inside the bounds, contradicted if wholly outside."""
+    if np.isnan(low):
+        return INCONCLUSIVE
+    if low >= bounds[0] and high <= bounds[1]:
+        return SUPPORTED
+    return CONTRADICTED if high < bounds[0] or low > bounds[1] else INCONCLUSIVE
+
+
+def _interval(values: Any) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % t-interval; one seed has no interval (NaN)."""
+    array = np.asarray(values, float)
+    if len(array) == 1:
+        return float(array[0]), float("nan"), float("nan")
+    return mean_interval(array)
+
+
+def _row(
+    id: str, statement: str, source: str, predicted: Any, values: Any, rule: str, judge: Callable
+) -> Row:
+    mean, low, high = _interval(values)
+    return {
+        "id": id,
+        "statement": statement,
+        "source": source,
+        "predicted": predicted,
+        "measured": mean,
+        "ci": None if np.isnan(low) else [low, high],
+        "verdict": judge(low, high),
+        "rule": rule + ("" if not np.isnan(low) else " One seed has no interval: inconclusive."),
+    }
+
+
+def _at_tau(result: xr.Dataset, attack: str, phase: str) -> xr.DataArray:
+    table = result.robust_accuracy.sel(attack=attack, phase=phase)
+    return table.isel(radius=int(np.argmin(np.abs(result.relative_radius.values - 1))))
+
+
+def _clean(result: xr.Dataset, phase: str) -> xr.DataArray:
+    return result.robust_accuracy.sel(attack="FGM", phase=phase).isel(radius=0)
+
+
+def _reference(result: xr.Dataset, reference: str, attack: str, relative: float) -> xr.DataArray:
+    table = result.reference_accuracy.sel(reference=reference, reference_attack=attack)
+    return table.isel(radius=int(np.argmin(np.abs(result.relative_radius.values - relative))))
+
+
+def _prediction(prediction: theory.Prediction) -> str:
+    return f"{prediction.value:.3g} = {prediction.formula}"
+
+
+def _c1(r: xr.Dataset) -> Row:
+    return _row(
+        "C1",
+        "clean training reaches high clean accuracy",
+        "[P] §5",
+        "→ 1",
+        _clean(r, "clean"),
+        "supported if the interval of the clean accuracy lies at or above 0.90.",
+        lambda low, high: _verdict_above(low, high, 0.90),
+    )
+
+
+def _c2_fall(r: xr.Dataset) -> Row:
+    gap = _reference(r, "pure network", "dense mixture", 1) - _at_tau(r, "dense mixture", "clean")
+    return _row(
+        "C2",
+        "the dense attack at τ, blind to the network, defeats the clean network: accuracy lost "
+        "beyond what it costs the pure network",
+        "[P] §5",
+        "→ 1 inside the window "
+        f"{theory.window(r.attrs['d'])[0]:.1f} < k < {theory.window(r.attrs['d'])[1]:.1f}",
+        gap,
+        "supported if the interval of the loss lies at or above 0.20, contradicted if below.",
+        lambda low, high: _verdict_above(low, high, 0.20),
+    )
+
+
+def _c2_is_pgd(r: xr.Dataset) -> Row:
+    return _row(
+        "C2",
+        "the dense mixture is the whole vulnerability: the dense attack does as much as PGD "
+        "(difference in accuracy at τ on the clean network)",
+        "[M] §5.3",
+        "0",
+        _at_tau(r, "dense mixture", "clean") - _at_tau(r, "PGD", "clean"),
+        "supported if the interval of the difference lies at or below 0.02.",
+        lambda low, high: _verdict_below(low, high, 0.02),
+    )
+
+
+def _c3_surgery(r: xr.Dataset) -> Row:
+    cut = _reference(r, "clean without dense mixtures", "dense mixture", 1)
+    before = _at_tau(r, "dense mixture", "clean")
+    whole = _reference(r, "pure network", "dense mixture", 1) - before
+    return _row(
+        "C3",
+        "dense mixtures are the cause: cutting v_i out of every clean neuron restores this share "
+        "of the accuracy lost to the dense attack",
+        "[D] §5",
+        "1",
+        (cut - before) / np.maximum(whole, 1e-9),
+        "supported if the interval of the restored share lies at or above 0.5.",
+        lambda low, high: _verdict_above(low, high, 0.5),
+    )
+
+
+def _c3_insert(r: xr.Dataset) -> Row:
+    after = _reference(r, "adversarial with clean dense mixtures", "PGD", 1)
+    return _row(
+        "C3",
+        "and sufficient: putting the clean network's v_i into the purified one costs this much "
+        "PGD accuracy at τ",
+        "[D] §5",
+        "> 0",
+        _at_tau(r, "PGD", "adversarial") - after,
+        "supported if the interval of the loss lies above 0.05.",
+        lambda low, high: _verdict_above(low, high, 0.05),
+    )
+
+
+def _c3_ratio(r: xr.Dataset) -> Row:
+    prediction = theory.clean_dense_ratio(r.attrs["d"], r.attrs["k"])
+    return _row(
+        "C3",
+        "κ/α after clean training is k/d in order of magnitude (sparse activation)",
+        prediction.source,
+        _prediction(prediction),
+        r.kappa_over_alpha.sel(phase="clean"),
+        "supported if the interval lies within a factor 1.5 of k/d, contradicted if outside it. "
+        "Where most neurons are active and hold several features (dense-regime) the prediction "
+        "is outside its range and fails by design: docs/theory.md §7.",
+        lambda low, high: _verdict_between(
+            low, high, (prediction.value / 1.5, prediction.value * 1.5)
+        ),
+    )
+
+
+def _c4(r: xr.Dataset) -> Row:
+    cut = _reference(r, "clean without dense mixtures", "dense mixture", 0)
+    interference = theory.clean_interference(r.attrs["d"], r.attrs["k"])
+    return _row(
+        "C4",
+        "dense mixtures are nearly harmless on clean data: change of the clean accuracy when "
+        "they are cut out (below 0: they even help)",
+        "[P] §5.1",
+        f"small while {_prediction(interference)} ≪ 1",
+        cut - _clean(r, "clean"),
+        "supported if the interval of the change lies at or below 0.05: the mixtures cost at "
+        "most five points of clean accuracy.",
+        lambda low, high: _verdict_below(low, high, 0.05),
+    )
+
+
+def _c5(r: xr.Dataset) -> Row:
+    rise = _at_tau(r, "PGD", "adversarial") - _at_tau(r, "PGD", "clean")
+    row = _row(
+        "C5",
+        "FGM training makes the network robust against any perturbation of norm τ: rise of PGD "
+        "accuracy at τ",
+        "[P] §5",
+        "to the pure network's level",
+        rise,
+        "an attack cannot show robustness against any perturbation: contradicted if the rise "
+        "is not above 0, otherwise 'attacked only' until a certificate exists.",
+        lambda low, high: CONTRADICTED if high <= 0 else ATTACKED_ONLY,
+    )
+    return row
+
+
+def _c5_distance(r: xr.Dataset) -> Row:
+    distance = _reference(r, "pure network", "PGD", 1) - _at_tau(r, "PGD", "adversarial")
+    return _row(
+        "C5",
+        "distance to the ceiling: PGD accuracy at τ of the pure network (best b = "
+        f"{float(r.pure_bias):.3g}) less that of the purified one",
+        "[D] §5.2",
+        "0",
+        distance,
+        "supported if the interval of the distance lies at or below 0.05.",
+        lambda low, high: _verdict_below(low, high, 0.05),
+    )
+
+
+def _c5_longer(r: xr.Dataset) -> Row:
+    along = r.accuracy_along
+    steps = along.snapshot.values
+    third = along.isel(snapshot=int(np.argmin(np.abs(steps - steps[-1] / 3))))
+    return _row(
+        "C5",
+        "longer adversarial training still closes the distance: PGD accuracy at τ gained over the "
+        "last two thirds of the phase",
+        "[M] §5.2",
+        "not predicted",
+        along.isel(snapshot=-1) - third,
+        "supported if the interval of the gain lies at or above 0.01, contradicted if below: the "
+        "phase is long enough.",
+        lambda low, high: _verdict_above(low, high, 0.01),
+    )
+
+
+def _c6_ratio(r: xr.Dataset) -> Row:
+    clean = np.abs(r.kappa_over_alpha.sel(phase="clean").values)
+    after = np.abs(r.kappa_over_alpha.sel(phase="adversarial").values)
+    factor = theory.purification_factor(r.attrs["k"], r.attrs["tau"])
+    fold = float(np.mean(clean) / np.mean(after))
+    row = _row(
+        "C6",
+        "purification: κ/α after FGM training as a fraction of κ/α before "
+        f"(a {fold:.0f}-fold fall of the mean)",
+        "[P] §5",
+        f"≈ 1/{factor.value:.3g} [D] §5.1, up to a constant",
+        after / clean,
+        "supported if the interval of the fraction lies at or below 0.1 (ten-fold or more).",
+        lambda low, high: _verdict_below(low, high, 0.1),
+    )
+    return row
+
+
+def _c6_theta(r: xr.Dataset) -> Row:
+    carrier = r.carrier.sel(phase="clean").astype(bool)
+
+    def median(name):
+        return r[name].where(carrier).median("neuron")
+
+    kept = median("theta_clean_adversarial")
+    gap = kept - np.maximum(median("theta_init_clean"), median("theta_init_adversarial"))
+    values = [
+        float(v.mean())
+        for v in (median("theta_init_clean"), median("theta_init_adversarial"), kept)
+    ]
+    return _row(
+        "C6",
+        "purification is a small change of direction: θ(clean, adversarial) less the larger of "
+        "θ(init, clean) and θ(init, adversarial); medians over carriers "
+        f"{values[2]:.2f}, {values[0]:.2f}, {values[1]:.2f}",
+        "[P] §4",
+        "θ(clean, adversarial) ≫ θ(init, ·)",
+        gap,
+        "supported if the interval of the difference lies at or above 0.3, contradicted if below.",
+        lambda low, high: _verdict_above(low, high, 0.3),
+    )
+
+
+def _c9(r: xr.Dataset) -> Row:
+    rate = float(r.ticket_rate.mean())
+    return _row(
+        "C9",
+        "winning tickets win: probability that a ticket holder ends with its feature, less that "
+        "of the other neurons for their own largest coordinate "
+        f"({rate:.0%} of the neurons hold a ticket)",
+        "[P] §4",
+        "> 0",
+        r.ticket_win_rate - r.ticket_control_rate,
+        "supported if the interval of the difference lies at or above 0.2.",
+        lambda low, high: _verdict_above(low, high, 0.2),
+    )
+
+
+def _c10(r: xr.Dataset) -> Row | None:
+    if r.sizes["seed"] < 2:
+        return None
+    clean = _clean(r, "clean")
+    lost = clean - _at_tau(r, "PGD", "clean")
+    return _row(
+        "C10",
+        "adversarial examples transfer between independently started clean networks: share of "
+        "PGD's damage that another seed's examples do",
+        "[D] §5",
+        "≈ 1",
+        (clean - _at_tau(r, "transfer", "clean")) / np.maximum(lost, 1e-9),
+        "supported if the interval of the share lies at or above 0.8.",
+        lambda low, high: _verdict_above(low, high, 0.8),
+    )
+
+
+def _c10_purified(r: xr.Dataset) -> Row | None:
+    if r.sizes["seed"] < 2:
+        return None
+    return _row(
+        "C10",
+        "and not to purified networks: accuracy that examples made on another seed's clean "
+        "network cost the purified one at τ",
+        "[D] §5",
+        "≈ 0",
+        _clean(r, "adversarial") - _at_tau(r, "transfer", "adversarial"),
+        "supported if the interval of the cost lies at or below 0.1.",
+        lambda low, high: _verdict_below(low, high, 0.1),
+    )
+
+
+def _c11(r: xr.Dataset) -> Row:
+    return _row(
+        "C11",
+        "random noise of norm τ does not hurt the clean network: accuracy lost",
+        "[D] §5",
+        "≈ 0",
+        _clean(r, "clean") - _at_tau(r, "random noise", "clean"),
+        "supported if the interval of the loss lies at or below 0.01.",
+        lambda low, high: _verdict_below(low, high, 0.01),
+    )
+
+
+_ROWS: tuple[Callable[[xr.Dataset], Row | None], ...] = (
+    _c1,
+    _c2_fall,
+    _c2_is_pgd,
+    _c3_surgery,
+    _c3_insert,
+    _c3_ratio,
+    _c4,
+    _c5,
+    _c5_distance,
+    _c5_longer,
+    _c6_ratio,
+    _c6_theta,
+    _c9,
+    _c10,
+    _c10_purified,
+    _c11,
+)

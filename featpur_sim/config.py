@@ -1,0 +1,265 @@
+"""Settings of a run: a TOML file ⟷ typed, checked values (docs/theory.md §1-§3).
+
+Every setting is checked before anything is computed; a wrong one gives a single
+:class:`ConfigError` that names it, its value, the rule and the mend.
+"""
+
+import difflib
+import math
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli_w
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message says which, why and what to do."""
+
+
+class _Section(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ProblemConfig(_Section):
+    """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1)."""
+
+    d: Annotated[int, Field(ge=2)]
+    k: Annotated[float, Field(ge=1)]
+    sigma_x: NonNegative = 0.3
+    features: Annotated[int, Field(ge=2)] | None = None
+    law: Literal["two-level", "uniform-magnitude", "levels"] = "two-level"
+    p_one: NonNegative = 1.0
+    levels: list[Fraction] | None = None
+    rates: list[NonNegative] | None = None
+    wstar: Literal["signs", "uniform"] = "signs"
+    wstar_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
+
+
+class NetworkConfig(_Section):
+    """Network and its start (§2)."""
+
+    neurons: PositiveInt
+    sigma_0: PositiveFloat = 0.01
+    smoothing: Literal["none", "sampled", "closed"] = "none"
+    sigma_rho: NonNegative = 0.0
+
+
+class BiasConfig(_Section):
+    """Bias schedule of the clean phase (§3, §7.1)."""
+
+    schedule: Literal["linear-ramp", "per-neuron", "tabulated", "frozen"] = "linear-ramp"
+    start: NonNegative | None = None
+    stop: NonNegative | None = None
+    fraction: Fraction | None = None
+    begin: NonNegative | None = None
+    end: NonNegative | None = None
+    ceiling: PositiveFloat | None = None
+    monotone: bool | None = None
+    fractions: list[float] | None = None
+    values: list[NonNegative] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _only_what_the_schedule_reads(self):
+        reads = {
+            "linear-ramp": {"start", "stop", "fraction"},
+            "per-neuron": {"start", "stop", "begin", "end", "ceiling", "monotone"},
+            "tabulated": {"fractions", "values"},
+            "frozen": {"start"},
+        }[self.schedule]
+        needs = {"linear-ramp": {"stop"}, "per-neuron": {"stop"}, "tabulated": reads}
+        given = {name for name in self.model_fields_set - {"schedule"} if getattr(self, name)}
+        missing = needs.get(self.schedule, set()) - self.model_fields_set
+        if missing:
+            raise ValueError(f"schedule '{self.schedule}' needs {', '.join(sorted(missing))}")
+        if given - reads:
+            raise ValueError(
+                f"schedule '{self.schedule}' does not read {', '.join(sorted(given - reads))}"
+            )
+        return self
+
+
+class PhaseConfig(_Section):
+    """One phase of gradient descent (§3)."""
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat = 0.5
+    weight_decay: NonNegative = 1e-4
+    batch: PositiveInt = 512
+    microbatch: PositiveInt | None = None
+    dataset_size: PositiveInt | None = None
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lion"] = "sgd"
+
+    @pydantic.model_validator(mode="after")
+    def _microbatch_divides(self):
+        if self.microbatch is not None and self.batch % self.microbatch:
+            raise ValueError(f"microbatch = {self.microbatch} must divide batch = {self.batch}")
+        return self
+
+
+class CleanConfig(PhaseConfig):
+    """The clean phase."""
+
+    bias: BiasConfig
+
+
+class AdversarialConfig(PhaseConfig):
+    """The adversarial phase."""
+
+    attack: Literal["fgm", "pgd", "random-noise"] = "fgm"
+    norm: Literal["l2", "linf"] = "l2"
+    radius: NonNegative
+    pgd_steps: PositiveInt = 10
+
+
+class EvaluationConfig(_Section):
+    """How the networks are attacked; radii are multiples of the training radius."""
+
+    samples: Annotated[int, Field(ge=100)] = 1000
+    radii: list[NonNegative] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+    pgd_steps: PositiveInt = 40
+    pgd_restarts: PositiveInt = 2
+
+    @pydantic.field_validator("radii")
+    @classmethod
+    def _rising_and_through_one(cls, radii):
+        if sorted(set(radii)) != list(radii) or 0.0 not in radii or 1.0 not in radii:
+            raise ValueError("radii must rise strictly and hold 0 and 1 (the training radius)")
+        return radii
+
+
+class RunConfig(_Section):
+    """Everything that one run depends on."""
+
+    name: str = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 5
+    records: Annotated[int, Field(ge=1, le=10_000)] = 30
+    problem: ProblemConfig
+    network: NetworkConfig
+    clean: CleanConfig
+    adversarial: AdversarialConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _sparsity_fits(self):
+        features = self.problem.features or self.problem.d
+        if self.problem.k > features:
+            raise ValueError(
+                f"problem.k = {self.problem.k:g} exceeds the number of features {features}: k is "
+                "the expected number of active features. Lower k or raise d"
+            )
+        return self
+
+    @property
+    def attack_fits_gauge(self) -> bool:
+        """Whether everything in this run is ℓ2, so that a unitary M may be rotated away (§1)."""
+        return self.adversarial.norm == "l2"
+
+
+def parse(settings: dict[str, Any]) -> RunConfig:
+    """A checked configuration from a nested dictionary.
+
+    Raises:
+        ConfigError: one message that lists every wrong setting.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except pydantic.ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise ConfigError("; ".join(lines)) from None
+
+
+def load(path: str | Path) -> RunConfig:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds a wrong setting.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+        settings = tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist: 'featpur init {path}' writes a starter file."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    try:
+        return parse(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def dump(config: RunConfig) -> str:
+    """The TOML text that repeats a run exactly."""
+    return tomli_w.dumps(config.model_dump(exclude_none=True, mode="json"))
+
+
+def require_memory(config: RunConfig) -> None:
+    """Refuse a run that cannot fit, before anything is computed.
+
+    Raises:
+        ConfigError: the estimate exceeds the machine's memory.
+    """
+    need, have = estimate_memory(config), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        raise ConfigError(
+            f"this run needs about {need / 2**30:.1f} GiB and the machine has {have / 2**30:.1f}: "
+            "lower seeds, network.neurons or problem.d, or set microbatch below batch in "
+            "[clean] and [adversarial]."
+        )
+
+
+def estimate_memory(config: RunConfig) -> int:
+    """Bytes that a run keeps at once: weights with their copies, one chunk's activations, M."""
+    d, m = config.problem.d, config.network.neurons
+    features = config.problem.features or d
+    rows = max(
+        *((p.microbatch or p.batch) for p in (config.clean, config.adversarial)),
+        min(config.evaluation.samples, 1024),
+    )
+    weights = 8 * m * d  # three phases, two snapshots, gradient, update, optimiser
+    activations = rows * (4 * m + 6 * (d + features))
+    data = sum((p.dataset_size or 0) * (d + features) for p in (config.clean, config.adversarial))
+    matrix = 0 if config.problem.dictionary == "identity" else 2 * d * features
+    return 4 * (config.seeds * (weights + activations + data) + matrix)
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "extra_forbidden":
+        *sections, name = item["loc"]
+        known = _known_keys(sections)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
+        return f"{where} is not a setting: {hint}"
+    if item["type"] == "missing":
+        return f"{where} is missing: add it, or start from 'featpur init'."
+    value = item["input"]
+    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {value!r}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{where}{shown}: {message}."
+
+
+def _known_keys(sections: list[Any]) -> list[str]:
+    model: Any = RunConfig
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return list(model.model_fields)
+
+
+def scaled(value: float, digits: int = 6) -> float:
+    """``value`` rounded to some significant digits, so that generated files stay readable."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else value

@@ -1,0 +1,189 @@
+"""Every network of a run against every attack and radius (docs/theory.md §5, §5.2).
+
+One compiled program per attack and network shape: radii and phases are data. All networks and
+attacks of a seed are scored on the same test points.
+"""
+
+from collections.abc import Callable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._types import Array, Float
+from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise, Transfer
+from featpur_sim.config import RunConfig
+from featpur_sim.distribution import SparseCoding
+from featpur_sim.measure import dense_part
+from featpur_sim.network import SymmetricReLU, pure_network
+from featpur_sim.robustness import count_robust
+
+ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
+REFERENCES = (
+    "pure network",
+    "clean without dense mixtures",
+    "adversarial with clean dense mixtures",
+)
+MARGIN_QUANTILES = (0.1, 0.5, 0.9)
+# Thresholds tried for the pure network, in units of 1/√k.
+PURE_BIASES = tuple(i / 10 for i in range(1, 10))
+
+
+def attack_family(
+    config: RunConfig, problem: SparseCoding
+) -> dict[str, Callable[[float, SymmetricReLU], Attack]]:
+    """Attack name → (radius, the model that transfer attacks are made on) → attack.
+
+    "PGD on support" needs M = I and is left out otherwise.
+    """
+    norm = config.adversarial.norm
+    settings = config.evaluation
+
+    def pgd(radius, restarts=1, on_support=False):
+        return PGD(radius, norm, steps=settings.pgd_steps, restarts=restarts, on_support=on_support)
+
+    family = {
+        "random noise": lambda radius, source: RandomNoise(radius, norm),
+        "dense mixture": lambda radius, source: DenseMixture.of(problem, radius, norm),
+        "FGM": lambda radius, source: FGM(radius, norm),
+        "PGD": lambda radius, source: pgd(radius, settings.pgd_restarts),
+        "PGD on support": lambda radius, source: pgd(radius, on_support=True),
+        "transfer": lambda radius, source: Transfer(source, pgd(radius)),
+    }
+    if problem.M is not None:
+        del family["PGD on support"]
+    if config.seeds == 1:
+        del family["transfer"]
+    return family
+
+
+@eqx.filter_jit
+def _accuracy(networks, problem, make_attack, radius, sources, keys, n):
+    """Robust accuracy of S networks, each on its own test points: shape [S]."""
+
+    def one(network, source, key):
+        attack = None if make_attack is None else make_attack(radius, source)
+        robust, labelled = count_robust(network, problem, attack, key=key, n=n)
+        return robust / labelled
+
+    return eqx.filter_vmap(one)(networks, sources, keys)
+
+
+class Evaluator:
+    """Scores batched networks (leading axis S) under the attacks of a run.
+
+    Args:
+        config: the run's settings.
+        problem: the data, in the coordinates of the networks.
+        keys: one key per seed; they name the test points.
+        clean: the cleanly trained networks, on which transferred examples are made.
+    """
+
+    def __init__(self, config: RunConfig, problem: SparseCoding, keys: Array, clean: SymmetricReLU):
+        self.config, self.problem, self.keys = config, problem, keys
+        # Transfer: every seed is attacked with what works against its neighbour's clean network.
+        self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
+        self.family = attack_family(config, problem)
+        self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
+
+    def accuracy(
+        self, networks: SymmetricReLU, attack: str | None = None, radius: float | None = None
+    ) -> Float[np.ndarray, " S"]:
+        """Accuracy of each seed's network under one attack; by default at the training radius."""
+        make = None if attack is None else self.family[attack]
+        radius = self.config.adversarial.radius if radius is None else radius
+        return np.asarray(
+            _accuracy(
+                networks,
+                self.problem,
+                make,
+                jnp.float32(radius),
+                self.sources,
+                self.keys,
+                self.config.evaluation.samples,
+            )
+        )
+
+    def curves(
+        self,
+        networks: Mapping[str, SymmetricReLU],
+        attacks: tuple[str, ...],
+        advance: Callable[[], None],
+    ) -> Float[np.ndarray, "S p a r"]:
+        """Accuracy for [seed, network, attack, radius]; NaN for attacks that do not apply.
+
+        At radius 0 every attack is the clean accuracy. ``advance`` is called after each network.
+        """
+        shape = (self.config.seeds, len(networks), len(attacks), len(self.radii))
+        table = np.full(shape, np.nan)
+        for p, network in enumerate(networks.values()):
+            clean = self.accuracy(network)
+            for a, attack in enumerate(attacks):
+                if attack not in self.family:
+                    continue
+                for r, radius in enumerate(self.radii):
+                    table[:, p, a, r] = (
+                        clean if radius == 0 else self.accuracy(network, attack, float(radius))
+                    )
+            advance()
+        return table
+
+    def best_pure_network(self, keys: Array) -> tuple[SymmetricReLU, float]:
+        """The pure network whose threshold withstands PGD best at the training radius.
+
+        Chosen on the points of ``keys``, which must differ from those it is scored on.
+        """
+        problem, S = self.problem, self.config.seeds
+        scorer = Evaluator(self.config, problem, keys, self.sources)
+        best: tuple[float, float, SymmetricReLU | None] = (-1.0, 0.0, None)
+        for multiple in PURE_BIASES:
+            bias = multiple / float(problem.k) ** 0.5
+            one = pure_network(problem.wstar, bias, problem.M)
+            network = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (S, *leaf.shape)), one)
+            score = float(np.mean(scorer.accuracy(network, "PGD")))
+            if score > best[0]:
+                best = (score, bias, network)
+        assert best[2] is not None
+        return best[2], best[1]
+
+    def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
+        """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""
+        problem, norm, n = (
+            self.problem,
+            self.config.adversarial.norm,
+            self.config.evaluation.samples,
+        )
+
+        @eqx.filter_jit
+        def quantiles(networks, radii):
+            def one(network, key):
+                batch = problem.sample(key, n)
+
+                def at(radius):
+                    attack = DenseMixture.of(problem, radius, norm)
+                    delta = attack(network, batch, key=key)
+                    margin = batch.y * network(batch.x + delta, key=key)
+                    kept = jnp.where(batch.labelled, margin, jnp.nan)
+                    return jnp.nanquantile(kept, jnp.asarray(MARGIN_QUANTILES))
+
+                values = jax.lax.map(at, radii)
+                return values / jnp.maximum(at(jnp.float32(0))[1], 1e-30)
+
+            return eqx.filter_vmap(one)(networks, self.keys)
+
+        return np.asarray(quantiles(networks, jnp.asarray(self.radii, jnp.float32)))
+
+
+def surgery(
+    networks: Mapping[str, SymmetricReLU], problem: SparseCoding
+) -> dict[str, SymmetricReLU]:
+    """Interventions behind claims C3 and C4: dense mixtures cut out of, and put into, a network."""
+    clean, adversarial = networks["clean"], networks["adversarial"]
+    mixtures = jax.vmap(lambda weights: dense_part(weights, problem))(clean.weights)
+    return {
+        REFERENCES[1]: eqx.tree_at(lambda n: n.weights, clean, clean.weights - mixtures),
+        REFERENCES[2]: eqx.tree_at(
+            lambda n: n.weights, adversarial, adversarial.weights + mixtures
+        ),
+    }

@@ -1,0 +1,272 @@
+"""One run end to end: settings → training → attacks → measurement → one labelled Dataset.
+
+The order of docs/theory.md: problem (§1), network (§2), two phases (§3), weights (§4), accuracies
+under attack (§5). Everything here is glue; each step has its own module.
+"""
+
+import platform
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+
+from featpur_sim import dataset, evaluation
+from featpur_sim._types import Array
+from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise
+from featpur_sim.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
+from featpur_sim.checkpoint import Checkpoint
+from featpur_sim.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.distribution import SparseCoding
+from featpur_sim.hidden_law import HiddenLaw, Levels, TwoLevel, UniformMagnitude
+from featpur_sim.measure import decompose, summarise
+from featpur_sim.network import SymmetricReLU, initialise
+from featpur_sim.robustness import attacked_margin
+from featpur_sim.train import Phase, Record, TrainingRun, replicate, train_many
+
+# Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
+SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
+
+
+class Meter(Protocol):
+    """What shows progress; see progress.py. A silent one does nothing."""
+
+    def training(self, record: Record) -> None:
+        """After each record point of training."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """After each network that has been attacked."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def training(self, record: Record) -> None:
+        """Ignore."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Ignore."""
+
+
+class Experiment(NamedTuple):
+    """What a run leaves: the labelled results and the weights, in the user's coordinates."""
+
+    result: xr.Dataset
+    weights: dict[str, np.ndarray]
+
+
+class Watch(eqx.Module):
+    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack."""
+
+    attack: Attack
+
+    def __call__(self, network, problem, batch):
+        margin = attacked_margin(network, batch, self.attack, key=jax.random.key(0))
+        labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
+        return {
+            **summarise(decompose(network.weights, problem), problem),
+            "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
+            "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
+        }
+
+
+def run_experiment(
+    config: RunConfig,
+    *,
+    meter: Meter | None = None,
+    checkpoint: str | Path | None = None,
+) -> Experiment:
+    """Train, attack and measure, all seeds at once.
+
+    Args:
+        config: see :mod:`featpur_sim.config` and :mod:`featpur_sim.presets`.
+        meter: shows progress; silent by default.
+        checkpoint: folder to save training in and to resume from, bit for bit.
+
+    Returns:
+        An :class:`Experiment`.
+
+    Raises:
+        ConfigError: a setting contradicts another (dictionary and size, law and k, …), or the run
+            would not fit in memory.
+        CheckpointError: the checkpoint belongs to other settings.
+    """
+    check(config)
+    meter = Silent() if meter is None else meter
+    began = time.perf_counter()
+    given = make_problem(config)
+    # ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
+    problem = given.gauge() if given.unitary and config.attack_fits_gauge else given
+    init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
+    trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
+    trained_seconds = time.perf_counter() - began
+    scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter)
+    result = dataset.assemble(config, problem, trained, scores)
+    result.attrs |= {
+        "wall_seconds": time.perf_counter() - began,
+        "training_seconds": trained_seconds,
+        "platform": f"{platform.platform()}, {jax.devices()[0].device_kind}, jax {jax.__version__}",
+    }
+    return Experiment(result, dataset.weights(config, given, problem, trained))
+
+
+def check(config: RunConfig) -> None:
+    """Find what is wrong with a run's settings before anything is computed.
+
+    Raises:
+        ConfigError: as for :func:`run_experiment`.
+    """
+    require_memory(config)
+    try:
+        make_problem(config)
+        make_phases(config)
+        initialise(
+            2, 1, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing,
+            key=jax.random.key(0),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def seed_keys(config: RunConfig) -> tuple[Array, Array, Array, Array]:
+    """Keys [S] for the start, the training samples, the test points and the tuning points.
+
+    Seed s of a run depends on (config.seed, s) alone, not on how many seeds run beside it.
+    """
+    root = jax.random.key(config.seed)
+    keys = jax.vmap(lambda s: jax.random.fold_in(root, s))(jnp.arange(1, config.seeds + 1))
+    parts = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+    return parts[:, 0], parts[:, 1], parts[:, 2], parts[:, 3]
+
+
+def make_problem(config: RunConfig) -> SparseCoding:
+    """The data distribution of a run; w* and a random M come from ``config.seed``."""
+    p = config.problem
+    if (p.wstar == "uniform") != (p.wstar_range is not None):
+        raise ValueError("problem.wstar_range = [a, b] goes with problem.wstar = 'uniform'.")
+    return SparseCoding(
+        p.d,
+        p.k,
+        p.sigma_x,
+        D=p.features,
+        law=_make_law(config),
+        wstar=p.wstar_range or "signs",
+        dictionary=p.dictionary,
+        key=jax.random.fold_in(jax.random.key(config.seed), 0),
+    )
+
+
+def _make_law(config: RunConfig) -> HiddenLaw:
+    p = config.problem
+    if p.law == "levels":
+        if p.levels is None or p.rates is None:
+            raise ValueError("problem.law = 'levels' needs problem.levels and problem.rates.")
+        return Levels(p.levels, p.rates)
+    return TwoLevel(p.p_one) if p.law == "two-level" else UniformMagnitude(p.p_one)
+
+
+def make_phases(config: RunConfig) -> list[Phase]:
+    """The clean and the adversarial phase of a run."""
+    a = config.adversarial
+    if a.attack == "fgm":
+        attack: Attack = FGM(a.radius, a.norm)
+    elif a.attack == "pgd":
+        attack = PGD(a.radius, a.norm, steps=a.pgd_steps)
+    else:
+        attack = RandomNoise(a.radius, a.norm)
+    return [
+        _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
+        _make_phase("adversarial", a, Frozen(), attack),
+    ]
+
+
+def _make_phase(name: str, c: PhaseConfig, bias: BiasSchedule, attack: Attack | None) -> Phase:
+    return Phase(
+        name,
+        c.steps,
+        learning_rate=c.learning_rate,
+        weight_decay=c.weight_decay,
+        batch=c.batch,
+        microbatch=c.microbatch,
+        dataset_size=c.dataset_size,
+        optimizer=getattr(optax, c.optimizer),
+        bias=bias,
+        attack=attack,
+    )
+
+
+def _make_bias(b: BiasConfig) -> BiasSchedule:
+    given = {
+        name: value
+        for name, value in b.model_dump(exclude={"schedule"}).items()
+        if value is not None
+    }
+    if b.schedule == "frozen":
+        return Frozen()
+    kinds = {"linear-ramp": LinearRamp, "per-neuron": PerNeuron, "tabulated": Tabulated}
+    return kinds[b.schedule](**given)
+
+
+def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
+    p, n = config.problem, config.network
+    bias = config.clean.bias
+    networks = eqx.filter_vmap(
+        lambda key: initialise(
+            p.d,
+            n.neurons,
+            sigma_0=n.sigma_0,
+            bias=bias.start or 0.0 if bias.schedule != "per-neuron" else 0.0,
+            per_neuron_bias=bias.schedule == "per-neuron",
+            sigma_rho=n.sigma_rho,
+            smoothing=n.smoothing,
+            key=key,
+        )
+    )(init_keys)
+    phases = make_phases(config)
+    steps = config.adversarial.steps
+    return train_many(
+        replicate(problem, config.seeds),
+        networks,
+        replicate(phases, config.seeds),
+        keys=train_keys,
+        observe=Watch(DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)),
+        records=config.records,
+        snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+        on_record=meter.training,
+    )
+
+
+def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter):
+    """Every accuracy of the run, as a :class:`~featpur_sim.dataset.Scores`."""
+    evaluator = evaluation.Evaluator(config, problem, test_keys, trained.networks["clean"])
+    pure, pure_bias = evaluator.best_pure_network(tuning_keys)
+    references: dict[str, SymmetricReLU] = {
+        evaluation.REFERENCES[0]: pure,
+        **evaluation.surgery(trained.networks, problem),
+    }
+    total = len(trained.networks) + len(references)
+    done = 0
+
+    def advance():
+        nonlocal done
+        done += 1
+        meter.evaluating(done, total)
+
+    return dataset.Scores(
+        accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
+        reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
+        pure_bias=pure_bias,
+        along={
+            step: evaluator.accuracy(network, "PGD")
+            for (_, step), network in trained.snapshots.items()
+        },
+        margins=np.stack(
+            [evaluator.dense_margins(network) for network in trained.networks.values()], axis=1
+        ),
+    )

@@ -1,0 +1,183 @@
+"""Results on disk: written whole or not at all, read without pickles (docs/how-to/read-results).
+
+A run's folder holds ``result.nc``, ``scorecard.json``, ``weights.npz``, ``config.toml``,
+``figures/`` and ``report.html``.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from featpur_sim import __version__
+
+RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
+
+
+class ResultError(ValueError):
+    """A folder that cannot be read as a run, or must not be written to; the message says why."""
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it only if the block succeeds.
+
+    >>> import tempfile, pathlib
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic_path(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; a result is as readable as the user's other files.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claim_folder(directory: str | Path) -> Iterator[Path]:
+    """Hold an output folder for one process.
+
+    Raises:
+        ResultError: another process is writing to it, or it cannot be created.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / ".lock", "w")
+    except OSError as error:
+        raise ResultError(
+            f"cannot write to the output folder {directory}: {error.strerror}. Choose another "
+            "with --out."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ResultError(
+                f"the output folder {directory} is in use by another run: wait for it, or choose "
+                "another with --out."
+            ) from None
+        yield directory
+
+
+def require_free(directory: str | Path, overwrite: bool) -> None:
+    """Refuse to write over a finished run unless told to.
+
+    Raises:
+        ResultError: the folder holds a finished run, or something else than a run.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise ResultError(f"{directory} is a file, not a folder: choose another with --out.")
+    if overwrite or not directory.is_dir():
+        return
+    if (directory / RESULT).exists():
+        raise ResultError(
+            f"{directory} already holds a finished run: choose another folder with --out, or pass "
+            "--overwrite to replace it."
+        )
+
+
+def save_run(
+    directory: str | Path,
+    result: xr.Dataset,
+    weights: Mapping[str, np.ndarray],
+    scorecard: list[dict[str, Any]],
+) -> None:
+    """Write a run's data files, each atomically; ``result.nc`` last, as the mark of a whole run."""
+    directory = Path(directory)
+    with atomic_path(directory / CONFIG) as temporary:
+        temporary.write_text(result.attrs["config"])
+    with atomic_path(directory / WEIGHTS) as temporary:
+        np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]
+    save_scorecard(directory, scorecard)
+    with atomic_path(directory / RESULT) as temporary:
+        result.to_netcdf(temporary, engine="h5netcdf")
+
+
+def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> None:
+    """Write ``scorecard.json`` atomically. NaN is written as null."""
+    clean = json.loads(json.dumps(scorecard, allow_nan=True), parse_constant=lambda constant: None)
+    with atomic_path(Path(directory) / SCORECARD) as temporary:
+        temporary.write_text(
+            json.dumps(clean, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+
+
+def load_result(directory: str | Path) -> xr.Dataset:
+    """Read ``result.nc`` of a run into memory.
+
+    Raises:
+        ResultError: the folder holds no run, a damaged one, or one of another version.
+    """
+    path = Path(directory) / RESULT
+    if not path.is_file():
+        raise ResultError(
+            f"{directory} holds no finished run: there is no {RESULT}. Make one with "
+            "'featpur run CONFIG.toml --out DIR' or 'featpur reproduce --out DIR'."
+        )
+    try:
+        result = xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path} cannot be read as a run's result: {error}.") from None
+    _require_version(path, result.attrs.get("version"))
+    return result
+
+
+def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
+    """Read ``weights.npz`` of a run.
+
+    Raises:
+        ResultError: the file is missing or is not an archive of plain arrays.
+    """
+    path = Path(directory) / WEIGHTS
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise ResultError(f"{directory} holds no {WEIGHTS}: it is not a finished run.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
+
+
+def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
+    """Read ``scorecard.json`` of a run.
+
+    Raises:
+        ResultError: the file is missing or is not JSON.
+    """
+    path = Path(directory) / SCORECARD
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ResultError(f"{directory} holds no {SCORECARD}.") from None
+    except json.JSONDecodeError as error:
+        raise ResultError(f"{path} is not valid JSON: {error}.") from None
+
+
+def _require_version(path: Path, version: str | None) -> None:
+    major_minor = __version__.rsplit(".", 1)[0]
+    if version is None or version.rsplit(".", 1)[0] != major_minor:
+        raise ResultError(
+            f"{path} was written by featpur_sim {version or '(unknown)'}, this is {__version__}: "
+            "repeat the run from its config.toml, or install that version."
+        )

@@ -1,0 +1,118 @@
+"""The problem and the networks of a saved run, rebuilt from its folder."""
+
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from featpur_sim import evaluation
+from featpur_sim.config import RunConfig, parse
+from featpur_sim.dataset import PHASES
+from featpur_sim.distribution import SparseCoding
+from featpur_sim.experiment import Meter, Silent, make_problem, seed_keys
+from featpur_sim.network import SymmetricReLU
+from featpur_sim.result import ResultError, load_result, load_weights
+
+
+class SavedRun(NamedTuple):
+    """A run read back; networks have a leading axis over seeds."""
+
+    config: RunConfig
+    result: xr.Dataset
+    problem: SparseCoding
+    networks: dict[str, SymmetricReLU]
+
+
+def load_run(directory: str | Path) -> SavedRun:
+    """Read a run's settings, results and networks.
+
+    Raises:
+        ResultError: the folder holds no whole run of this version.
+    """
+    result = load_result(directory)
+    arrays = load_weights(directory)
+    config = parse(tomllib.loads(result.attrs["config"]))
+    problem = make_problem(config)
+    if not np.array_equal(arrays["wstar"][0], np.asarray(problem.wstar)):
+        raise ResultError(
+            f"the w* in {directory} is not the one that its settings give: the folder mixes "
+            "files of two runs."
+        )
+    gauge = problem.unitary and config.attack_fits_gauge
+    rotation = problem.M if gauge and problem.M is not None else None
+    biases = {"init": np.zeros_like(arrays["b_clean"]), "clean": arrays["b_clean"]}
+    biases["adversarial"] = arrays["b_adv"]
+    names = {"init": "W0", "clean": "W_clean", "adversarial": "W_adv"}
+    networks = {}
+    for phase in PHASES:
+        weights = jnp.asarray(arrays[names[phase]])
+        weights = weights if rotation is None else weights @ rotation
+        networks[phase] = jax.vmap(
+            lambda w, b: SymmetricReLU(
+                w, b, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing
+            )
+        )(weights, jnp.asarray(biases[phase]))
+    return SavedRun(config, result, problem.gauge() if gauge else problem, networks)
+
+
+def evaluate_run(
+    run: SavedRun,
+    *,
+    samples: int | None = None,
+    restarts: int | None = None,
+    steps: int | None = None,
+    radii: list[float] | None = None,
+    seed: int = 1,
+    meter: Meter | None = None,
+) -> xr.Dataset:
+    """Attack the networks of a saved run again, on fresh test points.
+
+    Args:
+        run: from :func:`load_run`.
+        samples, restarts, steps, radii: replace the run's own evaluation settings.
+        seed: names the fresh test points; 0 repeats those of the run.
+        meter: shows progress.
+
+    Returns:
+        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    meter = Silent() if meter is None else meter
+    changes = {"samples": samples, "pgd_restarts": restarts, "pgd_steps": steps, "radii": radii}
+    settings = run.config.model_dump()
+    settings["evaluation"] |= {k: v for k, v in changes.items() if v is not None}
+    config = parse(settings)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
+    keys = seed_keys(config)[2] if seed == 0 else keys
+    evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
+    done = 0
+
+    def advance():
+        nonlocal done
+        done += 1
+        meter.evaluating(done, len(run.networks))
+
+    table = evaluator.curves(run.networks, evaluation.ATTACKS, advance)
+    return xr.Dataset(
+        {
+            "robust_accuracy": (
+                ("seed", "phase", "attack", "radius"),
+                table,
+                {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §5"},
+            )
+        },
+        {
+            "seed": run.result.seed,
+            "phase": list(run.networks),
+            "attack": list(evaluation.ATTACKS),
+            "radius": ("radius", evaluator.radii, {"units": "units of x"}),
+            "relative_radius": ("radius", np.asarray(config.evaluation.radii)),
+        },
+        {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},
+    )
