@@ -1,7 +1,7 @@
 """Attacks: perturbations δ of norm at most τ that try to flip the label (docs/theory.md §3, §5).
 
 An attack maps (model, batch) to δ and sees the model only as a
-:class:`~featpur_sim.classifier.Classifier`. ``radius`` is data, so one compiled program serves
+`Classifier`. ``radius`` is data, so one compiled program serves
 every radius; ``steps`` and ``restarts`` are static.
 """
 
@@ -129,7 +129,7 @@ class DenseMixture(Attack):
 
     Args:
         radius: τ.
-        direction: Mw*, shape [d]; see :meth:`of`.
+        direction: Mw*, shape [d]; see `of`.
         norm: ``"l2"`` or ``"linf"``.
     """
 

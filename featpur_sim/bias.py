@@ -71,6 +71,9 @@ class PerNeuron(BiasSchedule):
     paper**: per neuron, and not monotone in t. ``monotone=True`` takes
     b_i ← max(b_i, ν max_j|C_ij|), so that no threshold ever falls; ``ceiling`` caps every
     threshold.
+
+    Raises:
+        ValueError: a parameter is out of range, or the network has one threshold for all neurons.
     """
 
     start: Scalar
@@ -102,6 +105,11 @@ class PerNeuron(BiasSchedule):
         self.monotone = monotone
 
     def __call__(self, progress, bias, coordinates):
+        if bias.ndim == 0:
+            raise ValueError(
+                "PerNeuron sets one threshold per neuron, but the network has a single one: "
+                "initialise(..., per_neuron_bias=True)."
+            )
         done = jnp.clip((progress.time - self.begin) / (self.end - self.begin), 0.0, 1.0)
         nu = self.start + (self.stop - self.start) * done
         target = nu * jnp.max(jnp.abs(coordinates), axis=-1)

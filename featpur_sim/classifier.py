@@ -1,6 +1,6 @@
 """What every model is (docs/theory.md §2, §6): inputs → real output f(x); its sign is the label.
 
-Attacks see a :class:`Classifier` and nothing else, so every competitor is attacked by the same
+Attacks see a `Classifier` and nothing else, so every competitor is attacked by the same
 code with the same budget.
 """
 

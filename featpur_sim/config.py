@@ -1,19 +1,20 @@
 """Settings of a run: a TOML file ⟷ typed, checked values (docs/theory.md §1-§3).
 
 Every setting is checked before anything is computed; a wrong one gives a single
-:class:`ConfigError` that names it, its value, the rule and the mend.
+`ConfigError` that names it, its value, the rule and the mend.
 """
 
 import difflib
 import math
 import os
+import reprlib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import tomli_w
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field
 
 
 class ConfigError(ValueError):
@@ -21,34 +22,40 @@ class ConfigError(ValueError):
 
 
 class _Section(pydantic.BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+    # Strict: TOML has types, so true or "5" where a number belongs is a slip.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+# Steps, rows and sizes are counted in int32 on the device.
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+# Numbers reach the device as float32.
+NonNegative = Annotated[float, Field(ge=0, le=1e30)]
+Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 
 class ProblemConfig(_Section):
     """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1)."""
 
-    d: Annotated[int, Field(ge=2)]
+    d: Annotated[Count, Field(ge=2)]
     k: Annotated[float, Field(ge=1)]
     sigma_x: NonNegative = 0.3
-    features: Annotated[int, Field(ge=2)] | None = None
+    features: Annotated[Count, Field(ge=2)] | None = None
     law: Literal["two-level", "uniform-magnitude", "levels"] = "two-level"
     p_one: NonNegative = 1.0
     levels: list[Fraction] | None = None
     rates: list[NonNegative] | None = None
     wstar: Literal["signs", "uniform"] = "signs"
-    wstar_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    # TOML has lists but no tuples.
+    wstar_range: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
     dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
 
 
 class NetworkConfig(_Section):
     """Network and its start (§2)."""
 
-    neurons: PositiveInt
-    sigma_0: PositiveFloat = 0.01
+    neurons: Count
+    sigma_0: Positive = 0.01
     smoothing: Literal["none", "sampled", "closed"] = "none"
     sigma_rho: NonNegative = 0.0
 
@@ -62,7 +69,7 @@ class BiasConfig(_Section):
     fraction: Fraction | None = None
     begin: NonNegative | None = None
     end: NonNegative | None = None
-    ceiling: PositiveFloat | None = None
+    ceiling: Positive | None = None
     monotone: bool | None = None
     fractions: list[float] | None = None
     values: list[NonNegative] | None = None
@@ -76,8 +83,8 @@ class BiasConfig(_Section):
             "frozen": {"start"},
         }[self.schedule]
         needs = {"linear-ramp": {"stop"}, "per-neuron": {"stop"}, "tabulated": reads}
-        given = {name for name in self.model_fields_set - {"schedule"} if getattr(self, name)}
-        missing = needs.get(self.schedule, set()) - self.model_fields_set
+        given = {name for name, value in self if name != "schedule" and value is not None}
+        missing = needs.get(self.schedule, set()) - given
         if missing:
             raise ValueError(f"schedule '{self.schedule}' needs {', '.join(sorted(missing))}")
         if given - reads:
@@ -90,12 +97,12 @@ class BiasConfig(_Section):
 class PhaseConfig(_Section):
     """One phase of gradient descent (§3)."""
 
-    steps: PositiveInt
-    learning_rate: PositiveFloat = 0.5
+    steps: Count
+    learning_rate: Positive = 0.5
     weight_decay: NonNegative = 1e-4
-    batch: PositiveInt = 512
-    microbatch: PositiveInt | None = None
-    dataset_size: PositiveInt | None = None
+    batch: Count = 512
+    microbatch: Count | None = None
+    dataset_size: Count | None = None
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lion"] = "sgd"
 
     @pydantic.model_validator(mode="after")
@@ -116,17 +123,17 @@ class AdversarialConfig(PhaseConfig):
 
     attack: Literal["fgm", "pgd", "random-noise"] = "fgm"
     norm: Literal["l2", "linf"] = "l2"
-    radius: NonNegative
-    pgd_steps: PositiveInt = 10
+    radius: Positive
+    pgd_steps: Count = 10
 
 
 class EvaluationConfig(_Section):
     """How the networks are attacked; radii are multiples of the training radius."""
 
-    samples: Annotated[int, Field(ge=100)] = 1000
+    samples: Annotated[Count, Field(ge=100)] = 1000
     radii: list[NonNegative] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
-    pgd_steps: PositiveInt = 40
-    pgd_restarts: PositiveInt = 2
+    pgd_steps: Count = 40
+    pgd_restarts: Count = 2
 
     @pydantic.field_validator("radii")
     @classmethod
@@ -151,11 +158,10 @@ class RunConfig(_Section):
 
     @pydantic.model_validator(mode="after")
     def _sparsity_fits(self):
-        features = self.problem.features or self.problem.d
-        if self.problem.k > features:
+        if self.problem.k > self.problem.d:
             raise ValueError(
-                f"problem.k = {self.problem.k:g} exceeds the number of features {features}: k is "
-                "the expected number of active features. Lower k or raise d"
+                f"problem.k = {self.problem.k:g} exceeds problem.d = {self.problem.d}: k is the "
+                "expected number of active features. Lower k or raise d"
             )
         return self
 
@@ -175,7 +181,7 @@ def parse(settings: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(settings)
     except pydantic.ValidationError as error:
         lines = [_explain(item) for item in error.errors()]
-        raise ConfigError("; ".join(lines)) from None
+        raise ConfigError(" ".join(lines)) from None
 
 
 def load(path: str | Path) -> RunConfig:
@@ -193,7 +199,7 @@ def load(path: str | Path) -> RunConfig:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # over-long integers, over-deep nesting too
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     try:
         return parse(settings)
@@ -227,7 +233,7 @@ def estimate_memory(config: RunConfig) -> int:
     features = config.problem.features or d
     rows = max(
         *((p.microbatch or p.batch) for p in (config.clean, config.adversarial)),
-        min(config.evaluation.samples, 1024),
+        config.evaluation.samples,
     )
     weights = 8 * m * d  # three phases, two snapshots, gradient, update, optimiser
     activations = rows * (4 * m + 6 * (d + features))
@@ -237,7 +243,8 @@ def estimate_memory(config: RunConfig) -> int:
 
 
 def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "settings"
+    parts = [str(part) for part in item["loc"]]
+    where = ".".join(p if p.isprintable() else repr(p) for p in parts) or "settings"
     if item["type"] == "extra_forbidden":
         *sections, name = item["loc"]
         known = _known_keys(sections)
@@ -247,7 +254,7 @@ def _explain(item: Any) -> str:
     if item["type"] == "missing":
         return f"{where} is missing: add it, or start from 'featpur init'."
     value = item["input"]
-    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {value!r}"
+    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {reprlib.repr(value)}"
     message = item["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return f"{where}{shown}: {message}."

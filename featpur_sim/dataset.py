@@ -46,6 +46,8 @@ class Scores(NamedTuple):
     reference_accuracy: np.ndarray
     """[seed, reference, attack, radius]"""
     pure_bias: float
+    excluded: np.ndarray
+    """Fraction of the test points without a label, [seed]."""
     along: dict[int, np.ndarray]
     """Step of the adversarial phase → PGD accuracy at the training radius, [seed]."""
     margins: np.ndarray
@@ -121,6 +123,11 @@ def _accuracies(config: RunConfig, scores: Scores) -> dict[str, tuple]:
             (),
             scores.pure_bias,
             {"long_name": "best threshold of the pure network", "source": "[D] §5.2"},
+        ),
+        "excluded_fraction": (
+            "seed",
+            scores.excluded,
+            {"long_name": "fraction of test points without a label", "source": "[D] §1"},
         ),
         "accuracy_along": (
             ("seed", "snapshot"),
@@ -274,7 +281,11 @@ def _shown(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
             coordinates[:, order],
             {"long_name": "coordinates C = WM of chosen neurons, first seed", "source": "[D] §4"},
         ),
-        "shown_neuron": ("shown", order, {"long_name": "which neurons are shown"}),
+        "shown_neuron": (
+            "shown",
+            order,
+            {"long_name": "which neurons are shown", "source": "[M] §4"},
+        ),
         "wstar": (
             "feature",
             np.asarray(problem.wstar),

@@ -59,15 +59,36 @@ def attack_family(
 
 
 @eqx.filter_jit
-def _accuracy(networks, problem, make_attack, radius, sources, keys, n):
+def _accuracy(networks, problem, attacks, keys, n):
     """Robust accuracy of S networks, each on its own test points: shape [S]."""
 
-    def one(network, source, key):
-        attack = None if make_attack is None else make_attack(radius, source)
+    def one(network, attack, key):
         robust, labelled = count_robust(network, problem, attack, key=key, n=n)
         return robust / labelled
 
-    return eqx.filter_vmap(one)(networks, sources, keys)
+    return eqx.filter_vmap(one)(networks, attacks, keys)
+
+
+@eqx.filter_jit
+def _dense_quantiles(networks, problem, norm, radii, keys, n):
+    """Quantiles of y f along the dense direction over the median of y f(x): shape [S, r, q]."""
+
+    def one(network, key):
+        batch = problem.sample(key, n)
+
+        def at(radius):
+            attack = DenseMixture.of(problem, radius, norm)
+            delta = attack(network, batch, key=key)
+            margin = batch.y * network(batch.x + delta, key=key)
+            kept = jnp.where(batch.labelled, margin, jnp.nan)
+            return jnp.nanquantile(kept, jnp.asarray(MARGIN_QUANTILES))
+
+        values = jax.lax.map(at, radii)
+        # A network whose median clean margin is not positive has nothing to normalise by.
+        median = at(jnp.float32(0))[1]
+        return values / jnp.where(median > 0, median, jnp.nan)
+
+    return eqx.filter_vmap(one)(networks, keys)
 
 
 class Evaluator:
@@ -87,23 +108,29 @@ class Evaluator:
         self.family = attack_family(config, problem)
         self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
 
+    def excluded_fraction(self) -> Float[np.ndarray, " S"]:
+        """Fraction of each seed's test points without a label, ⟨w*, z⟩ = 0."""
+        n = self.config.evaluation.samples
+
+        def one(key):
+            sample_key, _ = jax.random.split(key)
+            return jnp.mean(~self.problem.sample(sample_key, n).labelled)
+
+        return np.asarray(jax.jit(jax.vmap(one))(self.keys))
+
     def accuracy(
         self, networks: SymmetricReLU, attack: str | None = None, radius: float | None = None
     ) -> Float[np.ndarray, " S"]:
         """Accuracy of each seed's network under one attack; by default at the training radius."""
-        make = None if attack is None else self.family[attack]
         radius = self.config.adversarial.radius if radius is None else radius
-        return np.asarray(
-            _accuracy(
-                networks,
-                self.problem,
-                make,
-                jnp.float32(radius),
-                self.sources,
-                self.keys,
-                self.config.evaluation.samples,
+        attacks = None
+        if attack is not None:
+            make = self.family[attack]
+            attacks = eqx.filter_vmap(lambda source: make(jnp.float32(radius), source))(
+                self.sources
             )
-        )
+        samples = self.config.evaluation.samples
+        return np.asarray(_accuracy(networks, self.problem, attacks, self.keys, samples))
 
     def curves(
         self,
@@ -149,30 +176,9 @@ class Evaluator:
 
     def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
         """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""
-        problem, norm, n = (
-            self.problem,
-            self.config.adversarial.norm,
-            self.config.evaluation.samples,
-        )
-
-        @eqx.filter_jit
-        def quantiles(networks, radii):
-            def one(network, key):
-                batch = problem.sample(key, n)
-
-                def at(radius):
-                    attack = DenseMixture.of(problem, radius, norm)
-                    delta = attack(network, batch, key=key)
-                    margin = batch.y * network(batch.x + delta, key=key)
-                    kept = jnp.where(batch.labelled, margin, jnp.nan)
-                    return jnp.nanquantile(kept, jnp.asarray(MARGIN_QUANTILES))
-
-                values = jax.lax.map(at, radii)
-                return values / jnp.maximum(at(jnp.float32(0))[1], 1e-30)
-
-            return eqx.filter_vmap(one)(networks, self.keys)
-
-        return np.asarray(quantiles(networks, jnp.asarray(self.radii, jnp.float32)))
+        norm, samples = self.config.adversarial.norm, self.config.evaluation.samples
+        radii = jnp.asarray(self.radii, jnp.float32)
+        return np.asarray(_dense_quantiles(networks, self.problem, norm, radii, self.keys, samples))
 
 
 def surgery(

@@ -7,7 +7,7 @@ under attack (§5). Everything here is glue; each step has its own module.
 import platform
 import time
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ from featpur_sim.train import Phase, Record, TrainingRun, replicate, train_many
 SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
 
 
+@runtime_checkable
 class Meter(Protocol):
     """What shows progress; see progress.py. A silent one does nothing."""
 
@@ -84,12 +85,12 @@ def run_experiment(
     """Train, attack and measure, all seeds at once.
 
     Args:
-        config: see :mod:`featpur_sim.config` and :mod:`featpur_sim.presets`.
+        config: see `featpur_sim.config` and `featpur_sim.presets`.
         meter: shows progress; silent by default.
         checkpoint: folder to save training in and to resume from, bit for bit.
 
     Returns:
-        An :class:`Experiment`.
+        An `Experiment`.
 
     Raises:
         ConfigError: a setting contradicts another (dictionary and size, law and k, …), or the run
@@ -119,7 +120,7 @@ def check(config: RunConfig) -> None:
     """Find what is wrong with a run's settings before anything is computed.
 
     Raises:
-        ConfigError: as for :func:`run_experiment`.
+        ConfigError: as for `run_experiment`.
     """
     require_memory(config)
     try:
@@ -163,6 +164,10 @@ def make_problem(config: RunConfig) -> SparseCoding:
 
 def _make_law(config: RunConfig) -> HiddenLaw:
     p = config.problem
+    if p.law != "levels" and (p.levels is not None or p.rates is not None):
+        raise ValueError(
+            f"problem.levels and problem.rates go with problem.law = 'levels', not '{p.law}'."
+        )
     if p.law == "levels":
         if p.levels is None or p.rates is None:
             raise ValueError("problem.law = 'levels' needs problem.levels and problem.rates.")
@@ -212,6 +217,11 @@ def _make_bias(b: BiasConfig) -> BiasSchedule:
     return kinds[b.schedule](**given)
 
 
+def initial_bias(b: BiasConfig) -> float:
+    """The threshold before step 0; a threshold per neuron starts at 0 (``start`` is a factor)."""
+    return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
+
+
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     p, n = config.problem, config.network
     bias = config.clean.bias
@@ -220,7 +230,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
             p.d,
             n.neurons,
             sigma_0=n.sigma_0,
-            bias=bias.start or 0.0 if bias.schedule != "per-neuron" else 0.0,
+            bias=initial_bias(bias),
             per_neuron_bias=bias.schedule == "per-neuron",
             sigma_rho=n.sigma_rho,
             smoothing=n.smoothing,
@@ -243,7 +253,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
 
 
 def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter):
-    """Every accuracy of the run, as a :class:`~featpur_sim.dataset.Scores`."""
+    """Every accuracy of the run, as a `Scores`."""
     evaluator = evaluation.Evaluator(config, problem, test_keys, trained.networks["clean"])
     pure, pure_bias = evaluator.best_pure_network(tuning_keys)
     references: dict[str, SymmetricReLU] = {
@@ -262,6 +272,7 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
         reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
         pure_bias=pure_bias,
+        excluded=evaluator.excluded_fraction(),
         along={
             step: evaluator.accuracy(network, "PGD")
             for (_, step), network in trained.snapshots.items()

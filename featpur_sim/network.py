@@ -125,7 +125,7 @@ def initialise(
         sigma_0: standard deviation of each initial weight; must be > 0.
         bias: initial threshold.
         per_neuron_bias: store one threshold per neuron.
-        sigma_rho, smoothing: see :class:`SymmetricReLU`.
+        sigma_rho, smoothing: see `SymmetricReLU`.
         key: PRNG key.
 
     Raises:

@@ -15,7 +15,7 @@ Optimizer = Callable[[Any], optax.GradientTransformation]
 
 
 class Phase(eqx.Module):
-    """One phase of training. Use :class:`CleanPhase` or :class:`AdversarialPhase`."""
+    """One phase of training. Use `CleanPhase` or `AdversarialPhase`."""
 
     name: str = eqx.field(static=True)
     steps: Int[Array, "*S"]
@@ -71,7 +71,7 @@ def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a
     Args:
         steps: gradient steps.
         **settings: ``learning_rate`` η (default 0.5), ``weight_decay`` λ (1e-4), ``batch`` (512),
-            ``bias`` (a :class:`~featpur_sim.bias.BiasSchedule`; frozen by default), ``microbatch``
+            ``bias`` (a `BiasSchedule`; frozen by default), ``microbatch``
             (gradient accumulation in chunks of this many samples; must divide ``batch``),
             ``dataset_size`` (N: train on N fixed samples, drawn with replacement, or all of them at
             once if ``batch`` ≥ N; None: fresh samples each step), ``optimizer`` (η ↦ an optax
@@ -87,8 +87,8 @@ def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:  # n
     """Training on x + A(f, x, y); gradients do not flow through the attack A. [P]
 
     Args:
-        attack: usually :class:`~featpur_sim.attack.FGM`.
+        attack: usually `FGM`.
         steps: gradient steps.
-        **settings: as for :func:`CleanPhase`.
+        **settings: as for `CleanPhase`.
     """
     return Phase("adversarial", steps, attack=attack, **settings)

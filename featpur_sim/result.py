@@ -9,6 +9,8 @@ import fcntl
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import xarray as xr
 from featpur_sim import __version__
 
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
+REPORT = "report.html"
 
 
 class ResultError(ValueError):
@@ -82,6 +85,8 @@ def claim_folder(directory: str | Path) -> Iterator[Path]:
 def require_free(directory: str | Path, overwrite: bool) -> None:
     """Refuse to write over a finished run unless told to.
 
+    The report is written last; a folder without one is a run to go on with.
+
     Raises:
         ResultError: the folder holds a finished run, or something else than a run.
     """
@@ -90,7 +95,7 @@ def require_free(directory: str | Path, overwrite: bool) -> None:
         raise ResultError(f"{directory} is a file, not a folder: choose another with --out.")
     if overwrite or not directory.is_dir():
         return
-    if (directory / RESULT).exists():
+    if (directory / RESULT).exists() and (directory / REPORT).exists():
         raise ResultError(
             f"{directory} already holds a finished run: choose another folder with --out, or pass "
             "--overwrite to replace it."
@@ -116,11 +121,14 @@ def save_run(
 
 def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> None:
     """Write ``scorecard.json`` atomically. NaN is written as null."""
-    clean = json.loads(json.dumps(scorecard, allow_nan=True), parse_constant=lambda constant: None)
     with atomic_path(Path(directory) / SCORECARD) as temporary:
-        temporary.write_text(
-            json.dumps(clean, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        temporary.write_text(to_json(scorecard, indent=2) + "\n")
+
+
+def to_json(rows: list[dict[str, Any]], indent: int | None = None) -> str:
+    """JSON text of a scorecard or a table. NaN, which JSON does not have, becomes null."""
+    clean = json.loads(json.dumps(rows), parse_constant=lambda constant: None)
+    return json.dumps(clean, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def load_result(directory: str | Path) -> xr.Dataset:
@@ -155,7 +163,7 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {WEIGHTS}: it is not a finished run.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
 
 

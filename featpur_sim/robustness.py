@@ -94,7 +94,7 @@ def robust_accuracy(
         chunk: samples in memory at once.
 
     Returns:
-        :class:`Accuracy` with a Wilson interval over samples.
+        `Accuracy` with a Wilson interval over samples.
 
     Raises:
         ValueError: n < 1, or no drawn sample has a label.

@@ -13,7 +13,7 @@ from featpur_sim import evaluation
 from featpur_sim.config import RunConfig, parse
 from featpur_sim.dataset import PHASES
 from featpur_sim.distribution import SparseCoding
-from featpur_sim.experiment import Meter, Silent, make_problem, seed_keys
+from featpur_sim.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.result import ResultError, load_result, load_weights
 
@@ -37,6 +37,7 @@ def load_run(directory: str | Path) -> SavedRun:
     arrays = load_weights(directory)
     config = parse(tomllib.loads(result.attrs["config"]))
     problem = make_problem(config)
+    _require_weights(directory, arrays, config)
     if not np.array_equal(arrays["wstar"][0], np.asarray(problem.wstar)):
         raise ResultError(
             f"the w* in {directory} is not the one that its settings give: the folder mixes "
@@ -44,7 +45,8 @@ def load_run(directory: str | Path) -> SavedRun:
         )
     gauge = problem.unitary and config.attack_fits_gauge
     rotation = problem.M if gauge and problem.M is not None else None
-    biases = {"init": np.zeros_like(arrays["b_clean"]), "clean": arrays["b_clean"]}
+    start = initial_bias(config.clean.bias)
+    biases = {"init": np.full_like(arrays["b_clean"], start), "clean": arrays["b_clean"]}
     biases["adversarial"] = arrays["b_adv"]
     names = {"init": "W0", "clean": "W_clean", "adversarial": "W_adv"}
     networks = {}
@@ -72,7 +74,7 @@ def evaluate_run(
     """Attack the networks of a saved run again, on fresh test points.
 
     Args:
-        run: from :func:`load_run`.
+        run: from `load_run`.
         samples, restarts, steps, radii: replace the run's own evaluation settings.
         seed: names the fresh test points; 0 repeats those of the run.
         meter: shows progress.
@@ -116,3 +118,24 @@ def evaluate_run(
         },
         {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},
     )
+
+
+def _require_weights(directory: str | Path, arrays: dict[str, np.ndarray], config: RunConfig):
+    """Refuse an archive whose arrays are not those of ``config``."""
+    shape = (config.seeds, config.network.neurons, config.problem.d)
+    bias = shape[:2] if config.clean.bias.schedule == "per-neuron" else shape[:1]
+    wanted: dict[str, tuple[int, ...]] = {
+        "W0": shape,
+        "W_clean": shape,
+        "W_adv": shape,
+        "b_clean": bias,
+        "b_adv": bias,
+        "wstar": (config.seeds, config.problem.features or config.problem.d),
+    }
+    for name, expected in wanted.items():
+        found = arrays[name].shape if name in arrays else "no such array"
+        if found != expected:
+            raise ResultError(
+                f"{name} in {directory} has shape {found}, but the run's settings give {expected}: "
+                "the file is damaged or belongs to another run. Repeat the run."
+            )

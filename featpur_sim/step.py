@@ -24,7 +24,7 @@ class Status(enum.IntEnum):
     DEAD = 1
     """No neuron is active on the whole batch: only weight decay acts."""
     DIVERGED = 2
-    """The loss is not finite; the weights are kept as they were one step before."""
+    """The loss or the next weights are not finite; the weights stay as they were before."""
 
 
 class State(eqx.Module):
@@ -56,16 +56,19 @@ def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricR
 
 
 def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, t):
-    """One gradient step; a run whose loss is not finite keeps its weights and says so."""
+    """One gradient step; a run that leaves the finite numbers keeps its weights and says so."""
     network = with_bias(state.network, problem, phase, t)
     loss, gradient = _loss_and_gradient(network, problem, phase, data, jax.random.fold_in(key, t))
-    dead = ~jnp.any(gradient != 0)
+    # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
+    dead = ~jnp.any(gradient != 0) & (loss > 0)
     total = gradient + phase.weight_decay * regulariser_gradient(network.weights)
     updates, optimizer_state = phase.optimizer(phase.learning_rate).update(
         total, state.optimizer_state, network.weights
     )
     weights = jnp.asarray(optax.apply_updates(network.weights, updates))
-    diverged = ~jnp.isfinite(loss) | (state.status == Status.DIVERGED)
+    # The loss alone would not tell: a NaN pre-activation passes no threshold, so f = 0 there.
+    finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(weights))
+    diverged = ~finite | (state.status == Status.DIVERGED)
     weights = jnp.where(diverged, state.network.weights, weights)
     status = jnp.where(diverged, Status.DIVERGED, jnp.where(dead, Status.DEAD, Status.OK))
     status = status.astype(jnp.int32)

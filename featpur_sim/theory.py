@@ -3,7 +3,7 @@
 Models the closed-form statements of docs/theory.md §5, §5.1 (heuristic scalings) and §5.2 (the
 ceiling). This module never touches simulation code, so that agreement between the two is evidence.
 The exact law behind the ceiling is in `featpur_sim.margin_law`, the pure network of §5.2 in
-`featpur_sim.pure_network`.
+`featpur_sim.reference`.
 
 Letters: d input dimension, D number of features, k sparsity (about k of the D hidden coordinates
 are non-zero), τ attack radius in ℓ2, α and κ pure and dense coefficient of a neuron, v its dense

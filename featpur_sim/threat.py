@@ -31,7 +31,7 @@ class Ball(eqx.Module):
         """The nearest point of the ball in Euclidean distance."""
 
     @abc.abstractmethod
-    def random(self, key: PRNGKey, shape: tuple[int, int]) -> Float[Array, "n d"]:
+    def random(self, key: PRNGKey, shape: tuple[int, ...]) -> Float[Array, "n d"]:
         """A random point of the sphere ‖δ‖ = radius (ℓ2: uniform; ℓ∞: random signs)."""
 
 

@@ -58,7 +58,7 @@ class TrainingRun(NamedTuple):
         snapshots: networks at the requested steps inside the phases: (phase, step) → network.
         record_phase, record_step: where each record was taken, shape [R].
         records: observed scalars, each of shape [R] (or [R, S] for many seeds).
-        status: per seed, one :class:`Status`.
+        status: per seed, one `Status`.
         status_step: step of its last phase at which that status began.
     """
 
@@ -103,7 +103,7 @@ def train(
     key: PRNGKey,
     **settings: Any,
 ) -> TrainingRun:
-    """Train one network. See :func:`train_many` for the settings.
+    """Train one network. See `train_many` for the settings.
 
     >>> import jax
     >>> from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise
@@ -143,7 +143,7 @@ def train_many(
 ) -> TrainingRun:
     """Train S independent runs at once; every array of the arguments has a leading axis S.
 
-    :func:`replicate` turns one problem, network or phase into S equal ones; the runs may also
+    `replicate` turns one problem, network or phase into S equal ones; the runs may also
     differ in any of their arrays (k, σ_x, η, λ, τ, …).
 
     Args:
@@ -157,7 +157,7 @@ def train_many(
         on_record: called on the host after each record.
 
     Returns:
-        A :class:`TrainingRun` with a leading axis S everywhere but in the record positions.
+        A `TrainingRun` with a leading axis S everywhere but in the record positions.
 
     Raises:
         ValueError: no phase, two phases of one name, or runs that differ in the number of steps.
@@ -165,7 +165,8 @@ def train_many(
     plan = _plan(phases, records, snapshots or {})
     course = _Course(network, start_phase(network, phases[0]))
     if checkpoint is not None:
-        identity = fingerprint((problem, network, list(phases), keys), (plan, test_samples))
+        settings = (plan, test_samples, observe)
+        identity = fingerprint((problem, network, list(phases), keys), settings)
         course.restore(checkpoint.restore(identity), phases, plan)
     data_phase, data = None, None
     for index in range(course.done, len(plan)):
@@ -274,7 +275,7 @@ class _Course:
         return flat
 
     def restore(self, saved, phases: Sequence[Phase], plan: list[_Point]) -> None:
-        """Take over what :meth:`pack` wrote; the arrays come back bit for bit."""
+        """Take over what `pack` wrote; the arrays come back bit for bit."""
         if saved is None:
             return
         done, flat = saved
