@@ -1,0 +1,104 @@
+"""How every figure is drawn: sizes, colours, intervals over seeds, bytes (docs/theory.md §5.2).
+
+A measured curve is a mean over the seeds that finished, with its 95 % t-interval as a band; a seed
+that did not finish is named, never averaged. The user's matplotlib settings stay as they are.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from featpur_sim.statistics import mean_interval
+
+DPI = 200
+# Inches: one and two columns of a journal page.
+COLUMN, PAGE = 3.4, 7.0
+
+# Okabe and Ito's colours, told apart by readers with any common colour blindness.
+BLACK, GREY, ORANGE, SKY = "#000000", "#6F6F6F", "#E69F00", "#56B4E9"
+GREEN, BLUE, VERMILLION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+# Phase → label, colour, marker.
+PHASES = {
+    "init": ("untrained", GREY, "s"),
+    "clean": ("clean-trained", VERMILLION, "o"),
+    "adversarial": ("adversarially trained", BLUE, "^"),
+}
+
+_STYLE: Any = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "hatch.linewidth": 0.5,
+    "pdf.fonttype": 42,
+}
+
+
+@contextlib.contextmanager
+def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
+    """A figure in the house style, and the result restricted to the seeds that finished."""
+    status = result.status.values
+    finished = result.isel(seed=np.flatnonzero(status == "ok"))
+    if finished.sizes["seed"] == 0:
+        raise ValueError(
+            "result has no seed with status 'ok': there is nothing to average. Lower "
+            "clean.learning_rate or the final bias."
+        )
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        failed = [
+            f"{seed} ({how})"
+            for seed, how in zip(result.seed.values, status, strict=True)
+            if how != "ok"
+        ]
+        if failed:
+            figure.supxlabel(f"left out, seed: {', '.join(failed)}", fontsize=7)
+        yield figure, finished
+        # Ticks take their size when first drawn: draw them while the style holds.
+        figure.draw_without_rendering()
+
+
+def seed_interval(values: Any) -> np.ndarray:
+    """Mean, low and high [3, n] over the first axis of values [S, n]; NaN where undefined."""
+    table = np.asarray(values, float)
+    if len(table) == 1:
+        return np.stack([table[0], *np.full((2, table.shape[1]), np.nan)])
+    undefined = (math.nan, math.nan, math.nan)
+    columns = [mean_interval(c) if np.isfinite(c).all() else undefined for c in table.T]
+    return np.array(columns).T
+
+
+def curve(axes: Axes, x: Any, values: Any, colour: str, **style: Any) -> None:
+    """Mean over seeds of values [S, n] against x [n], with its interval as a band."""
+    mean, low, high = seed_interval(values)
+    axes.plot(x, mean, color=colour, **style)
+    if np.isfinite(low).any():
+        axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+
+
+def render(figure: Figure, file_format: str) -> bytes:
+    """A figure as the bytes of a ``"png"`` (200 dpi) or ``"pdf"`` file, without a time stamp."""
+    buffer = io.BytesIO()
+    metadata = {"CreationDate": None} if file_format == "pdf" else None
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,179 @@
+"""The report: one self-contained HTML page over some runs (docs/claims.md, docs/theory.md §5).
+
+It shows the scorecard with the rule of every verdict, each figure with its caption, the settings,
+how each seed ended, and what the claims mean. It needs no network and no script to read.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import xarray as xr
+
+from featpur_sim import claims, figures
+from featpur_sim.result import RESULT, atomic_path
+
+Row = dict[str, Any]
+
+_PIXELS_PER_INCH = 130
+
+# Verdict → CSS class and a sign that reads without colour.
+_VERDICTS = {
+    claims.SUPPORTED: ("good", "✓"),
+    claims.CONTRADICTED: ("bad", "✗"),
+    claims.INCONCLUSIVE: ("open", "?"),
+    claims.ATTACKED_ONLY: ("half", "◐"),
+}
+
+# Claim → meaning and source, in the order of docs/theory.md §5.
+CLAIMS: dict[str, tuple[str, str]] = {
+    "C1": ("Clean training reaches high accuracy on clean data.", "[P]"),
+    "C2": (
+        "At a radius τ well below 1/√k the clean-trained network fails, and one fixed direction "
+        "known in advance, δ = −yτ·Mw*/‖Mw*‖, is enough: no gradient of the network is needed.",
+        "[P]",
+    ),
+    "C3": (
+        "The cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
+        "small coefficient on every other feature, all along Mw*.",
+        "[P]",
+    ),
+    "C4": ("On clean data the dense mixtures do almost no harm.", "[P], estimate in §5.1"),
+    "C5": (
+        "Adversarial training with FGM at radius τ protects against every perturbation of that "
+        "radius. Attacks alone cannot show this; at finite size the yardstick is the pure "
+        "network, not 100 %.",
+        "[P], yardstick [D] §5.2",
+    ),
+    "C6": (
+        "It does so by purification: the dense share κ/α of the weights falls many times over "
+        "while a neuron's direction turns far less than it did in training from the start.",
+        "[P]",
+    ),
+    "C7": ("Purification is a small change: updates of low rank are enough.", "[P] version 4"),
+    "C8": (
+        "Simpler models – linear, polynomials of low degree, the tangent kernel of this network – "
+        "are not robust at this radius, whatever trains them.",
+        "[P], §6",
+    ),
+    "C9": ("Neurons that hold a winning ticket at the start end with that feature.", "[P]"),
+    "C10": (
+        "Adversarial examples carry over between independently started clean-trained networks, "
+        "which share the direction Mw*, and not to purified ones.",
+        "[D] from C3",
+    ),
+    "C11": (
+        "Random noise of norm τ does not hurt the clean-trained network: it is not fragile in "
+        "general.",
+        "[D]",
+    ),
+}
+
+
+def build(runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> str:
+    """The report as one HTML page, figures embedded.
+
+    Args:
+        runs: name and Dataset of each run, in the order to show them.
+        scorecard: rows of :func:`featpur_sim.claims.scorecard` for all of them, with the keys
+            ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
+
+    Returns:
+        A page that refers to no other file or address.
+
+    Raises:
+        ValueError: ``runs`` is empty, or a row holds an unknown claim or verdict.
+    """
+    if not runs:
+        raise ValueError("runs is empty: a report needs at least one run. Pass (name, result).")
+    for row in scorecard:
+        _require_known("id", row["id"], CLAIMS)
+        _require_known("verdict", row["verdict"], _VERDICTS)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("featpur_sim", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    return environment.get_template("report.html.j2").render(
+        runs=[_describe(name, result) for name, result in runs],
+        regimes=_by_regime(scorecard),
+        verdicts=_VERDICTS,
+        counts=Counter(row["verdict"] for row in scorecard),
+        claims=CLAIMS,
+        result_file=RESULT,
+    )
+
+
+def write(path: str | Path, runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> None:
+    """Write the report; an older one stays as it is unless the new one is whole.
+
+    Args:
+        path: the HTML file.
+        runs, scorecard: see :func:`build`.
+
+    Raises:
+        ValueError: see :func:`build`.
+    """
+    page = build(runs, scorecard)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _require_known(key: str, value: Any, known: dict[str, Any]) -> None:
+    if value not in known:
+        raise ValueError(
+            f"scorecard row has {key} = {value!r}: must be one of {', '.join(known)}. Make the "
+            "rows with claims.scorecard."
+        )
+
+
+def _by_regime(scorecard: list[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in scorecard:
+        groups.setdefault(row["regime"], []).append(row)
+    return groups
+
+
+def _number(value: Any) -> str:
+    """A float to three significant digits, a dash for none, anything else as it is."""
+    if value is None or value != value:
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:#.3g}".rstrip(".").replace("-", "−")
+
+
+def _describe(name: str, result: xr.Dataset) -> dict[str, Any]:
+    status = [
+        (int(seed), str(how), int(step))
+        for seed, how, step in zip(
+            result.seed.values, result.status.values, result.status_step.values, strict=True
+        )
+    ]
+    return {
+        "name": name,
+        "attrs": result.attrs,
+        "failed": [entry for entry in status if entry[1] != "ok"],
+        "seeds": len(status),
+        "figures": _embedded(result) if any(how == "ok" for _, how, _ in status) else [],
+    }
+
+
+def _embedded(result: xr.Dataset) -> list[dict[str, Any]]:
+    """Every figure as a PNG in a data: address, with its caption and its width on the page."""
+    drawn = [(name, make(result)) for name, make in figures.ALL.items()]
+    return [
+        {
+            "name": name,
+            "image": base64.b64encode(figures.render(figure, "png")).decode(),
+            "width": round(_PIXELS_PER_INCH * figure.get_figwidth()),
+            "caption": figures.caption(name, result),
+        }
+        for name, figure in drawn
+    ]
