@@ -1,0 +1,271 @@
+"""The command line. It parses, calls the library and prints; it holds no science.
+
+Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
+same command goes on where it stopped); 130 interrupted with Ctrl-C (likewise).
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    name="featpur",
+    help="Feature purification by adversarial training: simulate it, measure it, check it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
+
+_VERDICT_STYLE = {
+    "supported": "green",
+    "contradicted": "red",
+    "inconclusive at this size": "yellow",
+    "attacked only": "cyan",
+}
+
+
+@app.command()
+def reproduce(
+    out: Out = Path("featpur-out"),
+    seeds: Annotated[int, typer.Option(min=1, help="Independent seeds, trained together.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Base seed.")] = 0,
+    full: Annotated[
+        bool, typer.Option("--full", help="Larger d and longer training (about an hour).")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """The paper's headline: clean training, purification, scorecard, figures, report.
+
+    Two regimes: dense-regime (files at the top of the folder) and sparse-regime (in a folder of
+    that name). Under three minutes on two cores. Killed part-way, the same command goes on.
+    """
+    from featpur_sim.experiment import check
+    from featpur_sim.progress import Meter
+    from featpur_sim.reproduce import presets
+    from featpur_sim.reproduce import reproduce as library_reproduce
+    from featpur_sim.result import REPORT, claim_folder, require_free
+
+    began = time.perf_counter()
+    configs = presets(seeds=seeds, seed=seed, full=full)
+    for settings in configs:
+        check(settings)
+    require_free(out, overwrite)
+    with claim_folder(out):
+        rows = library_reproduce(
+            out, configs, lambda label: Meter(label, quiet=quiet), overwrite=overwrite
+        )
+    _print_scorecard(rows, quiet, as_json)
+    _say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings file.")],
+    out: Out = Path("featpur-run"),
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Replace the file's seed.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """One run of your own settings ('featpur init' writes a commented file to start from)."""
+    from featpur_sim import config as configuration
+    from featpur_sim.experiment import check
+    from featpur_sim.progress import Meter
+    from featpur_sim.reproduce import reproduce as library_reproduce
+    from featpur_sim.result import REPORT, claim_folder, require_free
+
+    settings = configuration.load(config)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    check(settings)
+    require_free(out, overwrite)
+    with claim_folder(out):
+        rows = library_reproduce(
+            out, [settings], lambda label: Meter(label, quiet=quiet), overwrite=overwrite
+        )
+    _print_scorecard(rows, quiet, as_json)
+    _say(quiet or as_json, str(out / REPORT))
+
+
+@app.command()
+def evaluate(
+    directory: Directory,
+    samples: Annotated[int | None, typer.Option(help="Test points per seed.")] = None,
+    restarts: Annotated[int | None, typer.Option(help="PGD starts.")] = None,
+    steps: Annotated[int | None, typer.Option(help="PGD steps per start.")] = None,
+    radius: Annotated[
+        list[float] | None,
+        typer.Option(help="Radius in units of the training radius; repeat for several."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Names the test points; 0: the run's own.")] = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Attack the networks of a finished run again, on fresh points; writes DIR/evaluation.nc."""
+    from featpur_sim.progress import Meter
+    from featpur_sim.result import atomic_path
+    from featpur_sim.saved import evaluate_run, load_run
+
+    saved = load_run(directory)
+    radii = None if not radius else sorted({0.0, 1.0, *radius})
+    with Meter(saved.config.name, quiet=quiet) as meter:
+        scores = evaluate_run(
+            saved,
+            samples=samples,
+            restarts=restarts,
+            steps=steps,
+            radii=radii,
+            seed=seed,
+            meter=meter,
+        )
+    with atomic_path(directory / "evaluation.nc") as temporary:
+        scores.to_netcdf(temporary, engine="h5netcdf")
+    mean = scores.robust_accuracy.mean("seed", skipna=False)
+    if as_json:
+        records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
+        typer.echo(json.dumps(records))
+        return
+    if quiet:
+        return
+    table = Table(title=f"accuracy under attack, mean over {scores.sizes['seed']} seeds")
+    table.add_column("attack")
+    table.add_column("radius/τ", justify="right")
+    for phase in scores.phase.values:
+        table.add_column(str(phase), justify="right")
+    for attack in scores.attack.values:
+        for at, relative in enumerate(scores.relative_radius.values):
+            values = mean.sel(attack=attack).isel(radius=at).values
+            if relative > 0 and not (values != values).any():
+                table.add_row(str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values))
+    Console().print(table)
+    _say(False, str(directory / "evaluation.nc"))
+
+
+@app.command()
+def report(directory: Directory, quiet: Quiet = False) -> None:
+    """Rebuild scorecard, figures and report.html of a finished run from its result.nc."""
+    from featpur_sim import claims, figures
+    from featpur_sim import report as html
+    from featpur_sim.reproduce import parts
+    from featpur_sim.result import REPORT, save_scorecard
+
+    runs = parts(directory)
+    rows = [row for _, result in runs.values() for row in claims.scorecard(result)]
+    for folder, (_, result) in runs.items():
+        if (result.status == "ok").any():
+            figures.save_all(result, folder / "figures")
+    save_scorecard(directory, rows)
+    html.write(directory / REPORT, list(runs.values()), rows)
+    _print_scorecard(rows, quiet, False)
+    _say(quiet, str(directory / REPORT))
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("featpur.toml"),
+) -> None:
+    """Write a commented settings file to start from."""
+    from featpur_sim.result import atomic_path
+    from featpur_sim.starter import STARTER
+
+    if file.exists():
+        _stop(BAD_INPUT, f"{file} exists already: name another file, or remove it.")
+    try:
+        with atomic_path(file) as temporary:
+            temporary.write_text(STARTER)
+    except OSError as error:
+        _stop(BAD_INPUT, f"cannot write {file}: {error.strerror}. Name another file.")
+    typer.echo(f"{file}: edit it, then  featpur run {file} --out DIR")
+
+
+def main() -> NoReturn:
+    """Run the command line and turn every foreseen error into one message and an exit code."""
+    from featpur_sim.checkpoint import CheckpointError
+    from featpur_sim.config import ConfigError
+    from featpur_sim.result import ResultError
+
+    try:
+        app(standalone_mode=True)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns Ctrl-C into an exit without a word.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        _stop(INTERRUPTED, "interrupted: the same command goes on where training stopped.")
+    except (ConfigError, ResultError, CheckpointError) as error:
+        _stop(BAD_INPUT, str(error))
+    except (OSError, MemoryError) as error:
+        _stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
+    sys.exit(0)
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    _tell(f"[bold red]featpur:[/bold red] {escape(message)}")
+    sys.exit(code)
+
+
+def _say(quiet: bool, message: str) -> None:
+    if not quiet:
+        _tell(escape(message))
+
+
+def _tell(markup: str) -> None:
+    # Not wrapped: a path or a command in it can be copied, and one message is one line.
+    Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
+
+
+def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:
+    if as_json:
+        from featpur_sim.result import to_json
+
+        typer.echo(to_json(rows))
+        return
+    if quiet:
+        return
+    if not rows:
+        _tell(
+            "[bold red]no seed finished:[/bold red] every one died or diverged (result.nc says "
+            "when); lower learning_rate or the final bias."
+        )
+        return
+    console = Console()
+    for regime in dict.fromkeys(row["regime"] for row in rows):
+        table = Table(title=f"Scorecard, {regime}", show_lines=True, title_justify="left")
+        table.add_column("id", no_wrap=True)
+        table.add_column("claim, as measured", ratio=1)
+        table.add_column("measured\n\\[95 % CI]", no_wrap=True)
+        table.add_column("verdict", width=12)
+        for row in rows:
+            if row["regime"] == regime:
+                table.add_row(*_scorecard_cells(row))
+        console.print(table)
+    console.print("The rule behind each verdict: scorecard.json, report.html.", highlight=False)
+
+
+def _scorecard_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
+    style = _VERDICT_STYLE[row["verdict"]]
+    claim = f"{row['statement']}\n[dim]prediction: {row['predicted']}, {row['source']}[/dim]"
+    # Square brackets are markup to the console, unless escaped.
+    claim = claim.replace("[P", "\\[P").replace("[D", "\\[D").replace("[M", "\\[M")
+    measured = f"{row['measured']:.3g}{interval}".replace("[", "\\[")
+    return row["id"], claim, measured, f"[{style}]{row['verdict']}[/{style}]"

@@ -1,0 +1,113 @@
+"""The headline: both training regimes, one scorecard, one report (docs/theory.md §5.3, §7.1)."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from featpur_sim import claims, figures, report
+from featpur_sim.config import RunConfig, dump
+from featpur_sim.experiment import Experiment, Meter, run_experiment
+from featpur_sim.presets import dense_regime, sparse_regime
+from featpur_sim.result import (
+    REPORT,
+    RESULT,
+    ResultError,
+    load_result,
+    save_run,
+    save_scorecard,
+)
+
+CHECKPOINT = ".checkpoint"
+
+
+def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
+    """The runs of ``featpur reproduce``; ``full`` takes larger d and a longer second phase."""
+    if not full:
+        return [dense_regime(seeds=seeds, seed=seed), sparse_regime(seeds=seeds, seed=seed)]
+    dense = dense_regime(d=196, k=9, seeds=seeds, seed=seed)
+    longer = dense.adversarial.model_copy(update={"steps": 4 * dense.adversarial.steps})
+    return [
+        dense.model_copy(update={"adversarial": longer}),
+        sparse_regime(d=128, k=8, seeds=seeds, seed=seed),
+    ]
+
+
+def run_into(
+    directory: Path, config: RunConfig, meter: Callable[[str], AbstractContextManager[Meter]]
+) -> tuple[Experiment, list[dict[str, Any]]]:
+    """One run into a folder: data files and figures. Resumes training that was cut off there."""
+    checkpoint = directory / CHECKPOINT
+    with meter(config.name) as shown:
+        experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
+    rows = claims.scorecard(experiment.result)
+    if rows:  # no rows: no seed finished, so there is nothing to draw
+        figures.save_all(experiment.result, directory / "figures")
+    save_run(directory, experiment.result, experiment.weights, rows)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return experiment, rows
+
+
+def reproduce(
+    directory: Path,
+    configs: list[RunConfig],
+    meter: Callable[[str], AbstractContextManager[Meter]],
+    *,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Run every preset; the first into ``directory``, the others into folders by their name.
+
+    Runs that an interrupted command has finished there are kept, unless ``overwrite``.
+
+    Returns:
+        The rows of the common scorecard, which is also written to ``directory``.
+
+    Raises:
+        ResultError: a folder holds a run with other settings.
+    """
+    folders = [directory, *(directory / config.name for config in configs[1:])]
+    kept = [
+        None if overwrite else _finished(folder, config)
+        for folder, config in zip(folders, configs, strict=True)
+    ]
+    runs: list[tuple[str, xr.Dataset]] = []
+    rows: list[dict[str, Any]] = []
+    for folder, config, result in zip(folders, configs, kept, strict=True):
+        if result is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            experiment, own = run_into(folder, config, meter)
+            result = experiment.result
+        else:
+            own = claims.scorecard(result)
+        runs.append((config.name, result))
+        rows += own
+    save_scorecard(directory, rows)
+    report.write(directory / REPORT, runs, rows)
+    return rows
+
+
+def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
+    if not (folder / RESULT).exists():
+        return None
+    result = load_result(folder)
+    if result.attrs["config"] != dump(config):
+        raise ResultError(
+            f"{folder} holds a run with other settings: choose another folder with --out, or pass "
+            "--overwrite to replace it."
+        )
+    return result
+
+
+def parts(directory: Path) -> dict[Path, tuple[str, xr.Dataset]]:
+    """The finished runs of a folder: the one at its top and those in its subfolders.
+
+    Raises:
+        ResultError: there is no finished run at the top.
+    """
+    found = {directory: load_result(directory)}
+    for folder in sorted(path.parent for path in directory.glob(f"*/{RESULT}")):
+        found[folder] = load_result(folder)
+    return {folder: (result.attrs["name"], result) for folder, result in found.items()}
