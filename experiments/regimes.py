@@ -1,0 +1,112 @@
+"""The two training regimes over (d, k): accuracies, κ/α and overlaps before and after purification.
+
+Prints the tables of docs/claims.md. About fifteen minutes on two cores:
+
+    python experiments/regimes.py            # every row
+    python experiments/regimes.py 64 --seeds 2
+"""
+
+import argparse
+import math
+
+import numpy as np
+
+from featpur_sim.config import parse
+from featpur_sim.experiment import run_experiment
+from featpur_sim.presets import dense_regime, sparse_regime
+from featpur_sim.statistics import mean_interval
+
+DENSE = [(196, 9), (64, 5), (128, 5), (128, 8), (256, 8), (256, 12)]
+# (d, k, ν_f, σ₀, η, clean steps, adversarial steps, monotone)
+SPARSE = [
+    (64, 5, 0.5, 0.01, 0.5, 800, 600, False),
+    (64, 5, 0.38, 0.004, 0.5, 800, 600, False),
+    (128, 8, 0.7, 0.01, 0.5, 1400, 1200, False),
+    (128, 8, 0.6, 0.003, 0.5, 1400, 1000, False),
+    (128, 8, 0.38, 0.004, 0.5, 1600, 1200, False),
+    (256, 10, 0.5, 0.01, 1.0, 1400, 900, False),
+    (128, 8, 0.7, 0.01, 0.5, 1400, 1600, True),
+]
+
+
+def dense_config(d: int, k: int, seeds: int, seed: int):
+    config = dense_regime(d, k, seeds=seeds, seed=seed).model_dump()
+    if d == 196:
+        for phase in ("clean", "adversarial"):
+            config[phase]["batch"] = 1024
+        config["adversarial"]["radius"] = 0.1
+    return parse(config)
+
+
+def sparse_config(row, seeds: int, seed: int):
+    d, k, nu, sigma_0, rate, clean, adversarial, monotone = row
+    config = sparse_regime(d, k, monotone=monotone, seeds=seeds, seed=seed).model_dump()
+    config["network"]["sigma_0"] = sigma_0
+    config["clean"] |= {"steps": clean, "learning_rate": rate}
+    config["clean"]["bias"]["stop"] = nu / math.sqrt(k)
+    if monotone:
+        config["clean"]["bias"]["ceiling"] = 0.1
+    config["adversarial"] |= {"steps": adversarial, "learning_rate": rate}
+    return parse(config)
+
+
+def measure(config) -> str:
+    result = run_experiment(config).result
+    ok = result.isel(seed=np.flatnonzero(result.status.values == "ok"))
+    tau = int(np.argmin(np.abs(ok.relative_radius.values - 1)))
+
+    def pair(attack, at):
+        table = ok.robust_accuracy.sel(attack=attack).isel(radius=at)
+        return " → ".join(interval(table.sel(phase=p).values) for p in ("clean", "adversarial"))
+
+    def interval(values, digits=3):
+        if len(values) == 1:
+            return f"{values[0]:.{digits}f}"
+        mean, low, high = mean_interval(values)
+        return f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+
+    carrier = ok.carrier.sel(phase="clean").astype(bool)
+    theta = [
+        float(ok[name].where(carrier).median("neuron").mean())
+        for name in ("theta_init_clean", "theta_init_adversarial", "theta_clean_adversarial")
+    ]
+    ratio = " → ".join(
+        interval(ok.kappa_over_alpha.sel(phase=p).values, 4) for p in ("clean", "adversarial")
+    )
+    pure = ok.reference_accuracy.sel(reference="pure network", reference_attack="PGD")
+    cells = [
+        pair("FGM", 0),
+        pair("dense mixture", tau),
+        pair("PGD", tau),
+        ratio,
+        f"{result.attrs['k'] / result.attrs['d']:.4f}",
+        " / ".join(f"{value:.2f}" for value in theta),
+        interval(pure.isel(radius=tau).values),
+        f"{ok.sizes['seed']} of {result.sizes['seed']}",
+    ]
+    return " | ".join(cells)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("d", nargs="*", type=int, help="only rows with these d")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    head = "clean acc | dense attack | PGD | κ/α | k/d | θ(ic) / θ(ia) / θ(ca) | pure, PGD | seeds"
+    print(f"| regime | d | k | {head} |", flush=True)
+    print("|" + "---|" * 11)
+    for d, k in DENSE:
+        if not options.d or d in options.d:
+            cells = measure(dense_config(d, k, options.seeds, options.seed))
+            print(f"| dense | {d} | {k} | {cells} |", flush=True)
+    for row in SPARSE:
+        d, k, nu, sigma_0, *_, monotone = row
+        if not options.d or d in options.d:
+            kind = "monotone" if monotone else f"ν_f {nu}, σ₀ {sigma_0}"
+            cells = measure(sparse_config(row, options.seeds, options.seed))
+            print(f"| sparse, {kind} | {d} | {k} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
