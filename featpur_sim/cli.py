@@ -205,7 +205,7 @@ def main() -> NoReturn:
     from featpur_sim.result import ResultError
 
     try:
-        app(standalone_mode=True)
+        app(prog_name="featpur")
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer turns Ctrl-C into an exit without a word.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
@@ -249,7 +249,7 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
         return
     console = Console()
     for regime in dict.fromkeys(row["regime"] for row in rows):
-        table = Table(title=f"Scorecard, {regime}", show_lines=True, title_justify="left")
+        table = Table(title=escape(f"Scorecard, {regime}"), show_lines=True, title_justify="left")
         table.add_column("id", no_wrap=True)
         table.add_column("claim, as measured", ratio=1)
         table.add_column("measured\n\\[95 % CI]", no_wrap=True)
@@ -264,8 +264,8 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
 def _scorecard_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
     style = _VERDICT_STYLE[row["verdict"]]
-    claim = f"{row['statement']}\n[dim]prediction: {row['predicted']}, {row['source']}[/dim]"
     # Square brackets are markup to the console, unless escaped.
-    claim = claim.replace("[P", "\\[P").replace("[D", "\\[D").replace("[M", "\\[M")
-    measured = f"{row['measured']:.3g}{interval}".replace("[", "\\[")
+    note = escape(f"prediction: {row['predicted']}, {row['source']}")
+    claim = f"{escape(row['statement'])}\n[dim]{note}[/dim]"
+    measured = escape(f"{row['measured']:.3g}{interval}")
     return row["id"], claim, measured, f"[{style}]{row['verdict']}[/{style}]"

@@ -132,10 +132,10 @@ class SparseCoding(eqx.Module):
         noise = normal_from_words(noise_words[:, : self.d])
         sign, uniform = sign_and_uniform_from_words(hidden_words)
         z = sign * self.law.magnitude(uniform, self.k, self.D)
-        score = z @ self.wstar
-        tie = jnp.abs(score) <= _TIE_ULPS * jnp.finfo(z.dtype).eps * (
-            jnp.abs(z) @ jnp.abs(self.wstar)
-        )
+        terms = z * self.wstar
+        score = jnp.sum(terms, axis=-1)
+        rounding = _TIE_ULPS * jnp.finfo(z.dtype).eps * jnp.sum(jnp.abs(terms), axis=-1)
+        tie = jnp.abs(score) <= rounding
         y = jnp.where(tie, 0.0, jnp.sign(score))
         return Batch(self.features(z) + self.sigma_x / np.sqrt(self.d) * noise, y, z)
 

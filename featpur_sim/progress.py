@@ -44,11 +44,12 @@ class Meter:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Meter":
-        self._progress.start()
         return self
 
     def __exit__(self, *exception) -> None:
-        self._progress.stop()
+        # Without a bar there is nothing to close; rich would end with an empty line.
+        if self._tasks:
+            self._progress.stop()
 
     def training(self, record: Record) -> None:
         """Move the bar of the record's phase."""
@@ -69,6 +70,7 @@ class Meter:
 
     def _move(self, name: str, done: int, total: int, status: str) -> None:
         if name not in self._tasks:
+            self._progress.start()
             description = escape(f"{self._label}: {name}")
             self._tasks[name] = self._progress.add_task(description, total=total, status="")
         self._progress.update(self._tasks[name], completed=done, status=status)

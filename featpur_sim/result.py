@@ -148,7 +148,9 @@ def load_result(directory: str | Path) -> xr.Dataset:
     except (OSError, ValueError) as error:
         raise ResultError(f"{path} cannot be read as a run's result: {error}.") from None
     _require_version(path, result.attrs.get("version"))
-    return result
+    # netCDF gives numbers back as NumPy scalars.
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in result.attrs.items()}
+    return result.assign_attrs(plain)
 
 
 def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
@@ -159,7 +161,11 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(directory) / WEIGHTS
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves its own file open when the archive is damaged.
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not an archive")
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {WEIGHTS}: it is not a finished run.") from None

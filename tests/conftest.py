@@ -1,0 +1,95 @@
+"""Small problems and networks that many test modules share, and strict settings."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+
+from featpur_sim import SparseCoding, SymmetricReLU, claims, dataset, evaluation
+from featpur_sim.config import parse
+from featpur_sim.experiment import run_experiment
+from featpur_sim.result import save_run
+
+# The same examples in every run: a failure is a fact about the code, not about the day.
+hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="session")
+def problem():
+    """d = 32, k = 4, M = I, w* ∈ {±1}³²; √k is an integer, so ties happen."""
+    return SparseCoding(d=32, k=4, sigma_x=0.3, key=jax.random.key(0))
+
+
+@pytest.fixture(scope="session")
+def batch(problem):
+    """200 samples of ``problem``, ties among them."""
+    found = problem.sample(jax.random.key(1), 200)
+    assert 0 < int(jnp.sum(found.y == 0)) < 100
+    return found
+
+
+@pytest.fixture(scope="session")
+def mixed_network(problem):
+    """Two neurons per feature, w = ±(w*_j e_j + 0.2 w*) + noise: non-robust by its dense part."""
+    key = jax.random.key(2)
+    pure = jnp.eye(problem.d) * problem.wstar[:, None]
+    clean = pure + 0.2 * problem.wstar[None, :]
+    weights = jnp.concatenate([clean, 0.8 * clean])
+    return SymmetricReLU(weights + 0.01 * jax.random.normal(key, weights.shape), 0.2)
+
+
+@pytest.fixture
+def unchecked():
+    """The package as its users run it: without the run-time type checks of the tests.
+
+    Bad values that the type checker would stop first must meet the package's own message.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a run that takes a second; ``tiny(seeds=3, clean={"batch": 8})`` changes some."""
+
+    def settings(**changes):
+        base = {
+            "name": "tiny",
+            "seed": 3,
+            "seeds": 2,
+            "records": 4,
+            "problem": {"d": 16, "k": 3},
+            "network": {"neurons": 32},
+            "clean": {"steps": 400, "batch": 64, "bias": {"stop": 0.05}},
+            "adversarial": {"steps": 400, "batch": 64, "radius": 0.17},
+            "evaluation": {"samples": 2000, "radii": [0.0, 0.5, 1.0], "pgd_steps": 5},
+        }
+        for name, value in changes.items():
+            base[name] = base[name] | value if isinstance(value, dict) else value
+        return base
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny):
+    """The settings of ``tiny`` run once: results and weights, to be read only."""
+    return run_experiment(parse(tiny()))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_run, tmp_path_factory):
+    """``tiny_run`` on disk, to be read only."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    save_run(folder, tiny_run.result, tiny_run.weights, claims.scorecard(tiny_run.result))
+    return folder
+
+
+@pytest.fixture
+def few_attacks(monkeypatch):
+    """Score under FGM and PGD alone: each attack on each shape is a program to compile."""
+    monkeypatch.setattr(evaluation, "ATTACKS", ("FGM", "PGD"))
+    monkeypatch.setattr(dataset, "REFERENCE_ATTACKS", ("PGD",))
