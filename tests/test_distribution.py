@@ -148,7 +148,7 @@ def test_irrational_levels_tie_only_where_each_level_cancels():
 
 
 @pytest.mark.parametrize("dictionary_name", ["identity", "haar", "incoherent"])
-@pytest.mark.parametrize(("a", "b"), [(1, 1), (3, 5), (100, 157)])
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (100, 157)])
 def test_a_row_depends_on_its_number_alone(dictionary_name, a, b):
     problem = SparseCoding(d=12, k=4, sigma_x=0.3, dictionary=dictionary_name)
     key = jax.random.key(15)

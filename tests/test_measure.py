@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featpur_sim import SparseCoding, decompose, overlap, summarise, update_spectrum
@@ -56,6 +56,7 @@ def test_decomposition_is_the_definition(dictionary, D, wstar):
     assert np.array_equal(parts.carrier, np.abs(alpha) >= 0.5 * np.abs(alpha).max())
 
 
+@settings(max_examples=25)
 @given(
     st.sampled_from([(1, 2), (7, 3), (4, 16), (3, 29)]),
     st.sampled_from(["identity", "haar", "dct"]),

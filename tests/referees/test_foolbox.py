@@ -34,8 +34,8 @@ def networks(problem):
     """A clean-trained net with dense mixtures, and the purified one made of it."""
     network = initialise(64, 128, key=jax.random.key(2))
     phases = [
-        CleanPhase(600, batch=256, bias=LinearRamp(0.06)),
-        AdversarialPhase(FGM(RADIUS["l2"]), 500, batch=256),
+        CleanPhase(500, batch=256, bias=LinearRamp(0.06)),
+        AdversarialPhase(FGM(RADIUS["l2"]), 400, batch=256),
     ]
     return train(problem, network, phases, key=KEY, records=2).networks
 
@@ -94,15 +94,10 @@ def pgd_attacks(norm):
         "l2": foolbox.attacks.L2ProjectedGradientDescentAttack,
         "linf": foolbox.attacks.LinfProjectedGradientDescentAttack,
     }[norm]
-    basic = {
-        "l2": foolbox.attacks.L2BasicIterativeAttack,
-        "linf": foolbox.attacks.LinfBasicIterativeAttack,
-    }[norm]
     return {
         "default": kind(steps=STEPS),
         "from the centre": kind(steps=STEPS, random_start=False),
         "large steps": kind(steps=STEPS, rel_stepsize=0.2),
-        "basic": basic(steps=STEPS),
     }
 
 
