@@ -207,8 +207,7 @@ class Protocol:
 
     def _warnings(self, hunt: Hunt, weak: np.ndarray) -> list[str]:
         """``weak``: points that one-step attacks have broken."""
-        points = jnp.asarray(hunt.x[hunt.labelled[:LARGE]])
-        found = warning_signs.of_model(hunt.model, points, key=hunt.key)
+        found = warning_signs.of_model(*hunt.look(hunt.labelled[:LARGE]))
         missed = np.ones(len(weak), bool)
         for number, stage in enumerate(self.stages):
             attack = stage.attack(hunt.radius, hunt.norm, None)
