@@ -1,7 +1,8 @@
 """Both sides of the robust accuracy of a saved run: seeds × phases × radii (docs/theory.md §8)."""
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,8 @@ def _check(run, radii, norm, points, stages, seeds, phases) -> tuple[str, ...]:
     bad = [r for r in radii if not (math.isfinite(r) and r > 0)]
     if bad or not radii or len(set(radii)) < len(radii):
         raise ConfigError(
-            f"radius = {bad[0] if bad else list(radii)}: radii must be finite, > 0 and differ; they "
-            "are in units of the training radius."
+            f"radius = {bad[0] if bad else list(radii)}: radii must be finite, > 0 and differ; "
+            "they are in units of the training radius."
         )
     if points < 1:
         raise ConfigError(f"points = {points}: certify at least one point per seed.")
@@ -210,7 +211,7 @@ def _require_finite(run: SavedRun, phase: str, seeds: int | None) -> None:
     broken = [s + 1 for s, w in enumerate(weights) if not np.isfinite(w).all()]
     if broken:
         raise NotCertified(
-            f"the {phase} weights of seed {broken[0]} are not finite: its training diverged. Choose "
+            f"the {phase} weights of seed {broken[0]} are not finite: training diverged. Choose "
             "fewer seeds, or repeat the run with a lower learning_rate."
         )
 
@@ -223,9 +224,14 @@ def save_certificate(directory: str | Path, rows: list[Row]) -> Path:
     return path
 
 
-def save_contradiction(directory: str | Path, error: Contradiction) -> Path:
-    """Write the evidence of a contradiction as plain arrays; returns the path."""
-    path = Path(directory) / CONTRADICTION
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **error.evidence)
-    return path
+@contextlib.contextmanager
+def keep_contradiction(directory: str | Path) -> Iterator[None]:
+    """Write ``contradiction.npz``, plain arrays, if the block ends in a `Contradiction`."""
+    try:
+        yield
+    except Contradiction as error:
+        path = Path(directory) / CONTRADICTION
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, **error.evidence)
+        error.add_note(f"The point, the perturbation and the network are in {path}.")
+        raise

@@ -275,3 +275,6 @@ STANDARD = Protocol(
     ),
 )
 """For results: 26 descents of 100 steps a point, and two more for each start given."""
+
+PROTOCOLS = {protocol.name: protocol for protocol in (QUICK, STANDARD)}
+"""By name."""
