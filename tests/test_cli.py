@@ -26,21 +26,6 @@ FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures",
 
 
 @pytest.fixture
-def featpur(monkeypatch, capsys):
-    """Runs a command in this process: ``featpur("run", path)`` → (code, stdout, stderr)."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featpur", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def no_pictures(monkeypatch):
     """Figures and report take seconds to draw; other tests look at them."""
     monkeypatch.setattr("featpur_sim.figures.save_all", lambda result, directory: [])
