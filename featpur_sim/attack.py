@@ -6,7 +6,7 @@ every radius; ``steps`` and ``restarts`` are static.
 """
 
 import abc
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,6 +32,21 @@ class Attack(eqx.Module):
         """δ with ‖δ‖ ≤ radius for each sample of the batch."""
 
 
+class Found(NamedTuple):
+    """The best perturbations of a search: y f(x + δ), shape [n], and δ, shape [n, d]."""
+
+    margin: Float[Array, " n"]
+    delta: Float[Array, "n d"]
+
+
+def keep_better(best: Found, margin: Float[Array, " n"], delta: Float[Array, "n d"]) -> Found:
+    """The lesser margin of the two, sample by sample, with its δ; ``best`` where they tie."""
+    better = margin < best.margin
+    return Found(
+        jnp.where(better, margin, best.margin), jnp.where(better[:, None], delta, best.delta)
+    )
+
+
 class FGM(Attack):
     """Fast gradient method: δ = −y·argmax_{‖δ‖≤τ} ⟨∇ₓf, δ⟩; δ = 0 where ∇ₓf = 0. [P]
 
@@ -50,7 +65,9 @@ class PGD(Attack):
     """Projected gradient descent on y f with restarts; the best iterate is kept.
 
     The first start is δ = 0, the others are random points of the ball. Step sizes fall from
-    ``step_size``·τ to a twentieth of it along a half cosine.
+    ``step_size``·τ to a twentieth of it along a half cosine. With ``smoothing`` the gradients are
+    those of `Classifier.smoothed`, of a width that falls alike: they see gates that open or close
+    near by, which the model's own gradient misses.
 
     Args:
         radius: τ, in units of x.
@@ -58,15 +75,18 @@ class PGD(Attack):
         steps: gradient steps per start (static).
         restarts: number of starts (static).
         step_size: first step as a fraction of the radius.
+        smoothing: first width of the smoothing, as the norm of its Gaussian noise over the norm of
+            the longest δ, both ℓ2; 0 for the model's own gradients.
         on_support: move only the coordinates j with z_j ≠ 0 (docs/theory.md §5.2). Needs M = I.
 
     Raises:
-        ValueError: steps or restarts below 1, or step_size ≤ 0.
+        ValueError: steps or restarts below 1, step_size ≤ 0 or smoothing < 0.
     """
 
     steps: int = eqx.field(static=True)
     restarts: int = eqx.field(static=True)
     step_size: Array
+    smoothing: Array | None
     on_support: bool = eqx.field(static=True)
 
     def __init__(
@@ -77,51 +97,88 @@ class PGD(Attack):
         steps: int = 40,
         restarts: int = 1,
         step_size: float = 0.5,
+        smoothing: float = 0.0,
         on_support: bool = False,
     ):
         if steps < 1 or restarts < 1:
             raise ValueError(f"PGD needs steps ≥ 1 and restarts ≥ 1, got {steps} and {restarts}.")
         if not step_size > 0:
             raise ValueError(f"PGD needs step_size > 0, got {step_size}.")
+        if not smoothing >= 0:
+            raise ValueError(f"PGD needs smoothing ≥ 0, got {smoothing}.")
         self.ball = ball(norm, radius)
         self.steps, self.restarts, self.on_support = steps, restarts, on_support
         self.step_size = jnp.asarray(step_size, jnp.float32)
+        self.smoothing = jnp.asarray(smoothing, jnp.float32) if smoothing else None
 
     def __call__(self, model, batch, *, key):
-        if self.on_support and batch.z.shape != batch.x.shape:
-            raise ValueError("PGD(on_support=True) needs M = I: evaluate problem.gauge().")
-        mask = (batch.z != 0).astype(batch.x.dtype) if self.on_support else 1.0
+        mask = self._mask(batch)
 
-        def start(carry, restart):
+        def start(best, restart):
             restart_key = jax.random.fold_in(key, restart)
-            random = self.ball.project(self.ball.random(restart_key, batch.x.shape) * mask)
+            random = self.ball.random(restart_key, batch.x.shape) * mask
             delta = jnp.where(restart == 0, 0.0, random)
-            return self._descend(model, batch, mask, delta, carry, restart_key), None
+            return keep_better(best, *self.descend(model, batch, delta, key=restart_key)), None
 
-        best = (jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
-        (_, delta), _ = lax.scan(start, best, jnp.arange(self.restarts))
-        return delta
+        nothing = Found(jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
+        best, _ = lax.scan(start, nothing, jnp.arange(self.restarts))
+        return best.delta
 
-    def _descend(self, model, batch, mask, delta, best, key):
-        """One start; returns the better of its best iterate and ``best``, sample by sample."""
+    def descend(
+        self,
+        model: Classifier,
+        batch: Batch,
+        start: Float[Array, "n d"],
+        *,
+        key: PRNGKey,
+    ) -> Found:
+        """The best point of one descent from ``start``, which is projected first.
 
-        def keep_better(best, margin, delta):
-            better = margin < best[0]
-            return jnp.where(better, margin, best[0]), jnp.where(better[:, None], delta, best[1])
+        Args:
+            model: any classifier; it scores every iterate.
+            batch: n labelled samples.
+            start: δ to begin with.
+            key: for randomised models.
+
+        Returns:
+            The least y f seen and its δ, sample by sample; ``start`` itself is among those seen.
+
+        Raises:
+            ValueError: ``on_support`` with M ≠ I.
+        """
+        mask = self._mask(batch)
 
         def step(carry, t):
             delta, best = carry
-            value, gradient = model.value_and_input_gradient(
-                batch.x + delta, key=jax.random.fold_in(key, t)
+            fall = 0.05 + 0.95 * 0.5 * (1 + jnp.cos(jnp.pi * t / self.steps))
+            value, gradient = self._look(
+                model, batch.x + delta, fall, key=jax.random.fold_in(key, t)
             )
             best = keep_better(best, batch.y * value, delta)
-            cosine = 0.5 * (1 + jnp.cos(jnp.pi * t / self.steps))
-            move = self.step_size * (0.05 + 0.95 * cosine) * self.ball.maximise(gradient * mask)
+            move = self.step_size * fall * self.ball.maximise(gradient * mask)
             return (self.ball.project(delta - batch.y[:, None] * move), best), None
 
-        (delta, best), _ = lax.scan(step, (delta, best), jnp.arange(self.steps))
+        nothing = Found(jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
+        first = (self.ball.project(start * mask), nothing)
+        (delta, best), _ = lax.scan(step, first, jnp.arange(self.steps))
         value = model(batch.x + delta, key=jax.random.fold_in(key, self.steps))
         return keep_better(best, batch.y * value, delta)
+
+    def _look(self, model, x, fall, *, key):
+        """f at x, and the gradient to follow there."""
+        if self.smoothing is None:
+            return model.value_and_input_gradient(x, key=key)
+        # The longest δ of either ball has equal coordinates: its size per coordinate.
+        longest = jnp.max(self.ball.maximise(jnp.ones((1, x.shape[1]), x.dtype)))
+        smooth = model.smoothed(fall * self.smoothing * longest)
+        return model(x, key=key), smooth.value_and_input_gradient(x, key=key)[1]
+
+    def _mask(self, batch):
+        if not self.on_support:
+            return jnp.ones((), batch.x.dtype)
+        if batch.z.shape != batch.x.shape:
+            raise ValueError("PGD(on_support=True) needs M = I: evaluate problem.gauge().")
+        return (batch.z != 0).astype(batch.x.dtype)
 
 
 class DenseMixture(Attack):

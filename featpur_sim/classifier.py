@@ -26,6 +26,18 @@ class Classifier(eqx.Module):
     ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         """f(x) and ∇ₓf(x), sample by sample."""
 
+    def smoothed(self, width: Float[Array, ""]) -> "Classifier":
+        """x ↦ E f(x + width·g), g ~ N(0, I), to take gradients from in an attack.
+
+        Models whose own gradient vanishes or jumps (dead or hard gates) should override this; it
+        may be an approximation, for the attack scores its points on the model itself. By default
+        the model as it is. Width 0 must be allowed, and is the expectation of a randomised model.
+
+        Args:
+            width: standard deviation of each coordinate of the noise, ≥ 0, in units of x.
+        """
+        return self
+
 
 def autodiff_input_gradient(
     model: Classifier, x: Float[Array, "n d"], *, key: PRNGKey | None = None

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim._types import Array, Bool, Float, PRNGKey
 from featpur_sim.classifier import Classifier
+
+_LEAST_SIGMA = 1e-12
 
 Smoothing = Literal["none", "sampled", "closed"]
 
@@ -26,7 +28,8 @@ class SymmetricReLU(Classifier):
     Attributes:
         weights: [m, d].
         bias: threshold b ≥ 0: one for all neurons, shape [], or one each, shape [m].
-        sigma_rho: standard deviation of the pre-activation noise ρ, same units as the bias.
+        sigma_rho: standard deviation of the pre-activation noise ρ, same units as the bias: one
+            for all neurons, shape [], or (from `smoothed`) one each, shape [m].
         smoothing: ``"none"`` (ρ = 0), ``"sampled"`` (fresh ρ at every evaluation, needs ``key``)
             or ``"closed"`` (the expectation over ρ [D]:
             E ReLU(u+ρ−b) = (u−b)Φ((u−b)/σ_ρ) + σ_ρφ((u−b)/σ_ρ)).
@@ -34,7 +37,7 @@ class SymmetricReLU(Classifier):
 
     weights: Float[Array, "m d"]
     bias: Float[Array, "*m"]
-    sigma_rho: Scalar
+    sigma_rho: Float[Array, "*m"]
     smoothing: Smoothing = eqx.field(static=True)
 
     def __init__(self, weights, bias, *, sigma_rho: float = 0.0, smoothing: Smoothing = "none"):
@@ -92,7 +95,7 @@ class SymmetricReLU(Classifier):
         up, down = (u - b) / self.sigma_rho, (-u - b) / self.sigma_rho
         cdf_up, cdf_down = norm.cdf(up), norm.cdf(down)
         value = up * cdf_up + norm.pdf(up) - down * cdf_down - norm.pdf(down)
-        return self.sigma_rho * jnp.sum(value, -1), cdf_up + cdf_down
+        return jnp.sum(self.sigma_rho * value, -1), cdf_up + cdf_down
 
     def __call__(self, x, *, key=None):
         return self.output_and_gate(self.preactivations(x), key=key)[0]
@@ -100,6 +103,18 @@ class SymmetricReLU(Classifier):
     def value_and_input_gradient(self, x, *, key=None):
         value, gate = self.output_and_gate(self.preactivations(x), key=key)
         return value, gate @ self.weights
+
+    def smoothed(self, width):
+        """E f(x + width·g) in closed form [D].
+
+        ⟨w_i, g⟩ ~ N(0, ‖w_i‖²), f is a sum over neurons and E[S_b(u + ρ)] is the closed smoothing
+        of σ_ρ, so smoothing the input with ``width`` is smoothing neuron i with width·‖w_i‖.
+        """
+        own = 0.0 if self.smoothing == "none" else self.sigma_rho
+        sigma = jnp.sqrt(own**2 + jnp.sum((width * self.weights) ** 2, -1))
+        closed = SymmetricReLU(self.weights, self.bias, sigma_rho=1.0, smoothing="closed")
+        # A weight of 0 needs no smoothing, but 0/0 must not arise.
+        return eqx.tree_at(lambda n: n.sigma_rho, closed, jnp.maximum(sigma, _LEAST_SIGMA))
 
     def active(self, x: Float[Array, "n d"]) -> Bool[Array, "n m"]:
         """Which neurons pass their threshold without noise: |⟨w_i,x⟩| > b_i."""

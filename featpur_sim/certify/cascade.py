@@ -1,0 +1,282 @@
+"""The cascade: cheap certificates first, dear ones on what is left undecided (docs/theory.md,
+section 8).
+
+Certified is the function in real arithmetic, with the weights and points read as exact numbers.
+`float32_inference_error` says how much more a lower bound needs for inference in float32 to be
+certified too.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featpur_sim.certify.box import q1_box_dual
+from featpur_sim.certify.branch import branch_and_bound
+from featpur_sim.certify.linear import linear_dual
+from featpur_sim.certify.problem import NotCertified, Problem
+from featpur_sim.certify.q1 import SharedCurvature, q1_dual
+from featpur_sim.certify.q2 import Pace, q2_dual
+from featpur_sim.certify.rounding import DualPoint
+
+STAGES = ("linear", "q1", "q2", "branch")
+BOX_STAGES = ("linear", "q1")
+
+
+class Contradiction(RuntimeError):
+    """A perturbation breaks a certified point: one of the two computations is wrong.
+
+    Attributes:
+        index: The point.
+        lower: Its certified lower bound.
+        value: f at the perturbation.
+        evidence: What it takes to look into it elsewhere, as plain arrays: ``weights, bias, point``
+            (times its label), ``perturbation, radius, norm, smoothing, lower, value``.
+    """
+
+    def __init__(self, index: int, evidence: dict[str, Any]) -> None:
+        self.index, self.evidence = index, evidence
+        self.lower, self.value = float(evidence["lower"]), float(evidence["value"])
+        super().__init__(
+            f"a point has the proved lower bound {self.lower:.9g}, but a perturbation in its ball "
+            f"reaches f = {self.value:.9g}. The certificate or the arithmetic is wrong: keep the "
+            "point and the network, and report them."
+        )
+
+
+def require_consistent(
+    problem: Problem, lower: np.ndarray, upper: np.ndarray, minimiser: np.ndarray
+) -> None:
+    """Refuses bounds that contradict each other.
+
+    Args:
+        problem: Network, points and radii.
+        lower: Proved lower bounds, [n].
+        upper: f at the worst perturbation seen, [n].
+        minimiser: That perturbation, [n, d].
+
+    Raises:
+        Contradiction: upper + its rounding error < lower somewhere.
+    """
+    wrong = np.flatnonzero(lower > upper + problem.value_error())
+    if len(wrong):
+        i = int(wrong[0])
+        evidence = {
+            "weights": problem.weights,
+            "bias": problem.bias,
+            "point": problem.points[i],
+            "perturbation": minimiser[i],
+            "radius": problem.radius[i],
+            "norm": "linf" if problem.box else "l2",
+            "smoothing": problem.smoothing,
+            "lower": lower[i],
+            "value": upper[i],
+        }
+        raise Contradiction(i, evidence)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much the cascade spends.
+
+    Attributes:
+        q1_steps: Adam steps of Q1.
+        q2: Pace of Q2 at the root.
+        max_nodes: Branch-and-bound nodes for a point.
+    """
+
+    q1_steps: int = 300
+    q2: Pace = Pace()
+    max_nodes: int = 200
+
+
+DEFAULT_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the cascade proved.
+
+    Attributes:
+        lower: Proved lower bound on the least f over each ball, [n] float64.
+        upper: f at the worst perturbation seen, [n] float64; not rounded rigorously.
+        certified: lower > 0, [n].
+        stage: What decided each point, [n]: a stage's name, "broken" (upper ≤ 0) or "undecided".
+        minimiser: The worst perturbation seen (the dual minimiser, or one that was handed in), [n,
+            d] float64, inside the ball up to rounding. A start for attacks.
+        seconds: Wall time by stage, compilation included.
+        evaluated: Points that entered each stage.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    certified: np.ndarray
+    stage: np.ndarray
+    minimiser: np.ndarray
+    seconds: dict[str, float]
+    evaluated: dict[str, int]
+
+    def by_stage(self) -> dict[str, int]:
+        """How many points each stage decided, with "broken" and "undecided"."""
+        names = (*self.seconds, "broken", "undecided")
+        return {name: int((self.stage == name).sum()) for name in names}
+
+
+class _Ledger:
+    """The best of everything known about each point, and its best dual point."""
+
+    def __init__(self, problem: Problem, perturbations: np.ndarray | None) -> None:
+        count, width = len(problem), len(problem.bias)
+        self.problem = problem
+        self.lower = np.full(count, -np.inf)
+        self.minimiser = np.zeros_like(problem.points)
+        self.upper = problem.value(self.minimiser)
+        self.slope = np.zeros((count, width))
+        self.curvature = np.zeros((count, width))
+        self.stage = np.full(count, "undecided", dtype="<U9")
+        self.seconds: dict[str, float] = {}
+        self.evaluated: dict[str, int] = {}
+        if perturbations is not None:
+            self.see(np.arange(count), problem.value(perturbations), perturbations)
+
+    def see(self, index: np.ndarray, value: np.ndarray, perturbation: np.ndarray) -> None:
+        lower = value < self.upper[index]
+        self.upper[index[lower]] = value[lower]
+        self.minimiser[index[lower]] = self.problem.select(index).project(perturbation)[lower]
+
+    def undecided(self) -> np.ndarray:
+        return np.flatnonzero((self.lower <= 0) & (self.upper > 0))
+
+    def record(self, index: np.ndarray, dual: DualPoint) -> None:
+        part = self.problem.select(index)
+        bound = part.bound(dual)
+        better = bound > self.lower[index]
+        self.lower[index] = np.maximum(bound, self.lower[index])
+        self.slope[index[better]] = dual.slope[better]
+        self.curvature[index[better]] = dual.curvature[better]
+        self.see(index, part.value(dual.minimiser), dual.minimiser)
+
+    def run(self, name: str, stage: Callable[[np.ndarray], None]) -> None:
+        index = self.undecided()
+        start = time.perf_counter()
+        if len(index):
+            stage(index)
+        self.seconds[name] = time.perf_counter() - start
+        self.evaluated[name] = len(index)
+        self.stage[index[self.lower[index] > 0]] = name
+
+    def certificate(self) -> Certificate:
+        require_consistent(self.problem, self.lower, self.upper, self.minimiser)
+        self.stage[(self.upper <= 0) & (self.lower <= 0)] = "broken"
+        return Certificate(
+            self.lower,
+            self.upper,
+            self.lower > 0,
+            self.stage,
+            self.minimiser,
+            self.seconds,
+            self.evaluated,
+        )
+
+
+def _chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
+    offered = BOX_STAGES if norm == "linf" else STAGES
+    if stages is None:
+        return offered
+    for name in stages:
+        if name not in STAGES:
+            raise ValueError(f"stages contains {name!r}; the stages are {', '.join(STAGES)}.")
+        if name not in offered:
+            raise NotCertified(
+                f"stage {name!r} needs the ball's single multiplier and exists in ℓ2 only; "
+                f"for norm {norm!r} choose among {', '.join(offered)}."
+            )
+    return tuple(name for name in offered if name in stages)
+
+
+def certify(
+    weights: Any,
+    bias: Any,
+    points: Any,
+    radius: Any,
+    *,
+    norm: str = "l2",
+    smoothing: float = 0.0,
+    stages: Sequence[str] | None = None,
+    perturbations: Any = None,
+    effort: Effort = DEFAULT_EFFORT,
+) -> Certificate:
+    """Proves f(x + δ) > 0 for every δ of norm at most τ, where it can.
+
+    Args:
+        weights: W, [m, d].
+        bias: b ≥ 0, scalar or [m].
+        points: x times its label (f is odd), [n, d].
+        radius: τ > 0, scalar or [n].
+        norm: "l2" or "linf".
+        smoothing: σ_ρ of the closed-form smoothed network, in units of the pre-activation; its
+            distance to the soft threshold is charged to the bound, which is only worth having for
+            σ_ρ well below b.
+        stages: Which of "linear", "q1", "q2", "branch" to run; by default all the norm has
+            ("linear", "q1" in ℓ∞).
+        perturbations: Perturbations found by an attack, [n, d], scaled back into the ball if need
+            be. Points they break are not worked on, and a contradiction with a bound is an error.
+        effort: What to spend.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        ValueError: Bad shapes or values, or an unknown stage.
+        NotCertified: A norm or stage without a certificate.
+        Contradiction: A perturbation breaks a certified point.
+
+    >>> import numpy as np
+    >>> result = certify(np.eye(2), 0.1, [[1.0, 1.0]], 0.2, stages=["linear"])
+    >>> bool(result.certified[0]), round(float(result.lower[0]), 6)  # 2(1 − 0.1) − 0.2√2
+    (True, 1.517157)
+    """
+    names = _chosen(stages, norm)
+    problem = Problem.build(weights, bias, points, radius, norm=norm, smoothing=smoothing)
+    if perturbations is not None:
+        perturbations = np.asarray(perturbations, np.float64)
+        if perturbations.shape != problem.points.shape or not np.isfinite(perturbations).all():
+            raise ValueError(
+                f"perturbations has shape {perturbations.shape}; it must be finite and have the "
+                f"shape of points, {problem.points.shape}."
+            )
+    ledger = _Ledger(problem, perturbations)
+    shared = SharedCurvature(problem.weights, problem.bias)
+    first = q1_box_dual if problem.box else q1_dual
+
+    def free(index: np.ndarray) -> None:
+        part = problem.select(index)
+        start = ledger.slope[index], ledger.curvature[index]
+        ledger.record(index, q2_dual(part, shared, -part.reach, part.reach, *start, effort.q2))
+
+    def branch(index: np.ndarray) -> None:
+        outcome = branch_and_bound(
+            problem.select(index),
+            shared,
+            ledger.slope[index],
+            ledger.curvature[index],
+            ledger.lower[index],
+            ledger.upper[index],
+            effort.max_nodes,
+        )
+        ledger.lower[index] = np.maximum(outcome.lower, ledger.lower[index])
+        ledger.see(index, outcome.upper, outcome.minimiser)
+
+    runs = {
+        "linear": lambda index: ledger.record(index, linear_dual(problem.select(index))),
+        "q1": lambda index: ledger.record(
+            index, first(problem.select(index), shared, effort.q1_steps)
+        ),
+        "q2": free,
+        "branch": branch,
+    }
+    for name in names:
+        ledger.run(name, runs[name])
+    return ledger.certificate()

@@ -1,0 +1,277 @@
+import jax
+import jax.monitoring
+import numpy as np
+import pytest
+from small_networks import descend, exact_minimum, network_value, random_network, threshold
+
+from featpur_sim.certify import Contradiction, Effort, NotCertified, certified_radius, certify
+from featpur_sim.certify.box import diagonal_majorant, q1_box_dual
+from featpur_sim.certify.linear import linear_dual
+from featpur_sim.certify.problem import Problem
+from featpur_sim.certify.q1 import SharedCurvature, q1_dual
+from featpur_sim.certify.q2 import Pace, q2_dual
+
+QUICK = Effort(q1_steps=100, q2=Pace(60, 0.1, 0.3), max_nodes=40)
+
+
+@pytest.mark.parametrize("seed, radius", [(0, 0.05), (1, 0.2), (2, 0.4), (3, 1.0), (4, 3.0)])
+def test_bound_is_below_the_attack(seed, radius):
+    weights, bias, points = random_network(seed, width=40, size=10, count=48)
+    result = certify(weights, bias, points, radius, effort=QUICK)
+    attacked, _ = descend(weights, bias, points, radius, starts=[result.minimiser])
+    assert np.all(result.lower <= attacked + 1e-12)
+    assert np.all(result.lower <= result.upper + 1e-12)
+    assert np.array_equal(result.certified, result.lower > 0)
+    assert np.all(np.linalg.norm(result.minimiser, axis=1) <= radius * (1 + 1e-12))
+    wide = np.asarray(weights, np.float64), np.asarray(bias, np.float64)
+    value = network_value(wide[0], wide[1], points + result.minimiser)
+    assert np.allclose(value, result.upper, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_linear_network_is_certified_exactly(norm):
+    weights, _, _ = random_network(0, width=12, size=6, count=30)
+    points = np.random.default_rng(1).normal(size=(30, 6))
+    points *= np.sign(points @ weights.sum(0, dtype=np.float64))[:, None]
+    exact = points @ weights.sum(0, dtype=np.float64)
+    total = weights.sum(0, dtype=np.float64)
+    exact = exact - 0.2 * (np.abs(total).sum() if norm == "linf" else np.linalg.norm(total))
+    result = certify(weights, 0.0, points, 0.2, norm=norm, stages=["linear"])
+    assert np.all(result.lower <= exact)
+    assert np.allclose(result.lower, exact, rtol=0, atol=1e-11)
+
+
+def two_relu_relaxation(weights, bias, points, radius):
+    """CROWN for ReLU(u − b) − ReLU(−u − b), each ReLU relaxed by itself; plain loops."""
+    bounds, slopes, both = [], [], []
+    for x in points:
+        slope, constant, spans = np.zeros(len(weights)), 0.0, False
+        for i, (w, b) in enumerate(zip(weights, bias, strict=True)):
+            u, r = w @ x, radius * np.linalg.norm(w)
+            alpha = float(u >= b) if u - r < b < u + r else float(u - r >= b)
+            slope[i] += alpha  # ReLU(z) ≥ αz
+            constant += alpha * (u - b)
+            low, high = -u - b - r, -u - b + r
+            if low >= 0:  # −ReLU(z) = −z
+                slope[i] += 1
+                constant += u + b
+            elif high > 0:  # ReLU(z) ≤ high(z − low)/(high − low)
+                chord = high / (high - low)
+                slope[i] += chord
+                constant -= chord * (-u - b - low)
+            spans |= low < 0 < high and u + r > b
+        bounds.append(constant - radius * np.linalg.norm(slope @ weights))
+        slopes.append(slope)
+        both.append(spans)
+    return np.array(bounds), np.array(slopes), np.array(both)
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.2])
+def test_linear_stage_is_the_two_relu_relaxation_or_better(radius):
+    weights, bias, points = random_network(6, width=16, size=8, count=400, bias=0.2)
+    weights, bias, points = (np.asarray(v, np.float64) for v in (weights, bias, points))
+    textbook, slope, both = two_relu_relaxation(weights, bias, points, radius)
+    assert 10 < both.sum() < 390
+    problem = Problem.build(weights, bias, points, radius)
+    dual = linear_dual(problem)
+    # Where no neuron spans both kinks, the sum of two relaxations is the relaxation of the sum.
+    assert np.allclose(problem.bound(dual)[~both], textbook[~both], rtol=0, atol=1e-11)
+    # Where one does, its chord may end at the second kink and lie higher.
+    assert np.mean((problem.bound(dual) - textbook)[both] > 1e-6) > 0.9
+    # Never is the textbook's line above ours of the same slope.
+    direction = slope @ weights
+    length = np.linalg.norm(direction, axis=1, keepdims=True)
+    same = dual._replace(
+        slope=slope, multiplier=length / (2 * radius), minimiser=-radius * direction / length
+    )
+    assert np.all(problem.bound(same) >= textbook - 1e-11)
+
+
+def test_cascade_against_the_exact_minimum():
+    decided = {"certified": 0, "not": 0}
+    for seed in range(4):
+        weights, bias, points = random_network(seed, width=7, size=4, count=6, bias=0.2)
+        exact = np.array([exact_minimum(weights, bias, x, 0.35) for x in points])
+        result = certify(weights, bias, points, 0.35)
+        assert np.all(result.lower <= exact + 1e-7)
+        assert np.all(result.upper >= exact - 1e-7)
+        clear = np.abs(exact) > 1e-3
+        assert np.array_equal(result.certified[clear], exact[clear] > 0)
+        decided["certified"] += int(result.certified.sum())
+        decided["not"] += int((exact < 0).sum())
+    assert min(decided.values()) >= 5
+
+
+def test_q2_closes_most_of_the_gap_q1_leaves():
+    gaps = []
+    for seed in range(3):
+        weights, bias, points = random_network(seed, width=7, size=4, count=5, bias=0.2)
+        exact = np.array([exact_minimum(weights, bias, x, 0.6) for x in points])
+        problem = Problem.build(weights, bias, points, 0.6)
+        shared = SharedCurvature(problem.weights, problem.bias)
+        first = q1_dual(problem, shared)
+        reach = problem.reach
+        second = q2_dual(
+            problem, shared, -reach, reach, first.slope, first.curvature, Pace(300, 0.1, 0.3)
+        )
+        gaps.append([exact - problem.bound(dual) for dual in (first, second)])
+    q1_gap, q2_gap = np.mean(gaps, axis=(0, 2))
+    assert 0.02 < q1_gap
+    assert q2_gap < 0.4 * q1_gap
+
+
+def test_each_stage_adds_points():
+    weights, bias, points = random_network(8, width=48, size=8, count=150, bias=0.2)
+    counts = [
+        int(certify(weights, bias, points, 0.3, stages=stages).certified.sum())
+        for stages in (["linear"], ["linear", "q1"], ["linear", "q1", "q2"], None)
+    ]
+    assert counts == sorted(counts)
+    assert counts[1] > counts[0] and counts[3] > counts[1]
+
+
+def test_certified_fraction_falls_with_the_radius(small):
+    weights, bias, points = small
+    # A point certified by the linear stage keeps its weaker bound, so only signs are comparable.
+    certified = np.stack(
+        [
+            certify(weights, bias, points, r, stages=["linear", "q1"]).certified
+            for r in (0.05, 0.1, 0.2, 0.4)
+        ]
+    ).astype(int)
+    assert np.all(np.diff(certified, axis=0) <= 0)
+    assert certified[0].sum() > certified[-1].sum()
+
+
+def test_broken_points_cost_nothing_and_are_not_certified(small):
+    weights, bias, points = small
+    attacked, where = descend(weights, bias, points, 0.4)
+    result = certify(weights, bias, points, 0.4, perturbations=3 * where, effort=QUICK)
+    broken = attacked <= 0
+    assert broken.sum() >= 5
+    assert np.all(result.stage[broken] == "broken")
+    assert result.evaluated["linear"] == (~broken).sum()
+    assert sum(result.by_stage().values()) == len(points)
+
+
+def test_a_broken_bound_is_reported_not_returned(small, monkeypatch):
+    weights, bias, points = small
+    attacked, where = descend(weights, bias, points, 0.4)
+    monkeypatch.setattr(
+        "featpur_sim.certify.problem.lower_bound", lambda *args: np.full(len(args[2]), 1.0)
+    )
+    with pytest.raises(Contradiction, match="proved lower bound 1,") as caught:
+        certify(weights, bias, points, 0.4, perturbations=where, stages=["linear"])
+    assert caught.value.lower > caught.value.value == pytest.approx(attacked[caught.value.index])
+
+
+def test_one_compilation_serves_all_points_and_radii():
+    compiled = []
+
+    def listen(event: str, duration_secs: float, **_: str | int):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    weights, bias, points = random_network(0, width=19, size=7, count=90)
+    hasty = Effort(q1_steps=3, q2=Pace(2, 0.1, 0.3), max_nodes=9)  # leaves work for every stage
+    certify(weights, bias, points, 0.2, effort=hasty)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        again = certify(weights, bias, points[:33], 0.3, effort=hasty)
+        assert again.evaluated["branch"] > 0
+        assert compiled == []
+        certify(weights[:-1], bias[:-1], points, 0.2, stages=["q1"])
+        assert compiled  # the listener does hear
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_callers_precision_is_left_alone_and_does_not_matter(small):
+    weights, bias, points = small
+    before = certify(weights, bias, points, 0.3, effort=QUICK)
+    assert not jax.config.read("jax_enable_x64")
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        with jax.numpy_dtype_promotion("strict"):
+            inside = certify(weights, bias, points, 0.3, effort=QUICK)
+    assert np.array_equal(before.certified, inside.certified)
+    assert np.allclose(before.lower, inside.lower, atol=1e-3)
+
+
+def test_certified_radius_is_certified_and_the_largest():
+    weights, _, _ = random_network(0, width=12, size=6, count=30)
+    total = weights.sum(0, dtype=np.float64)
+    points = np.random.default_rng(1).normal(size=(30, 6)) * 0.5
+    exact = points @ total / np.linalg.norm(total)
+    radius = certified_radius(weights, 0.0, points, 1.0, stages=["linear"], halvings=12)
+    assert np.all(radius <= np.maximum(exact, 0))
+    assert np.all(radius >= np.clip(exact, 0, 1) - 1 / 2**11)
+    assert (radius == 0).any() and (radius > 0.1).any()
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.1])
+def test_box_bound_is_below_the_attack_and_above_the_separable_one(epsilon):
+    weights, bias, points = random_network(2, width=32, size=10, count=60, bias=0.3)
+    result = certify(weights, bias, points, epsilon, norm="linf")
+    starts = [result.minimiser]
+    attacked, _ = descend(weights, bias, points, epsilon, norm="linf", starts=starts)
+    assert np.all(result.lower <= attacked + 1e-12)
+    assert np.abs(result.minimiser).max() <= epsilon * (1 + 1e-12)
+    # Section 8's −ε‖v‖₁ − ε²λΣμ_j for the same (θ, λ), with φ from a grid (so slightly too high).
+    problem = Problem.build(weights, bias, points, epsilon, norm="linf")
+    shared = SharedCurvature(problem.weights, problem.bias)
+    dual = q1_box_dual(problem, shared)
+    majorant = diagonal_majorant(problem.weights.T @ (shared.shape[:, None] * problem.weights))
+    level = dual.curvature[:, 0] / shared.shape[0]
+    u, t = problem.pre_activation, np.linspace(-1, 1, 4001)[:, None, None] * problem.reach
+    phi = (threshold(u + t, problem.bias) - dual.slope * t + dual.curvature * t * t).min(0).sum(1)
+    spent = epsilon * np.abs(dual.slope @ problem.weights).sum(1)
+    separable = phi - spent - epsilon**2 * level * majorant.sum()
+    assert np.all(problem.bound(dual) >= separable - 1e-3)
+    assert np.median(problem.bound(dual) - separable) > 1e-2
+
+
+def test_diagonal_majorant_is_close_to_least():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 6))
+    quadratic = factor @ factor.T
+    majorant = diagonal_majorant(quadratic)
+    assert np.linalg.eigvalsh(np.diag(majorant) - quadratic)[0] > -1e-9
+    # Dual certificate: Σμ ≥ ⟨Q, Y⟩ for every correlation matrix Y; the best Y is A⁻¹'s limit.
+    inverse = np.linalg.inv(np.diag(majorant) - quadratic)
+    scale = 1 / np.sqrt(np.diag(inverse))
+    correlation = scale[:, None] * inverse * scale
+    assert majorant.sum() <= (quadratic * correlation).sum() * (1 + 1e-4)
+
+
+def test_smoothed_networks_are_bounded_below():
+    weights, bias, points = random_network(2, width=24, size=8, count=40, bias=0.3)
+    sigma = 0.01
+    result = certify(weights, bias, points, 0.2, smoothing=sigma, effort=QUICK)
+    sharp = certify(weights, bias, points, 0.2, effort=QUICK)
+    problem = Problem.build(weights, bias, points, 0.2, smoothing=sigma)
+    _, where = descend(weights, bias, points, 0.2)
+    assert np.all(result.lower <= problem.value(where))
+    assert 0 < result.certified.sum() <= sharp.certified.sum()
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"radius": 0.0}, ValueError, "radius is 0.0; it must be positive"),
+        ({"radius": -1.0}, ValueError, "radius is -1.0"),
+        ({"radius": np.ones(3)}, ValueError, r"radius is an array of shape \(3,\)"),
+        ({"bias": -0.1}, ValueError, "bias has shape .* not negative"),
+        ({"points": np.zeros((4, 3))}, ValueError, "points have dimension 3 but weights have 8"),
+        ({"points": np.full((4, 8), np.nan)}, ValueError, "32 non-finite"),
+        ({"norm": "l1"}, NotCertified, "norm is 'l1'; only 'l2' and 'linf'"),
+        ({"norm": "linf", "stages": ["q2"]}, NotCertified, "stage 'q2' .* in ℓ2 only"),
+        ({"stages": ["q3"]}, ValueError, "stages contains 'q3'"),
+        ({"smoothing": -1.0}, ValueError, "smoothing is -1.0"),
+        ({"perturbations": np.zeros((2, 8))}, ValueError, r"perturbations has shape \(2, 8\)"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(small, change, error, message):
+    weights, bias, points = small
+    arguments = {"weights": weights, "bias": bias, "points": points, "radius": 0.1} | change
+    with pytest.raises(error, match=message):
+        certify(**arguments)
