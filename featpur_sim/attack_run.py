@@ -36,8 +36,13 @@ def attack_radii(
     larger one too; where the search there missed it, that is corrected and warned of.
 
     Args:
-        protocol, model, batch, norm, key, direction: as for `Protocol`.
+        protocol: what to attack with.
+        model: any classifier.
+        batch: n points.
         radii: strictly rising, > 0, in units of x.
+        norm: ``"l2"`` or ``"linf"``.
+        key: names the random starts.
+        direction: Mw* for the dense mixture, which is left out without it.
 
     Returns:
         One result a radius.

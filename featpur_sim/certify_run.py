@@ -59,17 +59,14 @@ def certify_run(
         advance: called with (done, total) after each network and radius.
 
     Returns:
-        A row for each phase and radius:
-
-        - ``phase, norm, radius`` (units of x), ``relative_radius, n`` (points, all seeds);
-        - ``attacked, certified``: the fractions that stand and that are proved, with the 95 %
-          t-intervals over seeds ``attacked_ci, certified_ci`` (None for one seed);
-        - ``undecided``: how many points are neither; ``by_stage``: points decided by each stage;
-        - ``certified_float32``: the fraction that is proved for inference in float32 as well;
-        - ``seconds_per_point``: by attack and stage, over the points that entered;
-        - ``seeds``: per seed ``seed, n, attacked, certified, certified_float32, undecided``
-          (indices of the points);
-        - ``function, protocol, warnings, stages, test_seed``.
+        A row for each phase and radius: ``phase, norm, radius`` (units of x), ``relative_radius,
+        n`` (points, all seeds); ``attacked, certified``, the fractions that stand and that are
+        proved, with the 95 % t-intervals over seeds ``attacked_ci, certified_ci`` (None for one
+        seed); ``undecided``, how many points are neither; ``by_stage``, the points that each stage
+        decided; ``certified_float32``, the fraction that is proved for inference in float32 too;
+        ``seconds_per_point`` by attack and stage, over the points that entered; ``seeds``, per seed
+        ``seed, n, attacked, certified, certified_float32, undecided`` (indices of the points);
+        ``function, protocol, warnings, stages, test_seed``.
 
     Raises:
         ConfigError: a setting is out of range.

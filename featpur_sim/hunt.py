@@ -35,8 +35,8 @@ _ORDER = {"l2": 2, "linf": np.inf}
 def batches(index: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " b"]]:
     """Cut ``index`` into pieces of 1024 and 128; the last is padded by repeating its last entry.
 
-    >>> [len(piece) for piece in batches(np.arange(1300))]
-    [1024, 128, 128, 128]
+    >>> tuple(len(piece) for piece in batches(np.arange(1300)))
+    (1024, 128, 128, 128)
     """
     pieces, at = [], 0
     while at < len(index):

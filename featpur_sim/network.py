@@ -140,7 +140,8 @@ def initialise(
         sigma_0: standard deviation of each initial weight; must be > 0.
         bias: initial threshold.
         per_neuron_bias: store one threshold per neuron.
-        sigma_rho, smoothing: see `SymmetricReLU`.
+        sigma_rho: see `SymmetricReLU`.
+        smoothing: see `SymmetricReLU`.
         key: PRNG key.
 
     Raises:

@@ -134,8 +134,8 @@ class Protocol:
     def describe(self) -> dict[str, Any]:
         """Every hyperparameter, as plain data for a report or a JSON file.
 
-        >>> QUICK.describe()["stages"][0]["method"]
-        'FGM'
+        >>> QUICK.describe()["name"]
+        'quick'
         """
         return asdict(self)
 

@@ -115,7 +115,8 @@ def write(path: str | Path, runs: Sequence[tuple[str, xr.Dataset]], scorecard: l
 
     Args:
         path: the HTML file.
-        runs, scorecard: see :func:`build`.
+        runs: see :func:`build`.
+        scorecard: see :func:`build`.
 
     Raises:
         ValueError: see :func:`build`.

@@ -307,8 +307,15 @@ def squeeze_radii(
     point that a smaller radius breaks is broken at all larger ones.
 
     Args:
+        model: as for `squeeze`.
+        batch: as for `squeeze`.
         radii: strictly rising, > 0, in units of x.
-        model, batch, norm, key, direction, protocol, stages, effort: as for `squeeze`.
+        norm: as for `squeeze`.
+        key: as for `squeeze`.
+        direction: as for `squeeze`.
+        protocol: as for `squeeze`.
+        stages: as for `squeeze`.
+        effort: as for `squeeze`.
 
     Returns:
         Which points are certified and which stand, for each radius.

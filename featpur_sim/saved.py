@@ -75,7 +75,10 @@ def evaluate_run(
 
     Args:
         run: from `load_run`.
-        samples, restarts, steps, radii: replace the run's own evaluation settings.
+        samples: test points per seed; this and the next three replace the run's own settings.
+        restarts: PGD starts.
+        steps: PGD steps per start.
+        radii: in units of the training radius, 0 and 1 among them.
         seed: names the fresh test points; 0 repeats those of the run.
         meter: shows progress.
 

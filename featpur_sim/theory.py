@@ -272,7 +272,7 @@ def sparsity_exponent(d: int, k: float) -> float:
 
 
 def margin_ceiling(D: int, k: float, p_one: float, radius: float) -> Prediction:
-    """Approximate ceiling on robust accuracy at finite d: Pr[|⟨w*,z⟩| > τ√k] [D] §5.2.
+    """Approximate ceiling on robust accuracy at finite d: Pr(|⟨w*,z⟩| > τ√k). [D] §5.2
 
     A step function of τ, since margins are a + b/√k with integers a, b: where √k is an integer
     the least margin is 1/√k, and the ceiling is 1 for τ < 1/k.

@@ -147,7 +147,9 @@ def train_many(
     differ in any of their arrays (k, σ_x, η, λ, τ, …).
 
     Args:
-        problem, network, phases: batched along S.
+        problem: batched along S.
+        network: batched along S.
+        phases: each batched along S.
         keys: PRNG keys, shape [S].
         observe: (network, problem, held-out batch) → named scalars, recorded along the way.
         records: record points per phase, denser at the start.

@@ -81,7 +81,8 @@ def rises_with_radius(
     """A point that stands at a radius although a smaller one breaks it.
 
     Args:
-        smaller, larger: which points were found robust at the two radii.
+        smaller: which points were found robust at the smaller radius.
+        larger: the same at the larger one.
         radii: the two radii.
 
     >>> rises_with_radius(np.array([False]), np.array([True]), (0.1, 0.2)).split(":")[0]
@@ -104,7 +105,8 @@ def of_model(
     """The warnings that a model itself gives cause for.
 
     Args:
-        value, gradient: f and ∇ₓf at n points.
+        value: f at n points.
+        gradient: ∇ₓf there.
         again: f at the same points with another key.
     """
     found = (zero_gradients(gradient), randomised(value, again), not_finite(value))

@@ -13,7 +13,7 @@ from featpur_sim.certify.rounding import DualPoint
 
 
 def chord_slope(u: np.ndarray, low: np.ndarray, high: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Slope at t = 0 of the convex envelope of S_b(u + t) on [low, high] [D].
+    """Slope at t = 0 of the convex envelope of S_b(u + t), low ≤ t ≤ high [D].
 
     S_b is concave only at −b. Where that kink lies inside, the envelope is the chord from the low
     end to the kink at b (or the high end), then the line of slope 1; elsewhere S_b is its own

@@ -277,7 +277,7 @@ def lower_bound(
 
 
 def float32_inference_error(
-    weights: np.ndarray, bias: np.ndarray, point_norm: float | np.ndarray
+    weights: np.ndarray, bias: float | np.ndarray, point_norm: float | np.ndarray
 ) -> np.ndarray:
     """How far f computed in float32 can be from f in real arithmetic, for any input of norm ≤
     `point_norm` [D].
