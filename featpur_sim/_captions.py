@@ -56,5 +56,8 @@ def caption(name: str, result: xr.Dataset) -> str:
         shown=result.sizes["shown"],
     )
     if name == "robust_accuracy" and "certified_accuracy" in result:
-        text += " Under PGD, the true value lies in the shade between certificate and attack."
+        text += (
+            " Under PGD, the shade between certificate and attack holds the true value on the "
+            "certified points."
+        )
     return text

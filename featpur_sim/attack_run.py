@@ -1,16 +1,18 @@
 """A protocol over the networks of a saved run: seeds × phases × radii (docs/theory.md §8)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
+import xarray as xr
 
 from featpur_sim import warning_signs
 from featpur_sim._types import Array, Float, PRNGKey
 from featpur_sim.classifier import Classifier
+from featpur_sim.config import ConfigError
 from featpur_sim.distribution import Batch
 from featpur_sim.experiment import seed_keys
 from featpur_sim.protocol import STANDARD, Attacked, Protocol
@@ -72,6 +74,7 @@ def attack_run(
     phases: Sequence[str] = ("clean", "adversarial"),
     samples: int = 1000,
     seed: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Attack every network of a saved run on fresh points, the same for all phases and radii.
 
@@ -82,22 +85,30 @@ def attack_run(
         phases: which networks.
         samples: labelled test points per seed.
         seed: names the test points.
+        advance: called with (done, total) after each network.
 
     Returns:
         A row for each seed, phase and radius: ``seed, phase, norm, radius`` (units of x),
         ``relative_radius, n, attacked`` (robust accuracy, an upper bound) with its 95 % Wilson
-        interval ``low, high``, ``seconds_per_point`` (all radii alike), ``protocol, warnings``.
+        interval ``low, high``, ``seconds_per_point`` (all radii alike), ``attacks`` (a row for each
+        attack: `featpur_sim.protocol.Attacked.table`), ``protocol, warnings``.
 
     Raises:
-        ValueError: samples < 1, an unknown phase, or bad radii.
+        ConfigError: samples < 1, an unknown phase, or bad radii.
     """
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown:
-        raise ValueError(f"phases must be among {list(run.networks)}, got {unknown}.")
+        raise ConfigError(f"phases must be among {list(run.networks)}, got {unknown}.")
     if samples < 1:
-        raise ValueError(f"samples must be ≥ 1, got {samples}.")
+        raise ConfigError(f"samples must be ≥ 1, got {samples}.")
+    if any(not 0 < r < float("inf") for r in radii) or list(radii) != sorted(set(radii)):
+        raise ConfigError(
+            f"radii must be > 0, finite and rise strictly, got {list(radii)}; they are in units of "
+            "the training radius."
+        )
     norm, tau = run.config.adversarial.norm, run.config.adversarial.radius
-    rows = []
+    rows: list[dict[str, Any]] = []
+    done = 0
     for position, test_key in enumerate(seed_keys(run.config)[2]):
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
         points = run.problem.sample_labelled(point_key, samples)
@@ -113,6 +124,8 @@ def attack_run(
                 key=attack_key,
                 direction=run.problem.dense_direction(),
             )
+            done += 1
+            advance(done, run.config.seeds * len(phases))
             seconds = (time.perf_counter() - began) / (samples * len(radii))
             for relative, at in zip(radii, found, strict=True):
                 rows.append(
@@ -127,8 +140,56 @@ def attack_run(
                         "low": at.accuracy.low,
                         "high": at.accuracy.high,
                         "seconds_per_point": seconds,
+                        "attacks": at.table,
                         "protocol": at.protocol,
                         "warnings": at.warnings,
                     }
                 )
     return rows
+
+
+def contributions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each attack of the protocol added, over all the rows of `attack_run`.
+
+    Returns:
+        In the protocol's order: ``attack``, ``points`` it ran on, ``broken`` by it, ``new`` (broken
+        by no attack before it), ``seconds`` (compilation included).
+    """
+    totals: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        for attack in row["attacks"]:
+            name = attack["attack"]
+            zero = {"attack": name, "points": 0, "broken": 0, "new": 0, "seconds": 0.0}
+            total = totals.setdefault(name, zero)
+            for key in ("points", "broken", "new", "seconds"):
+                total[key] += attack[key]
+    return list(totals.values())
+
+
+def as_dataset(rows: list[dict[str, Any]]) -> xr.Dataset:
+    """The rows of `attack_run` as ``robust_accuracy`` [seed, phase, attack, radius]."""
+    axes = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("seed", "phase")}
+    relative = list(dict.fromkeys(row["relative_radius"] for row in rows))
+    found = {(row["seed"], row["phase"], row["relative_radius"]): row for row in rows}
+    table = [
+        [[[found[s, p, r]["attacked"] for r in relative]] for p in axes["phase"]]
+        for s in axes["seed"]
+    ]
+    first = rows[0]
+    tau = first["radius"] / first["relative_radius"]
+    return xr.Dataset(
+        {
+            "robust_accuracy": (
+                ("seed", "phase", "attack", "radius"),
+                np.array(table),
+                {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §8"},
+            )
+        },
+        {
+            **axes,
+            "attack": [first["protocol"]],
+            "radius": ("radius", [r * tau for r in relative], {"units": "units of x"}),
+            "relative_radius": ("radius", relative),
+        },
+        {"tau": tau, "norm": first["norm"], "samples": first["n"], "protocol": first["protocol"]},
+    )

@@ -5,20 +5,26 @@ the rule names; no rule is widened to let a claim pass, and "inconclusive at thi
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from featpur_sim import theory
-from featpur_sim.statistics import mean_interval
+from featpur_sim.verdict import (
+    ATTACKED_ONLY,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Row,
+    above,
+    below,
+    between,
+    interval,
+    make_row,
+)
 
-SUPPORTED = "supported"
-CONTRADICTED = "contradicted"
-INCONCLUSIVE = "inconclusive at this size"
-ATTACKED_ONLY = "attacked only"
-
-Row = dict[str, Any]
+# "The level of the pure network" (§5.2) at finite d: within so much of its accuracy.
+CEILING_SLACK = 0.10
 
 
 def scorecard(result: xr.Dataset) -> list[Row]:
@@ -46,58 +52,6 @@ def scorecard(result: xr.Dataset) -> list[Row]:
     return [{"id": row.pop("id"), "regime": result.attrs["name"], **row} for row in rows]
 
 
-def _verdict_above(low: float, high: float, threshold: float) -> str:
-    """Supported if the whole interval is at or above the threshold."""
-    if np.isnan(low) or low < threshold <= high:
-        return INCONCLUSIVE
-    return SUPPORTED if low >= threshold else CONTRADICTED
-
-
-def _verdict_below(low: float, high: float, threshold: float) -> str:
-    """Supported if the whole interval is at or below the threshold."""
-    if np.isnan(low) or low <= threshold < high:
-        return INCONCLUSIVE
-    return SUPPORTED if high <= threshold else CONTRADICTED
-
-
-def _verdict_between(low: float, high: float, bounds: tuple[float, float]) -> str:
-    """Supported if the interval lies inside the bounds, contradicted if wholly outside."""
-    if np.isnan(low):
-        return INCONCLUSIVE
-    if low >= bounds[0] and high <= bounds[1]:
-        return SUPPORTED
-    return CONTRADICTED if high < bounds[0] or low > bounds[1] else INCONCLUSIVE
-
-
-def _interval(values: Any) -> tuple[float, float, float]:
-    """Mean over seeds with its 95 % t-interval; NaN for one seed or an undefined value."""
-    array = np.asarray(values, float)
-    if len(array) == 1 or not np.isfinite(array).all():
-        return float(array.mean()), float("nan"), float("nan")
-    return mean_interval(array)
-
-
-def _row(
-    id: str, statement: str, source: str, predicted: Any, values: Any, rule: str, judge: Callable
-) -> Row:
-    mean, low, high = _interval(values)
-    if np.isnan(low):
-        alone = len(np.asarray(values)) == 1
-        rule += " One seed has" if alone else " An undefined value in some seed leaves"
-        rule += " no interval: inconclusive."
-    return {
-        "id": id,
-        "statement": statement,
-        "source": source,
-        "predicted": predicted,
-        "measured": mean,
-        "ci": None if np.isnan(low) else [low, high],
-        "verdict": judge(low, high),
-        "rule": rule,
-        "seeds": len(np.asarray(values)),
-    }
-
-
 def _at_tau(result: xr.Dataset, attack: str, phase: str) -> xr.DataArray:
     table = result.robust_accuracy.sel(attack=attack, phase=phase)
     return table.isel(radius=int(np.argmin(np.abs(result.relative_radius.values - 1))))
@@ -117,20 +71,20 @@ def _prediction(prediction: theory.Prediction) -> str:
 
 
 def _c1(r: xr.Dataset) -> Row:
-    return _row(
+    return make_row(
         "C1",
         "clean training reaches high clean accuracy",
         "[P] §5",
         "→ 1",
         _clean(r, "clean"),
         "supported if the interval of the clean accuracy lies at or above 0.90.",
-        lambda low, high: _verdict_above(low, high, 0.90),
+        lambda low, high: above(low, high, 0.90),
     )
 
 
 def _c2_fall(r: xr.Dataset) -> Row:
     gap = _reference(r, "pure network", "dense mixture", 1) - _at_tau(r, "dense mixture", "clean")
-    return _row(
+    return make_row(
         "C2",
         "the dense attack at τ, blind to the network, defeats the clean network: accuracy lost "
         "beyond what it costs the pure network",
@@ -139,12 +93,12 @@ def _c2_fall(r: xr.Dataset) -> Row:
         f"{theory.window(r.attrs['d'])[0]:.1f} < k < {theory.window(r.attrs['d'])[1]:.1f}",
         gap,
         "supported if the interval of the loss lies at or above 0.20, contradicted if below.",
-        lambda low, high: _verdict_above(low, high, 0.20),
+        lambda low, high: above(low, high, 0.20),
     )
 
 
 def _c2_is_pgd(r: xr.Dataset) -> Row:
-    return _row(
+    return make_row(
         "C2",
         "the dense mixture is the whole vulnerability: the dense attack does as much as PGD "
         "(difference in accuracy at τ on the clean network)",
@@ -152,7 +106,7 @@ def _c2_is_pgd(r: xr.Dataset) -> Row:
         "0",
         _at_tau(r, "dense mixture", "clean") - _at_tau(r, "PGD", "clean"),
         "supported if the interval of the difference lies at or below 0.02.",
-        lambda low, high: _verdict_below(low, high, 0.02),
+        lambda low, high: below(low, high, 0.02),
     )
 
 
@@ -160,7 +114,7 @@ def _c3_surgery(r: xr.Dataset) -> Row:
     cut = _reference(r, "clean without dense mixtures", "dense mixture", 1)
     before = _at_tau(r, "dense mixture", "clean")
     whole = _reference(r, "pure network", "dense mixture", 1) - before
-    return _row(
+    return make_row(
         "C3",
         "dense mixtures are the cause: cutting v_i out of every clean neuron restores this share "
         "of the accuracy lost to the dense attack",
@@ -168,13 +122,13 @@ def _c3_surgery(r: xr.Dataset) -> Row:
         "1",
         (cut - before) / np.maximum(whole, 1e-9),
         "supported if the interval of the restored share lies at or above 0.5.",
-        lambda low, high: _verdict_above(low, high, 0.5),
+        lambda low, high: above(low, high, 0.5),
     )
 
 
 def _c3_insert(r: xr.Dataset) -> Row:
     after = _reference(r, "adversarial with clean dense mixtures", "PGD", 1)
-    return _row(
+    return make_row(
         "C3",
         "and sufficient: putting the clean network's v_i into the purified one costs this much "
         "PGD accuracy at τ",
@@ -182,13 +136,13 @@ def _c3_insert(r: xr.Dataset) -> Row:
         "> 0",
         _at_tau(r, "PGD", "adversarial") - after,
         "supported if the interval of the loss lies above 0.05.",
-        lambda low, high: _verdict_above(low, high, 0.05),
+        lambda low, high: above(low, high, 0.05),
     )
 
 
 def _c3_ratio(r: xr.Dataset) -> Row:
     prediction = theory.clean_dense_ratio(r.attrs["d"], r.attrs["k"])
-    return _row(
+    return make_row(
         "C3",
         "κ/α after clean training is k/d in order of magnitude (sparse activation)",
         prediction.source,
@@ -197,16 +151,14 @@ def _c3_ratio(r: xr.Dataset) -> Row:
         "supported if the interval lies within a factor 1.5 of k/d, contradicted if outside it. "
         "Where most neurons are active and hold several features (dense-regime) the prediction "
         "is outside its range and fails by design: docs/theory.md §7.",
-        lambda low, high: _verdict_between(
-            low, high, (prediction.value / 1.5, prediction.value * 1.5)
-        ),
+        lambda low, high: between(low, high, (prediction.value / 1.5, prediction.value * 1.5)),
     )
 
 
 def _c4(r: xr.Dataset) -> Row:
     cut = _reference(r, "clean without dense mixtures", "dense mixture", 0)
     interference = theory.clean_interference(r.attrs["d"], r.attrs["k"])
-    return _row(
+    return make_row(
         "C4",
         "dense mixtures are nearly harmless on clean data: change of the clean accuracy when "
         "they are cut out (below 0: they even help)",
@@ -215,11 +167,47 @@ def _c4(r: xr.Dataset) -> Row:
         cut - _clean(r, "clean"),
         "supported if the interval of the change lies at or below 0.05: the mixtures cost at "
         "most five points of clean accuracy.",
-        lambda low, high: _verdict_below(low, high, 0.05),
+        lambda low, high: below(low, high, 0.05),
     )
 
 
+def _side(result: xr.Dataset, side: str, phase: str) -> xr.DataArray:
+    """``certified`` or ``attacked`` accuracy at τ, on the points that the run certified."""
+    table = result[f"{side}_accuracy"].sel(phase=phase)
+    return table.isel(radius=int(np.argmin(np.abs(result.relative_radius.values - 1))))
+
+
 def _c5(r: xr.Dataset) -> Row:
+    if "certified_accuracy" not in r:
+        return _c5_attacked_only(r)
+    ceiling = _reference(r, "pure network", "PGD", 1)
+    # The upper side: what no certificate, however good, could exceed.
+    _, _, attacked_high = interval(_side(r, "attacked", "adversarial") - ceiling)
+
+    def judge(low, high):
+        if np.isnan(low):
+            return INCONCLUSIVE
+        if low >= -CEILING_SLACK:
+            return SUPPORTED
+        return CONTRADICTED if attacked_high < -CEILING_SLACK else INCONCLUSIVE
+
+    return make_row(
+        "C5",
+        "FGM training makes the network robust against ANY perturbation of norm τ, to the level of "
+        "the pure network: certified accuracy at τ less the pure network's accuracy under PGD (an "
+        "upper bound)",
+        "[P] §5, §8",
+        "0",
+        _side(r, "certified", "adversarial") - ceiling,
+        "proved robustness against attacked ceiling, the comparison that is hardest on the claim: "
+        f"supported if the interval of the difference lies at or above −{CEILING_SLACK:.2f}, "
+        "contradicted if the same difference with the attacked instead of the certified accuracy "
+        "lies below it.",
+        judge,
+    )
+
+
+def _c5_attacked_only(r: xr.Dataset) -> Row:
     rise = _at_tau(r, "PGD", "adversarial") - _at_tau(r, "PGD", "clean")
 
     def judge(low, high):
@@ -227,22 +215,54 @@ def _c5(r: xr.Dataset) -> Row:
             return INCONCLUSIVE
         return CONTRADICTED if high <= 0 else ATTACKED_ONLY
 
-    return _row(
+    return make_row(
         "C5",
         "FGM training makes the network robust against any perturbation of norm τ: rise of PGD "
         "accuracy at τ",
         "[P] §5",
         "to the pure network's level",
         rise,
-        "an attack cannot show robustness against any perturbation: contradicted if the rise "
-        "is not above 0, otherwise 'attacked only' until a certificate exists.",
+        "an attack cannot show robustness against any perturbation, and this run certified no "
+        "points: contradicted if the rise is not above 0, otherwise 'attacked only'.",
         judge,
+    )
+
+
+def _c5_rise(r: xr.Dataset) -> Row | None:
+    if "certified_accuracy" not in r:
+        return None
+    return make_row(
+        "C5",
+        "the rise is real, whatever the attack: certified accuracy at τ of the purified network "
+        "less the attacked accuracy of the clean one on the same points",
+        "[D] §8",
+        "> 0",
+        _side(r, "certified", "adversarial") - _side(r, "attacked", "clean"),
+        "a lower bound less an upper bound. Supported if the interval of the difference lies above "
+        "0.05.",
+        lambda low, high: above(low, high, 0.05),
+    )
+
+
+def _c5_width(r: xr.Dataset) -> Row | None:
+    if "certified_accuracy" not in r:
+        return None
+    return make_row(
+        "C5",
+        "certificate and attack meet: attacked less certified accuracy of the purified network "
+        "at τ",
+        "[D] §8",
+        "0",
+        _side(r, "attacked", "adversarial") - _side(r, "certified", "adversarial"),
+        "supported if the interval of the width lies at or below 0.02. A wider one leaves the "
+        "robust accuracy open; 'featpur certify' has stronger stages.",
+        lambda low, high: below(low, high, 0.02),
     )
 
 
 def _c5_distance(r: xr.Dataset) -> Row:
     distance = _reference(r, "pure network", "PGD", 1) - _at_tau(r, "PGD", "adversarial")
-    return _row(
+    return make_row(
         "C5",
         "distance to the ceiling: PGD accuracy at τ of the pure network (best b = "
         f"{float(r.pure_bias):.3g}) less that of the purified one",
@@ -250,7 +270,7 @@ def _c5_distance(r: xr.Dataset) -> Row:
         "0",
         distance,
         "supported if the interval of the distance lies at or below 0.05.",
-        lambda low, high: _verdict_below(low, high, 0.05),
+        lambda low, high: below(low, high, 0.05),
     )
 
 
@@ -258,7 +278,7 @@ def _c5_longer(r: xr.Dataset) -> Row:
     along = r.accuracy_along
     steps = along.snapshot.values
     third = along.isel(snapshot=int(np.argmin(np.abs(steps - steps[-1] / 3))))
-    return _row(
+    return make_row(
         "C5",
         "longer adversarial training still closes the distance: PGD accuracy at τ gained over the "
         "last two thirds of the phase",
@@ -267,7 +287,7 @@ def _c5_longer(r: xr.Dataset) -> Row:
         along.isel(snapshot=-1) - third,
         "supported if the interval of the gain lies at or above 0.01, contradicted if below: the "
         "phase is long enough.",
-        lambda low, high: _verdict_above(low, high, 0.01),
+        lambda low, high: above(low, high, 0.01),
     )
 
 
@@ -276,7 +296,7 @@ def _c6_ratio(r: xr.Dataset) -> Row:
     after = np.abs(r.kappa_over_alpha.sel(phase="adversarial").values)
     factor = theory.purification_factor(r.attrs["k"], r.attrs["tau"])
     fold = float(np.mean(clean) / np.mean(after))
-    row = _row(
+    row = make_row(
         "C6",
         "purification: κ/α after FGM training as a fraction of κ/α before "
         f"(a {fold:.0f}-fold fall of the mean)",
@@ -284,14 +304,14 @@ def _c6_ratio(r: xr.Dataset) -> Row:
         f"≈ 1/{factor.value:.3g} [D] §5.1, up to a constant",
         after / clean,
         "supported if the interval of the fraction lies at or below 0.1 (ten-fold or more).",
-        lambda low, high: _verdict_below(low, high, 0.1),
+        lambda low, high: below(low, high, 0.1),
     )
     return row
 
 
 def _c6_level(r: xr.Dataset) -> Row:
     prediction = theory.adversarial_dense_ratio(r.attrs["d"], r.attrs["k"], r.attrs["tau"])
-    return _row(
+    return make_row(
         "C6",
         "κ/α after FGM training is of order 1/(τ√k·d)",
         prediction.source,
@@ -300,9 +320,7 @@ def _c6_level(r: xr.Dataset) -> Row:
         "supported if the interval lies within a factor 1.5 of the prediction, contradicted if "
         "outside it. The prediction is the small-τ form of a balance that vanishes as τ√k grows "
         "(docs/theory.md §7): a value far below it is more purification, not less.",
-        lambda low, high: _verdict_between(
-            low, high, (prediction.value / 1.5, prediction.value * 1.5)
-        ),
+        lambda low, high: between(low, high, (prediction.value / 1.5, prediction.value * 1.5)),
     )
 
 
@@ -318,7 +336,7 @@ def _c6_theta(r: xr.Dataset) -> Row:
         float(v.mean())
         for v in (median("theta_init_clean"), median("theta_init_adversarial"), kept)
     ]
-    return _row(
+    return make_row(
         "C6",
         "purification is a small change of direction: θ(clean, adversarial) less the larger of "
         "θ(init, clean) and θ(init, adversarial); medians over carriers "
@@ -327,13 +345,13 @@ def _c6_theta(r: xr.Dataset) -> Row:
         "θ(clean, adversarial) ≫ θ(init, ·)",
         gap,
         "supported if the interval of the difference lies at or above 0.3, contradicted if below.",
-        lambda low, high: _verdict_above(low, high, 0.3),
+        lambda low, high: above(low, high, 0.3),
     )
 
 
 def _c9(r: xr.Dataset) -> Row:
     rate = float(r.ticket_rate.mean())
-    return _row(
+    return make_row(
         "C9",
         "winning tickets win: probability that a ticket holder ends with its feature, less that "
         "of the other neurons for their own largest coordinate "
@@ -342,7 +360,7 @@ def _c9(r: xr.Dataset) -> Row:
         "> 0",
         r.ticket_win_rate - r.ticket_control_rate,
         "supported if the interval of the difference lies at or above 0.2.",
-        lambda low, high: _verdict_above(low, high, 0.2),
+        lambda low, high: above(low, high, 0.2),
     )
 
 
@@ -352,7 +370,7 @@ def _c10(r: xr.Dataset) -> Row | None:
     share = (clean - _at_tau(r, "transfer", "clean")) / np.maximum(lost, 1e-9)
     if share.notnull().sum() == 0:
         return None
-    return _row(
+    return make_row(
         "C10",
         "adversarial examples transfer between independently started clean networks: share of "
         "PGD's damage that another seed's examples do",
@@ -360,7 +378,7 @@ def _c10(r: xr.Dataset) -> Row | None:
         "≈ 1",
         share.dropna("seed"),
         "supported if the interval of the share lies at or above 0.8.",
-        lambda low, high: _verdict_above(low, high, 0.8),
+        lambda low, high: above(low, high, 0.8),
     )
 
 
@@ -368,7 +386,7 @@ def _c10_purified(r: xr.Dataset) -> Row | None:
     cost = _clean(r, "adversarial") - _at_tau(r, "transfer", "adversarial")
     if cost.notnull().sum() == 0:
         return None
-    return _row(
+    return make_row(
         "C10",
         "and not to purified networks: accuracy that examples made on another seed's clean "
         "network cost the purified one at τ",
@@ -376,19 +394,19 @@ def _c10_purified(r: xr.Dataset) -> Row | None:
         "≈ 0",
         cost.dropna("seed"),
         "supported if the interval of the cost lies at or below 0.1.",
-        lambda low, high: _verdict_below(low, high, 0.1),
+        lambda low, high: below(low, high, 0.1),
     )
 
 
 def _c11(r: xr.Dataset) -> Row:
-    return _row(
+    return make_row(
         "C11",
         "random noise of norm τ does not hurt the clean network: accuracy lost",
         "[D] §5",
         "≈ 0",
         _clean(r, "clean") - _at_tau(r, "random noise", "clean"),
         "supported if the interval of the loss lies at or below 0.01.",
-        lambda low, high: _verdict_below(low, high, 0.01),
+        lambda low, high: below(low, high, 0.01),
     )
 
 
@@ -401,6 +419,8 @@ _ROWS: tuple[Callable[[xr.Dataset], Row | None], ...] = (
     _c3_ratio,
     _c4,
     _c5,
+    _c5_rise,
+    _c5_width,
     _c5_distance,
     _c5_longer,
     _c6_ratio,

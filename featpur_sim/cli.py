@@ -1,14 +1,15 @@
 """The command line. It parses, calls the library and prints; it holds no science.
 
 Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
-same command goes on where it stopped); 130 interrupted with Ctrl-C (likewise).
+same command goes on where it stopped); 4 an attack contradicts a certificate (the point is saved in
+DIR/contradiction.npz); 130 interrupted with Ctrl-C (the same command goes on).
 """
 
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,12 +25,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+BAD_INPUT, STOPPED, CONTRADICTED, INTERRUPTED = 2, 3, 4, 130
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
+Radius = Annotated[
+    list[float] | None,
+    typer.Option(help="Radius in units of the training radius; repeat for several."),
+]
+ProtocolName = Literal["standard", "quick"]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
 
 _VERDICT_STYLE = {
@@ -110,22 +116,40 @@ def run(
 @app.command()
 def evaluate(
     directory: Directory,
-    samples: Annotated[int | None, typer.Option(help="Test points per seed.")] = None,
-    restarts: Annotated[int | None, typer.Option(help="PGD starts.")] = None,
-    steps: Annotated[int | None, typer.Option(help="PGD steps per start.")] = None,
-    radius: Annotated[
-        list[float] | None,
-        typer.Option(help="Radius in units of the training radius; repeat for several."),
+    protocol: Annotated[
+        ProtocolName | None,
+        typer.Option(help="A frozen attack protocol instead of the run's own attacks."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Names the test points; 0: the run's own.")] = 1,
+    samples: Annotated[int | None, typer.Option(help="Test points per seed.")] = None,
+    restarts: Annotated[int | None, typer.Option(help="PGD starts; not with --protocol.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="PGD steps per start; not with --protocol.")
+    ] = None,
+    radius: Radius = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Names the test points; 0: the run's own, without --protocol."),
+    ] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Attack the networks of a finished run again, on fresh points; writes DIR/evaluation.nc."""
+    """Attack the networks of a finished run again, on fresh points; writes DIR/evaluation.nc.
+
+    With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
+    """
     from featpur_sim.progress import Meter
     from featpur_sim.result import atomic_path
     from featpur_sim.saved import evaluate_run, load_run
 
+    if protocol is not None:
+        if restarts is not None or steps is not None:
+            _stop(
+                BAD_INPUT,
+                "--restarts and --steps do not go with --protocol: its attacks are frozen, so that "
+                "results compare. Leave them out, or leave out --protocol.",
+            )
+        _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json)
+        return
     saved = load_run(directory)
     radii = None if not radius else sorted({0.0, 1.0, *radius})
     with Meter(saved.config.name, quiet=quiet) as meter:
@@ -140,25 +164,96 @@ def evaluate(
         )
     with atomic_path(directory / "evaluation.nc") as temporary:
         scores.to_netcdf(temporary, engine="h5netcdf")
-    mean = scores.robust_accuracy.mean("seed", skipna=False)
     if as_json:
+        mean = scores.robust_accuracy.mean("seed", skipna=False)
         records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
         typer.echo(json.dumps(records))
-        return
-    if quiet:
-        return
-    table = Table(title=f"accuracy under attack, mean over {scores.sizes['seed']} seeds")
-    table.add_column("attack")
-    table.add_column("radius/τ", justify="right")
-    for phase in scores.phase.values:
-        table.add_column(str(phase), justify="right")
-    for attack in scores.attack.values:
-        for at, relative in enumerate(scores.relative_radius.values):
-            values = mean.sel(attack=attack).isel(radius=at).values
-            if relative > 0 and not (values != values).any():
-                table.add_row(str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values))
-    Console().print(table)
-    _say(False, str(directory / "evaluation.nc"))
+    elif not quiet:
+        _print_accuracies(scores)
+        _say(False, str(directory / "evaluation.nc"))
+
+
+def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
+    from featpur_sim.attack_run import as_dataset, attack_run, contributions
+    from featpur_sim.progress import Meter
+    from featpur_sim.protocol import PROTOCOLS
+    from featpur_sim.result import atomic_path, to_json
+    from featpur_sim.saved import load_run
+
+    saved = load_run(directory)
+    given: dict[str, Any] = {} if samples is None else {"samples": samples}
+    given |= {"radii": sorted(set(radius))} if radius else {}
+    with Meter(saved.config.name, quiet=quiet) as meter:
+        rows = attack_run(
+            saved, protocol=PROTOCOLS[protocol], seed=seed, advance=meter.evaluating, **given
+        )
+    with atomic_path(directory / "evaluation.json") as temporary:
+        temporary.write_text(to_json(rows, indent=2) + "\n")
+    scores = as_dataset(rows)
+    with atomic_path(directory / "evaluation.nc") as temporary:
+        scores.to_netcdf(temporary, engine="h5netcdf")
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        _print_accuracies(scores)
+        columns = ("attack", "points", "broken", "new", "seconds")
+        table = Table(*columns, title="what each attack added, in their order; all networks, radii")
+        for row in contributions(rows):
+            counts = (str(row[name]) for name in columns[1:4])
+            table.add_row(row["attack"], *counts, f"{row['seconds']:.1f}")
+        Console().print(table)
+        for warning in sorted({text for row in rows for text in row["warnings"]}):
+            _tell(f"[yellow]warning:[/yellow] {escape(warning)}")
+        _say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
+
+
+@app.command()
+def certify(
+    directory: Directory,
+    radius: Radius = None,
+    norm: Annotated[str | None, typer.Option(help="l2 or linf; by default the run's own.")] = None,
+    points: Annotated[int, typer.Option(help="Test points per seed.")] = 1000,
+    stages: Annotated[
+        str | None,
+        typer.Option(help="Some of linear,q1,q2,branch; by default all that the norm has."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
+    protocol: Annotated[ProtocolName, typer.Option(help="The attack.")] = "standard",
+    seed: Annotated[int, typer.Option(min=0, help="Names the test points.")] = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove robustness against every perturbation, point by point; writes DIR/certificate.json.
+
+    Attacks first, certifies what stands, and attacks again from where the certificate is weakest:
+    the true robust accuracy lies between the two numbers. Default radii: 0.5, 1 and 1.5.
+    """
+    from featpur_sim.certify_run import certify_run, keep_contradiction, save_certificate
+    from featpur_sim.progress import Meter
+    from featpur_sim.protocol import PROTOCOLS
+    from featpur_sim.result import to_json
+    from featpur_sim.saved import load_run
+
+    saved = load_run(directory)
+    given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
+    with Meter(saved.config.name, quiet=quiet) as meter, keep_contradiction(directory):
+        rows = certify_run(
+            saved,
+            norm=norm,
+            points=points,
+            stages=None if stages is None else stages.split(","),
+            seeds=seeds,
+            protocol=PROTOCOLS[protocol],
+            seed=seed,
+            advance=meter.certifying,
+            **given,
+        )
+    path = save_certificate(directory, rows)
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        _print_certificate(rows)
+        _say(False, str(path))
 
 
 @app.command()
@@ -200,6 +295,7 @@ def init(
 
 def main() -> NoReturn:
     """Run the command line and turn every foreseen error into one message and an exit code."""
+    from featpur_sim.certify import Contradiction, NotCertified
     from featpur_sim.checkpoint import CheckpointError
     from featpur_sim.config import ConfigError
     from featpur_sim.result import ResultError
@@ -211,8 +307,10 @@ def main() -> NoReturn:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         _stop(INTERRUPTED, "interrupted: the same command goes on where training stopped.")
-    except (ConfigError, ResultError, CheckpointError) as error:
+    except (ConfigError, ResultError, CheckpointError, NotCertified) as error:
         _stop(BAD_INPUT, str(error))
+    except Contradiction as error:
+        _stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
     except (OSError, MemoryError) as error:
         _stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
     sys.exit(0)
@@ -231,6 +329,40 @@ def _say(quiet: bool, message: str) -> None:
 def _tell(markup: str) -> None:
     # Not wrapped: a path or a command in it can be copied, and one message is one line.
     Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
+
+
+def _print_accuracies(scores: Any) -> None:
+    mean = scores.robust_accuracy.mean("seed", skipna=False)
+    table = Table(title=f"accuracy under attack, mean over {scores.sizes['seed']} seeds")
+    table.add_column("attack")
+    table.add_column("radius/τ", justify="right")
+    for phase in scores.phase.values:
+        table.add_column(str(phase), justify="right")
+    for attack in scores.attack.values:
+        for at, relative in enumerate(scores.relative_radius.values):
+            values = mean.sel(attack=attack).isel(radius=at).values
+            if relative > 0 and not (values != values).any():
+                table.add_row(str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values))
+    Console().print(table)
+
+
+def _print_certificate(rows: list[dict[str, Any]]) -> None:
+    first = rows[0]
+    title = f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked"
+    caption = (
+        f"{first['n']} points over {len(first['seeds'])} seeds; attack {first['protocol']}; "
+        f"certified is f in {first['function']}; then points by what decided them"
+    )
+    table = Table(title=title, caption=caption)
+    for name in ("phase", "radius/τ", "certified", "attacked", *first["by_stage"]):
+        table.add_column(name, no_wrap=True, justify="left" if name == "phase" else "right")
+    for row in rows:
+        sides = (f"{row['certified']:.4f}", f"{row['attacked']:.4f}")
+        counts = (str(row["by_stage"][name]) for name in first["by_stage"])
+        table.add_row(row["phase"], f"{row['relative_radius']:g}", *sides, *counts)
+    Console().print(table)
+    for warning in sorted({text for row in rows for text in row["warnings"]}):
+        _tell(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:

@@ -134,6 +134,7 @@ class EvaluationConfig(_Section):
     radii: list[NonNegative] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
     pgd_steps: Count = 40
     pgd_restarts: Count = 2
+    certify_points: Annotated[int, Field(ge=0, le=2**31 - 1)] = 200
 
     @pydantic.field_validator("radii")
     @classmethod

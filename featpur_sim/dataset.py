@@ -52,6 +52,8 @@ class Scores(NamedTuple):
     """Step of the adversarial phase → PGD accuracy at the training radius, [seed]."""
     margins: np.ndarray
     """[seed, phase, radius, quantile]"""
+    sides: tuple[np.ndarray, np.ndarray] | None
+    """Certified and attacked accuracy, each [seed, certified phase, radius], where there are any"""
 
 
 def assemble(
@@ -60,6 +62,7 @@ def assemble(
     """Put everything a run measured under its labels."""
     variables: dict[str, tuple] = {}
     variables |= _accuracies(config, scores)
+    variables |= _both_sides(scores)
     variables |= _weights(problem, trained)
     variables |= _pairs(config, problem, trained)
     variables |= _trajectories(trained)
@@ -143,6 +146,27 @@ def _accuracies(config: RunConfig, scores: Scores) -> dict[str, tuple]:
             },
         ),
     }
+
+
+def _both_sides(scores: Scores) -> dict[str, tuple]:
+    """The certified accuracy and the attacked one on the same points, NaN for "init"."""
+    if scores.sides is None:
+        return {}
+    seeds, _, radii = scores.sides[0].shape
+    labels = {
+        "certified_accuracy": ("proved accuracy under any perturbation (a lower bound)", "[D] §8"),
+        "attacked_accuracy": (
+            "accuracy under the quick protocol on the certified points (an upper bound)",
+            "[M] §8",
+        ),
+    }
+    variables: dict[str, tuple] = {}
+    for (name, (long_name, source)), side in zip(labels.items(), scores.sides, strict=True):
+        table = np.full((seeds, len(PHASES), radii), np.nan)
+        table[:, [PHASES.index(phase) for phase in evaluation.CERTIFIED_PHASES]] = side
+        dims = ("seed", "phase", "radius")
+        variables[name] = (dims, table, {"long_name": long_name, "source": source})
+    return variables
 
 
 def _stack(trained: TrainingRun):

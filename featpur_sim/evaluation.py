@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim import sandwich
 from featpur_sim._types import Array, Float
 from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise, Transfer
+from featpur_sim.certify import Contradiction, Effort
 from featpur_sim.config import RunConfig
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.measure import dense_part
 from featpur_sim.network import SymmetricReLU, pure_network
+from featpur_sim.protocol import QUICK
 from featpur_sim.robustness import count_robust
 
 ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
@@ -26,6 +29,9 @@ REFERENCES = (
     "adversarial with clean dense mixtures",
 )
 MARGIN_QUANTILES = (0.1, 0.5, 0.9)
+# What a run certifies, and how: cheap enough for every run; `featpur certify` does more.
+CERTIFIED_PHASES = ("clean", "adversarial")
+_STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
 # Thresholds tried for the pure network, in units of 1/√k.
 PURE_BIASES = tuple(i / 10 for i in range(1, 10))
 
@@ -173,6 +179,54 @@ class Evaluator:
                 best = (score, bias, network)
         assert best[2] is not None
         return best[2], best[1]
+
+    def both_sides(
+        self, networks: Mapping[str, SymmetricReLU], advance: Callable[[int, int], None]
+    ) -> tuple[Float[np.ndarray, "S p r"], Float[np.ndarray, "S p r"]] | None:
+        """Certified and attacked accuracy for [seed, certified phase, radius], or None.
+
+        On the labelled ones among each seed's first ``certify_points`` test points, with the quick
+        protocol and the stages "linear" and "q1"; at radius 0 both are the clean accuracy. NaN for
+        networks that are not finite. None if the run certifies no points or has sampled noise.
+        ``advance`` is called with (done, total) after each network.
+        """
+        settings = self.config.evaluation
+        count = min(settings.certify_points, settings.samples)
+        if count == 0 or self.config.network.smoothing == "sampled":
+            return None
+        shape = (self.config.seeds, len(CERTIFIED_PHASES), len(self.radii))
+        certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
+        for s, key in enumerate(self.keys):
+            sample_key, attack_key = jax.random.split(key)
+            points = self.problem.sample(sample_key, count)
+            kept = np.flatnonzero(np.asarray(points.labelled))
+            points = jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[kept], points)
+            for p, phase in enumerate(CERTIFIED_PHASES):
+                network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
+                if len(kept) and bool(jnp.isfinite(network.weights).all()):
+                    try:
+                        sides = self._sides(network, points, attack_key)
+                    except Contradiction as error:
+                        error.evidence |= {"seed": s + 1, "phase": phase}
+                        raise
+                    certified[s, p], attacked[s, p] = sides
+                advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
+        return certified, attacked
+
+    def _sides(self, network, points, key):
+        right = points.y * np.asarray(network(jnp.asarray(points.x))) > 0
+        proved, standing = sandwich.squeeze_radii(
+            network,
+            points,
+            self.radii[1:].tolist(),
+            self.config.adversarial.norm,
+            key=key,
+            direction=self.problem.dense_direction(),
+            protocol=QUICK,
+            stages=_STAGES,
+            effort=_EFFORT,
+        )
+        return [np.mean([right, *side], axis=1) for side in (proved, standing)]
 
     def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
         """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""

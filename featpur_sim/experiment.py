@@ -43,6 +43,9 @@ class Meter(Protocol):
     def evaluating(self, done: int, total: int) -> None:
         """After each network that has been attacked."""
 
+    def certifying(self, done: int, total: int) -> None:
+        """After each network that has been certified."""
+
 
 class Silent:
     """Shows nothing."""
@@ -51,6 +54,9 @@ class Silent:
         """Ignore."""
 
     def evaluating(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def certifying(self, done: int, total: int) -> None:
         """Ignore."""
 
 
@@ -96,6 +102,8 @@ def run_experiment(
         ConfigError: a setting contradicts another (dictionary and size, law and k, …), or the run
             would not fit in memory.
         CheckpointError: the checkpoint belongs to other settings.
+        Contradiction: an attack breaks a certified point: the certificate or the arithmetic is
+            wrong.
     """
     check(config)
     meter = Silent() if meter is None else meter
@@ -285,4 +293,5 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         margins=np.stack(
             [evaluator.dense_margins(network) for network in trained.networks.values()], axis=1
         ),
+        sides=evaluator.both_sides(trained.networks, meter.certifying),
     )

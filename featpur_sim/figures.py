@@ -46,8 +46,8 @@ def _training_radius(result: xr.Dataset) -> int:
 def robust_accuracy(result: xr.Dataset) -> Figure:
     """Accuracy against radius, one panel per attack, with the pure network (§5.2).
 
-    If the result has ``certified_accuracy`` (seed, phase, radius), the PGD panel shades the gap
-    between certificate and attack, in which the true robust accuracy lies.
+    If the run certified some points, the PGD panel shades the gap between ``certified_accuracy``
+    and ``attacked_accuracy`` on those points, in which their true robust accuracy lies.
     """
     with page(result, PAGE, 4.3) as (figure, seeds):
         table = seeds.robust_accuracy
@@ -75,14 +75,15 @@ def robust_accuracy(result: xr.Dataset) -> Figure:
 
 
 def _certified_gap(axes: Axes, seeds: xr.Dataset) -> None:
-    attacked = seeds.robust_accuracy.sel(attack="PGD").mean("seed")
-    for phase in seeds.certified_accuracy.phase.values:
-        low = seeds.certified_accuracy.sel(phase=phase).mean("seed")
-        label, colour, _ = PHASES[phase]
-        label = f"{label}, certified"
-        axes.plot(seeds.radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
-        high = attacked.sel(phase=phase)
-        axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.12, linewidth=0)
+    for phase, (label, colour, _) in PHASES.items():
+        low, high = (
+            seeds[name].sel(phase=phase).mean("seed")
+            for name in ("certified_accuracy", "attacked_accuracy")
+        )
+        if np.isfinite(low).all():
+            label = f"{label}, certified"
+            axes.plot(seeds.radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
+            axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._types import Array, Bool, Float, Int, PRNGKey
@@ -86,6 +87,14 @@ def score(model: Classifier, x: Array, y: Array, key: PRNGKey) -> Float[Array, "
     return y * model(x, key=key)
 
 
+@eqx.filter_jit
+def _look(model: Classifier, x: Array, key: PRNGKey) -> Float[Array, "n columns"]:
+    """Columns f(x), f(x) with another key, ∇ₓf(x)."""
+    one, other = jax.random.split(key)
+    value, gradient = model.value_and_input_gradient(x, key=one)
+    return jnp.column_stack([value, model(x, key=other), gradient])
+
+
 def inside_ball(delta: np.ndarray, radius: float, norm: Norm) -> np.ndarray:
     """δ in float32 with ‖δ‖ ≤ radius for its float32 entries taken as exact numbers."""
     length = np.linalg.norm(delta.astype(np.float64), _ORDER[norm], axis=-1, keepdims=True)
@@ -124,6 +133,11 @@ class Hunt:
             self.y,
             delta,
         )
+
+    def look(self, index: Int[np.ndarray, " b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """f [b] and ∇ₓf [b, d] at the points ``index``, and f again with another key."""
+        columns = in_batches(lambda x: _look(self.model, x, self.key), index, self.x)
+        return columns[:, 0], columns[:, 2:], columns[:, 1]
 
     def broken(self) -> Bool[np.ndarray, " n"]:
         """Which points are classified wrongly somewhere; a point without a label is not."""

@@ -68,6 +68,10 @@ class Meter:
         """Move the bar of the attacks."""
         self._move("attacks", done, total, "")
 
+    def certifying(self, done: int, total: int) -> None:
+        """Move the bar of the certificates."""
+        self._move("certificates", done, total, "")
+
     def _move(self, name: str, done: int, total: int, status: str) -> None:
         if name not in self._tasks:
             self._progress.start()

@@ -207,8 +207,7 @@ class Protocol:
 
     def _warnings(self, hunt: Hunt, weak: np.ndarray) -> list[str]:
         """``weak``: points that one-step attacks have broken."""
-        points = jnp.asarray(hunt.x[hunt.labelled[:LARGE]])
-        found = warning_signs.of_model(hunt.model, points, key=hunt.key)
+        found = warning_signs.of_model(*hunt.look(hunt.labelled[:LARGE]))
         missed = np.ones(len(weak), bool)
         for number, stage in enumerate(self.stages):
             attack = stage.attack(hunt.radius, hunt.norm, None)
@@ -276,3 +275,6 @@ STANDARD = Protocol(
     ),
 )
 """For results: 26 descents of 100 steps a point, and two more for each start given."""
+
+PROTOCOLS = {protocol.name: protocol for protocol in (QUICK, STANDARD)}
+"""By name."""

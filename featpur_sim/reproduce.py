@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from featpur_sim import claims, figures, report
+from featpur_sim.certify_run import keep_contradiction
 from featpur_sim.config import RunConfig, dump
 from featpur_sim.experiment import Experiment, Meter, run_experiment
 from featpur_sim.presets import dense_regime, sparse_regime
@@ -39,9 +40,13 @@ def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
 def run_into(
     directory: Path, config: RunConfig, meter: Callable[[str], AbstractContextManager[Meter]]
 ) -> tuple[Experiment, list[dict[str, Any]]]:
-    """One run into a folder: data files and figures. Resumes training that was cut off there."""
+    """One run into a folder: data files and figures. Resumes training that was cut off there.
+
+    Raises:
+        Contradiction: an attack breaks a certified point; its evidence is saved in the folder.
+    """
     checkpoint = directory / CHECKPOINT
-    with meter(config.name) as shown:
+    with meter(config.name) as shown, keep_contradiction(directory):
         experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
     rows = claims.scorecard(experiment.result)
     if rows:  # no rows: no seed finished, so there is nothing to draw

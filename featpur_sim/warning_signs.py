@@ -4,11 +4,9 @@ After the checks of AutoAttack (Croce & Hein 2020, arXiv:2003.01690, and its fla
 sentence, or None; every sentence says what it is raised for.
 """
 
-import jax
 import numpy as np
 
-from featpur_sim._types import Array, Bool, Float, PRNGKey
-from featpur_sim.classifier import Classifier
+from featpur_sim._types import Bool, Float
 
 # Fractions of the points above which a check speaks.
 ZERO_GRADIENTS, MISSED = 0.05, 0.05
@@ -98,10 +96,16 @@ def rises_with_radius(
     )
 
 
-def of_model(model: Classifier, x: Float[Array, "n d"], *, key: PRNGKey) -> list[str]:
-    """The warnings that the model itself gives cause for, at the points ``x`` [n, d]."""
-    one, other = jax.random.split(key)
-    value, gradient = map(np.asarray, model.value_and_input_gradient(x, key=one))
-    again = np.asarray(model(x, key=other))
+def of_model(
+    value: Float[np.ndarray, " n"],
+    gradient: Float[np.ndarray, "n d"],
+    again: Float[np.ndarray, " n"],
+) -> list[str]:
+    """The warnings that a model itself gives cause for.
+
+    Args:
+        value, gradient: f and ∇ₓf at n points.
+        again: f at the same points with another key.
+    """
     found = (zero_gradients(gradient), randomised(value, again), not_finite(value))
     return [sentence for sentence in found if sentence]

@@ -82,7 +82,7 @@ def test_rows_of_a_run(saved):
     [
         ({"phases": ["trained"]}, r"phases must be among \['clean', 'adversarial'\]"),
         ({"samples": 0}, "samples must be ≥ 1, got 0"),
-        ({"radii": (1.0, 0.5)}, "radii must rise strictly"),
+        ({"radii": (1.0, 0.5)}, "radii must be > 0, finite and rise strictly"),
     ],
 )
 def test_a_run_refuses(saved, options, message):

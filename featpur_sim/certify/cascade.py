@@ -32,15 +32,49 @@ class Contradiction(RuntimeError):
         index: The point.
         lower: Its certified lower bound.
         value: f at the perturbation.
+        evidence: What it takes to look into it elsewhere, as plain arrays: ``weights, bias, point``
+            (times its label), ``perturbation, radius, norm, smoothing, lower, value``.
     """
 
-    def __init__(self, index: int, lower: float, value: float) -> None:
+    def __init__(self, index: int, evidence: dict[str, Any]) -> None:
+        self.index, self.evidence = index, evidence
+        self.lower, self.value = float(evidence["lower"]), float(evidence["value"])
         super().__init__(
-            f"point {index} has the proved lower bound {lower:.9g}, but a perturbation in its ball "
-            f"reaches f = {value:.9g}. The certificate or the arithmetic is wrong: keep the point "
-            "and the network, and report them."
+            f"a point has the proved lower bound {self.lower:.9g}, but a perturbation in its ball "
+            f"reaches f = {self.value:.9g}. The certificate or the arithmetic is wrong: keep the "
+            "point and the network, and report them."
         )
-        self.index, self.lower, self.value = index, lower, value
+
+
+def require_consistent(
+    problem: Problem, lower: np.ndarray, upper: np.ndarray, minimiser: np.ndarray
+) -> None:
+    """Refuses bounds that contradict each other.
+
+    Args:
+        problem: Network, points and radii.
+        lower: Proved lower bounds, [n].
+        upper: f at the worst perturbation seen, [n].
+        minimiser: That perturbation, [n, d].
+
+    Raises:
+        Contradiction: upper + its rounding error < lower somewhere.
+    """
+    wrong = np.flatnonzero(lower > upper + problem.value_error())
+    if len(wrong):
+        i = int(wrong[0])
+        evidence = {
+            "weights": problem.weights,
+            "bias": problem.bias,
+            "point": problem.points[i],
+            "perturbation": minimiser[i],
+            "radius": problem.radius[i],
+            "norm": "linf" if problem.box else "l2",
+            "smoothing": problem.smoothing,
+            "lower": lower[i],
+            "value": upper[i],
+        }
+        raise Contradiction(i, evidence)
 
 
 @dataclass(frozen=True)
@@ -134,11 +168,7 @@ class _Ledger:
         self.stage[index[self.lower[index] > 0]] = name
 
     def certificate(self) -> Certificate:
-        slack = self.problem.value_error()
-        wrong = np.flatnonzero(self.lower > self.upper + slack)
-        if len(wrong):
-            i = int(wrong[0])
-            raise Contradiction(i, float(self.lower[i]), float(self.upper[i]))
+        require_consistent(self.problem, self.lower, self.upper, self.minimiser)
         self.stage[(self.upper <= 0) & (self.lower <= 0)] = "broken"
         return Certificate(
             self.lower,

@@ -307,7 +307,7 @@ def float32_inference_error(
     reach = norms_up(rows) * norm[..., None]
     level = np.broadcast_to(np.asarray(bias, np.float64), (width,))
     each = (gamma(size + 1, unit) * reach + 2 * unit * (reach + level)).sum(-1)
-    top = np.linalg.norm(rows, 2) ** 2
+    top = np.linalg.eigvalsh(rows.T @ rows)[-1]
     top = top + curvature_excess(rows, np.ones(width), np.array(top))
     total = np.minimum(reach.sum(-1), np.sqrt(width * top) * norm)
     each = each + gamma(2 * width + 2, unit) * (total + each)

@@ -1,0 +1,342 @@
+"""Robust accuracy from both sides: what no attack breaks and what a certificate proves (§8).
+
+Sections are of docs/theory.md. A point is *certified* if y f > 0 is proved on its whole ball,
+*broken* if some perturbation in the ball makes y f ≤ 0, and *undecided* otherwise; the true robust
+accuracy lies between the certified fraction and the fraction that stands. Attack and certificate
+know nothing of each other: only arrays pass between them here.
+
+Both sides are about f in real arithmetic, with weights and points read as exact numbers.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from featpur_sim._types import Array, Bool, Float, PRNGKey
+from featpur_sim.certify import (
+    DEFAULT_EFFORT,
+    STAGES,
+    Contradiction,
+    Effort,
+    NotCertified,
+    Problem,
+    certify,
+    float32_inference_error,
+    require_consistent,
+)
+from featpur_sim.classifier import Classifier
+from featpur_sim.distribution import Batch
+from featpur_sim.network import SymmetricReLU
+from featpur_sim.protocol import STANDARD, Protocol
+from featpur_sim.threat import Norm
+
+# Cheap stages come first; what they leave is attacked from their minimisers before the dear ones.
+_CHEAP = ("linear", "q1")
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """Both sides of the robust accuracy of one network on n points; host arrays.
+
+    Attributes:
+        lower: proved lower bound on the least y f over each ball, [n] float64.
+        upper: least y f seen, [n] float64.
+        stage: what decided each point, [n]: a stage of `featpur_sim.certify`, ``"broken"`` or
+            ``"undecided"``.
+        float32: certified also for inference in float32 (any order of summation, no TF32), [n].
+        seconds: wall time of ``attack`` and of each stage, compilation included.
+        evaluated: how many points entered the attack and each stage.
+        table: a row for each stage of the attack protocol; see `featpur_sim.protocol.Attacked`.
+        warnings: of the attack.
+        protocol: name and version of the attack.
+    """
+
+    lower: Float[np.ndarray, " n"]
+    upper: Float[np.ndarray, " n"]
+    stage: np.ndarray
+    float32: Bool[np.ndarray, " n"]
+    seconds: dict[str, float]
+    evaluated: dict[str, int]
+    table: list[dict[str, Any]]
+    warnings: list[str]
+    protocol: str
+
+    @property
+    def certified(self) -> Bool[np.ndarray, " n"]:
+        """Proved robust."""
+        return self.lower > 0
+
+    @property
+    def standing(self) -> Bool[np.ndarray, " n"]:
+        """Not broken: the attacked side."""
+        return self.upper > 0
+
+    @property
+    def undecided(self) -> np.ndarray:
+        """Indices of the points that are neither certified nor broken."""
+        return np.flatnonzero(self.standing & ~self.certified)
+
+    def by_stage(self) -> dict[str, int]:
+        """How many points each stage decided, with ``broken`` and ``undecided``."""
+        names = [name for name in self.seconds if name != "attack"]
+        return {name: int((self.stage == name).sum()) for name in (*names, "broken", "undecided")}
+
+
+def require_certifiable(model: Classifier) -> None:
+    """Refuse a model that has no certificate.
+
+    Raises:
+        NotCertified: not a `SymmetricReLU`, or one with sampled noise.
+    """
+    if not isinstance(model, SymmetricReLU):
+        raise NotCertified(
+            f"the model is a {type(model).__name__}: certificates exist for SymmetricReLU only. "
+            "Attack it with a protocol instead."
+        )
+    if model.smoothing == "sampled":
+        raise NotCertified(
+            "smoothing is 'sampled': with fresh noise at every evaluation there is no one function "
+            "to certify. Certify its expectation, smoothing = 'closed'."
+        )
+
+
+def squeeze(
+    model: Classifier,
+    batch: Batch,
+    radius: float,
+    norm: Norm = "l2",
+    *,
+    key: PRNGKey,
+    direction: Float[Array, " d"] | None = None,
+    protocol: Protocol = STANDARD,
+    stages: Sequence[str] | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+) -> Sandwich:
+    """Attack every point, certify what stands, and attack again from the certificate's minimisers.
+
+    Args:
+        model: a `SymmetricReLU`, without noise or with the closed-form smoothing.
+        batch: n points, all labelled.
+        radius: τ > 0, in units of x.
+        norm: ``"l2"`` or ``"linf"``.
+        key: names the attack's random starts.
+        direction: Mw* for the dense mixture, which is left out without it.
+        protocol: the attack.
+        stages: of `featpur_sim.certify.certify`; by default all that the norm has.
+        effort: what the certificate may spend.
+
+    Returns:
+        Both sides.
+
+    Raises:
+        NotCertified: a model, norm or stage without a certificate.
+        ValueError: bad values, or a point without a label.
+        Contradiction: an attack breaks a certified point: one of the two is wrong.
+
+    >>> import jax
+    >>> from featpur_sim import SparseCoding, pure_network
+    >>> from featpur_sim.protocol import QUICK
+    >>> problem = SparseCoding(d=32, k=4, sigma_x=0.3)
+    >>> points = problem.sample_labelled(jax.random.key(0), 50)
+    >>> network = pure_network(problem.wstar, 0.2)
+    >>> both = squeeze(network, points, 0.15, key=jax.random.key(1), protocol=QUICK)
+    >>> bool((both.certified <= both.standing).all()), len(both.undecided) <= 2
+    (True, True)
+    """
+    require_certifiable(model)
+    assert isinstance(model, SymmetricReLU)
+    hunt = _Squeeze(model, batch, radius, norm, key, direction, protocol, stages, effort)
+    return hunt.run()
+
+
+class _Squeeze:
+    """The best of what both sides know about each point. f is odd, so all labels are made +1."""
+
+    def __init__(
+        self,
+        model: SymmetricReLU,
+        batch: Batch,
+        radius: float,
+        norm: Norm,
+        key: PRNGKey,
+        direction: Array | None,
+        protocol: Protocol,
+        stages: Sequence[str] | None,
+        effort: Effort,
+    ):
+        y = np.asarray(batch.y)
+        if not y.all():
+            raise ValueError(
+                f"{int((y == 0).sum())} of the {len(y)} points have no label: draw them with "
+                "SparseCoding.sample_labelled."
+            )
+        self.model, self.key, self.direction = model, key, direction
+        self.norm: Norm = norm
+        self.protocol, self.effort = protocol, effort
+        self.stages = stages if stages is not None else STAGES if norm == "l2" else _CHEAP
+        self.points = np.asarray(batch.x) * y[:, None]
+        self.smoothing = float(model.sigma_rho) if model.smoothing == "closed" else 0.0
+        self.problem = Problem.build(
+            np.asarray(model.weights),
+            np.asarray(model.bias),
+            self.points,
+            radius,
+            norm=norm,
+            smoothing=self.smoothing,
+        )
+        self.radius = radius
+        count = len(y)
+        self.lower = np.full(count, -np.inf)
+        self.minimiser = np.zeros_like(self.problem.points)
+        self.upper = self.problem.value(self.minimiser)
+        self.stage = np.full(count, "undecided", dtype="<U9")
+        self.seconds: dict[str, float] = {name: 0.0 for name in ("attack", *self.stages)}
+        self.evaluated: dict[str, int] = {name: 0 for name in self.seconds}
+
+    def run(self) -> Sandwich:
+        everything = np.arange(len(self.points))
+        found = self._attack(self.protocol, everything)
+        for names in self._passes():
+            index = np.flatnonzero(self.standing & (self.lower <= 0))
+            if len(index):
+                minimiser = self._certify(names, index)
+                self._attack(_from_minimisers(self.protocol), index, minimiser)
+        self.stage[~self.standing] = "broken"
+        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
+        longest = self.radius * (self.points.shape[1] ** 0.5 if self.norm == "linf" else 1.0)
+        error = float32_inference_error(self.problem.weights, self.problem.bias, norms + longest)
+        return Sandwich(
+            lower=self.lower,
+            upper=self.upper,
+            stage=self.stage,
+            # The error is that of S_b; the smoothed gate has other roundings.
+            float32=(self.lower > error) & (self.smoothing == 0),
+            seconds=self.seconds,
+            evaluated=self.evaluated,
+            table=found.table,
+            warnings=found.warnings,
+            protocol=found.protocol,
+        )
+
+    @property
+    def standing(self) -> np.ndarray:
+        return self.upper > 0
+
+    def _passes(self) -> list[tuple[str, ...]]:
+        """The cheap stages, then the dear ones, which start from Q1's dual point."""
+        cheap = tuple(name for name in self.stages if name in _CHEAP)
+        dear = tuple(name for name in self.stages if name not in _CHEAP)
+        start = ("q1",) if "q1" in cheap else ()
+        return [names for names in (cheap, (*start, *dear) if dear else ()) if names]
+
+    def _attack(self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None):
+        """Attack the points ``index``; a certified one that breaks is a contradiction."""
+        began = time.perf_counter()
+        x = self.points[index]
+        found = protocol(
+            self.model,
+            Batch(x, np.ones(len(x), np.float32), x),  # pyright: ignore[reportArgumentType]
+            self.radius,
+            self.norm,
+            key=self.key,
+            direction=self.direction,
+            starts=() if start is None else [start],
+        )
+        self._see(index, found.delta.astype(np.float64))
+        self.seconds["attack"] += time.perf_counter() - began
+        self.evaluated["attack"] = len(self.points)
+        return found
+
+    def _see(self, index: np.ndarray, delta: np.ndarray) -> None:
+        part = self.problem.select(index)
+        value = part.value(delta)
+        lower = value < self.upper[index]
+        self.upper[index[lower]] = value[lower]
+        self.minimiser[index[lower]] = part.project(delta)[lower]
+        require_consistent(self.problem, self.lower, self.upper, self.minimiser)
+
+    def _certify(self, names: tuple[str, ...], index: np.ndarray) -> np.ndarray:
+        """Certify the points ``index``; returns where the certificate thinks them weakest."""
+        try:
+            proved = certify(
+                self.problem.weights,
+                self.problem.bias,
+                self.points[index],
+                self.radius,
+                norm=self.norm,
+                smoothing=self.smoothing,
+                stages=names,
+                perturbations=self.minimiser[index],
+                effort=self.effort,
+            )
+        except Contradiction as error:
+            raise Contradiction(int(index[error.index]), error.evidence) from None
+        self.lower[index] = np.maximum(self.lower[index], proved.lower)
+        self.stage[index] = np.where(proved.certified, proved.stage, self.stage[index])
+        for name, seconds in proved.seconds.items():
+            self.seconds[name] += seconds
+            self.evaluated[name] = max(self.evaluated[name], proved.evaluated[name])
+        self._see(index, proved.minimiser)
+        return proved.minimiser
+
+
+def _from_minimisers(protocol: Protocol) -> Protocol:
+    given = tuple(stage for stage in protocol.stages if stage.start == "given")
+    return replace(protocol, stages=given)
+
+
+def squeeze_radii(
+    model: Classifier,
+    batch: Batch,
+    radii: Sequence[float],
+    norm: Norm = "l2",
+    *,
+    key: PRNGKey,
+    direction: Float[Array, " d"] | None = None,
+    protocol: Protocol = STANDARD,
+    stages: Sequence[str] | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+) -> tuple[Bool[np.ndarray, "r n"], Bool[np.ndarray, "r n"]]:
+    """Both sides at rising radii, with no work on what another radius decides.
+
+    The largest radius comes first: a point certified there is certified at all smaller ones. A
+    point that a smaller radius breaks is broken at all larger ones.
+
+    Args:
+        radii: strictly rising, > 0, in units of x.
+        model, batch, norm, key, direction, protocol, stages, effort: as for `squeeze`.
+
+    Returns:
+        Which points are certified and which stand, for each radius.
+
+    Raises:
+        ValueError: the radii do not rise; and what `squeeze` raises.
+    """
+    if any(b <= a for a, b in zip(radii, radii[1:], strict=False)):
+        raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
+    x, y = np.asarray(batch.x), np.asarray(batch.y)
+    certified = np.zeros((len(radii), len(y)), bool)
+    standing = np.zeros_like(certified)
+    proved = np.zeros(len(y), bool)
+    for r in reversed(range(len(radii))):
+        index = np.flatnonzero(~proved)
+        if len(index):
+            both = squeeze(
+                model,
+                Batch(x[index], y[index], x[index]),  # pyright: ignore[reportArgumentType]
+                radii[r],
+                norm,
+                key=key,
+                direction=direction,
+                protocol=protocol,
+                stages=stages,
+                effort=effort,
+            )
+            standing[r, index] = both.standing
+            proved[index] = both.certified
+        certified[r] = proved
+        standing[r] |= proved
+    return certified, np.logical_and.accumulate(standing)
