@@ -30,7 +30,7 @@ class LinearClassifier(Classifier):
     weight: Float[Array, " d"]
     intercept: Float[Array, ""]
 
-    def __init__(self, weight, intercept=0.0):
+    def __init__(self, weight, intercept: float | Array = 0.0):
         self.weight = jnp.asarray(weight, jnp.float32)
         self.intercept = jnp.asarray(intercept, jnp.float32)
 

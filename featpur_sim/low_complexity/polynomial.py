@@ -58,16 +58,12 @@ class PolynomialClassifier(Classifier):
             raise ValueError(f"weights name {sorted(unknown)}; the terms are {terms}.")
         x = problem.sample(key, _UNIT_SAMPLES).x
         ones = jnp.ones(len(terms), jnp.float32)
-        units = np.asarray(jnp.std(cls(ones, ones, problem.wstar, terms).features(x), 0))
-        units = np.where(units > 0, units, 1.0)  # the constant
-        given = np.array([weights.get(term, 0.0) for term in terms]) * units
-        model = cls(
-            *map(lambda a: jnp.asarray(a, jnp.float32), (given, units)), problem.wstar, terms
-        )
+        size = jnp.std(cls(ones, ones, problem.wstar, terms).features(x), 0)
+        units = jnp.where(size > 0, size, 1.0)  # the constant does not vary
+        given = jnp.asarray([weights.get(term, 0.0) for term in terms], jnp.float32) * units
         # Outputs of order 1: where the surrogates bend.
-        return eqx.tree_at(
-            lambda m: m.coefficients, model, 2 * model.coefficients / jnp.std(model(x))
-        )
+        scale = 2 / jnp.std(cls(given, units, problem.wstar, terms)(x))
+        return cls(scale * given, units, problem.wstar, terms)
 
     def features(self, x: Float[Array, "n d"]) -> Float[Array, "n T"]:
         """The terms at x, in their units."""
