@@ -129,10 +129,7 @@ def evaluate(
         int | None, typer.Option(help="PGD steps per start; not with --protocol.")
     ] = None,
     radius: Radius = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Names the test points; 0: the run's own, without --protocol."),
-    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Names the test points; 0: the run's own.")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -140,6 +137,7 @@ def evaluate(
 
     With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
     """
+    from featpur_sim import tables
     from featpur_sim.progress import Meter
     from featpur_sim.result import atomic_path
     from featpur_sim.saved import evaluate_run, load_run
@@ -172,11 +170,12 @@ def evaluate(
         records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
         typer.echo(json.dumps(records))
     elif not quiet:
-        _print_accuracies(scores)
+        Console().print(tables.accuracies(scores))
         _say(False, str(directory / "evaluation.nc"))
 
 
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
+    from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
@@ -198,15 +197,9 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        _print_accuracies(scores)
-        columns = ("attack", "points", "broken", "new", "seconds")
-        table = Table(*columns, title="what each attack added, in their order; all networks, radii")
-        for row in contributions(rows):
-            counts = (str(row[name]) for name in columns[1:4])
-            table.add_row(row["attack"], *counts, f"{row['seconds']:.1f}")
-        Console().print(table)
-        for warning in sorted({text for row in rows for text in row["warnings"]}):
-            _tell(f"[yellow]warning:[/yellow] {escape(warning)}")
+        Console().print(tables.accuracies(scores))
+        Console().print(tables.contributions(contributions(rows)))
+        _print_warnings(rows)
         _say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
 
 
@@ -231,6 +224,7 @@ def certify(
     Attacks first, certifies what stands, and attacks again from where the certificate is weakest:
     the true robust accuracy lies between the two numbers. Default radii: 0.5, 1 and 1.5.
     """
+    from featpur_sim import tables
     from featpur_sim.certify_run import certify_run, keep_contradiction, save_certificate
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
@@ -255,7 +249,8 @@ def certify(
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        _print_certificate(rows)
+        Console().print(tables.certificate(rows))
+        _print_warnings(rows)
         _say(False, str(path))
 
 
@@ -395,36 +390,7 @@ def _tell(markup: str) -> None:
     Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
 
 
-def _print_accuracies(scores: Any) -> None:
-    mean = scores.robust_accuracy.mean("seed", skipna=False)
-    table = Table(title=f"accuracy under attack, mean over {scores.sizes['seed']} seeds")
-    table.add_column("attack")
-    table.add_column("radius/τ", justify="right")
-    for phase in scores.phase.values:
-        table.add_column(str(phase), justify="right")
-    for attack in scores.attack.values:
-        for at, relative in enumerate(scores.relative_radius.values):
-            values = mean.sel(attack=attack).isel(radius=at).values
-            if relative > 0 and not (values != values).any():
-                table.add_row(str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values))
-    Console().print(table)
-
-
-def _print_certificate(rows: list[dict[str, Any]]) -> None:
-    first = rows[0]
-    title = f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked"
-    caption = (
-        f"{first['n']} points over {len(first['seeds'])} seeds; attack {first['protocol']}; "
-        f"certified is f in {first['function']}; then points by what decided them"
-    )
-    table = Table(title=title, caption=caption)
-    for name in ("phase", "radius/τ", "certified", "attacked", *first["by_stage"]):
-        table.add_column(name, no_wrap=True, justify="left" if name == "phase" else "right")
-    for row in rows:
-        sides = (f"{row['certified']:.4f}", f"{row['attacked']:.4f}")
-        counts = (str(row["by_stage"][name]) for name in first["by_stage"])
-        table.add_row(row["phase"], f"{row['relative_radius']:g}", *sides, *counts)
-    Console().print(table)
+def _print_warnings(rows: list[dict[str, Any]]) -> None:
     for warning in sorted({text for row in rows for text in row["warnings"]}):
         _tell(f"[yellow]warning:[/yellow] {escape(warning)}")
 

@@ -31,6 +31,7 @@ REFERENCES = (
 MARGIN_QUANTILES = (0.1, 0.5, 0.9)
 # What a run certifies, and how: cheap enough for every run; `featpur certify` does more.
 CERTIFIED_PHASES = ("clean", "adversarial")
+CERTIFIED_RADII = (0.5, 1.0, 1.5)  # in units of τ, those of them that the run attacks at
 _STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
 # Thresholds tried for the pure network, in units of 1/√k.
 PURE_BIASES = tuple(i / 10 for i in range(1, 10))
@@ -186,9 +187,10 @@ class Evaluator:
         """Certified and attacked accuracy for [seed, certified phase, radius], or None.
 
         On the labelled ones among each seed's first ``certify_points`` test points, with the quick
-        protocol and the stages "linear" and "q1"; at radius 0 both are the clean accuracy. NaN for
-        networks that are not finite. None if the run certifies no points or has sampled noise.
-        ``advance`` is called with (done, total) after each network.
+        protocol and the stages "linear" and "q1", at the radii of ``CERTIFIED_RADII``; at radius 0
+        both are the clean accuracy. NaN for other radii and for networks that are not finite. None
+        if the run certifies no points or has sampled noise. ``advance`` is called with
+        (done, total) after each network.
         """
         settings = self.config.evaluation
         count = min(settings.certify_points, settings.samples)
@@ -196,6 +198,7 @@ class Evaluator:
             return None
         shape = (self.config.seeds, len(CERTIFIED_PHASES), len(self.radii))
         certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
+        chosen = np.flatnonzero(np.isin(settings.radii, (0.0, *CERTIFIED_RADII)))
         for s, key in enumerate(self.keys):
             sample_key, attack_key = jax.random.split(key)
             points = self.problem.sample(sample_key, count)
@@ -205,20 +208,21 @@ class Evaluator:
                 network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
                 if len(kept) and bool(jnp.isfinite(network.weights).all()):
                     try:
-                        sides = self._sides(network, points, attack_key)
+                        sides = self._sides(network, points, self.radii[chosen], attack_key)
                     except Contradiction as error:
                         error.evidence |= {"seed": s + 1, "phase": phase}
                         raise
-                    certified[s, p], attacked[s, p] = sides
+                    certified[s, p, chosen], attacked[s, p, chosen] = sides
                 advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
         return certified, attacked
 
-    def _sides(self, network, points, key):
+    def _sides(self, network, points, radii, key):
+        """Certified and attacked accuracy at ``radii``, the first of which is 0."""
         right = points.y * np.asarray(network(jnp.asarray(points.x))) > 0
         proved, standing = sandwich.squeeze_radii(
             network,
             points,
-            self.radii[1:].tolist(),
+            radii[1:].tolist(),
             self.config.adversarial.norm,
             key=key,
             direction=self.problem.dense_direction(),

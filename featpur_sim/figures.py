@@ -80,10 +80,12 @@ def _certified_gap(axes: Axes, seeds: xr.Dataset) -> None:
             seeds[name].sel(phase=phase).mean("seed")
             for name in ("certified_accuracy", "attacked_accuracy")
         )
-        if np.isfinite(low).all():
+        shown = np.isfinite(low.values)
+        if shown.any():
             label = f"{label}, certified"
-            axes.plot(seeds.radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
-            axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.25, linewidth=0)
+            radius, low, high = seeds.radius[shown], low[shown], high[shown]
+            axes.plot(radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
+            axes.fill_between(radius, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:
