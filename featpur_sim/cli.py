@@ -270,7 +270,7 @@ def compare(
     Every model meets the same attacks on the same points, beside what is proved of its class.
     'featpur report DIR' then puts claim C8 and its figure into the report.
     """
-    from featpur_sim import comparison_figure
+    from featpur_sim import comparison_figure, tables
     from featpur_sim.compare import compare_run
     from featpur_sim.comparison import COMPARISON
     from featpur_sim.progress import Meter
@@ -297,20 +297,8 @@ def compare(
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        _print_comparison(rows)
+        Console().print(tables.comparison(rows))
         _say(False, str(path))
-
-
-def _print_comparison(rows: list[dict[str, Any]]) -> None:
-    columns = ("class", "training", "robust accuracy \\[95 %]", "no member above", "label", "s")
-    table = Table(*columns, title="robust accuracy at τ (an upper bound), one training seed")
-    for row in rows:
-        low, high = row["ci"]
-        measured = escape(f"{row['robust_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
-        bound = "" if row["class_bound"] is None else f"{row['class_bound']:.3f}"
-        cells = (row["class"], row["training"], measured, bound, row["label"])
-        table.add_row(*cells, f"{row['seconds']:.0f}")
-    Console().print(table)
 
 
 @app.command()

@@ -62,12 +62,13 @@ def fit(
         raise ValueError(f"steps must be ≥ 1, got {steps}.")
     frozen = jax.tree.map(lambda _: False, model)
     trained = eqx.tree_at(where, frozen, jax.tree.map(lambda _: True, where(frozen)))
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    return _descend(model, trained, problem, attack, key, optimizer, surrogate, steps, batch)
+    return _descend(model, trained, problem, attack, key, learning_rate, surrogate, steps, batch)
 
 
 @eqx.filter_jit
-def _descend(model, trained, problem, attack, key, optimizer, surrogate, steps, batch):
+def _descend(model, trained, problem, attack, key, learning_rate, surrogate, steps, batch):
+    # Made inside: an optimiser from outside is a new set of functions, hence a new program.
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
     moving, fixed = eqx.partition(model, trained)
 
     def loss(moving, x, sample):

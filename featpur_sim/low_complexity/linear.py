@@ -92,16 +92,17 @@ def train_linear(
     start = 0.9 * radius * _dual_norm(direction, norm) if intercept else jnp.float32(0)
     model = LinearClassifier(direction, start)
     for number, width in enumerate(_WIDTHS):
-        rate = optax.cosine_decay_schedule(learning_rate, steps // len(_WIDTHS))
         model = _descend(
             model, problem, jnp.float32(radius), jnp.float32(width), norm, intercept,
-            optax.adam(rate), jax.random.fold_in(key, number), steps // len(_WIDTHS), batch,
+            learning_rate, jax.random.fold_in(key, number), steps // len(_WIDTHS), batch,
         )  # fmt: skip
     return model
 
 
 @eqx.filter_jit
-def _descend(model, problem, radius, width, norm, intercept, optimizer, key, steps, batch):
+def _descend(model, problem, radius, width, norm, intercept, learning_rate, key, steps, batch):
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
     def loss(model, sample):
         scale = _dual_norm(model.weight, norm)
         margin = model.worst_margin(sample.x, sample.y, radius, norm) / (scale * width * radius)
