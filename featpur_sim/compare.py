@@ -22,7 +22,7 @@ from featpur_sim.network import pure_network
 from featpur_sim.protocol import QUICK, Protocol
 from featpur_sim.saved import SavedRun
 
-RADII = (0.5, 1.0, 1.5)
+RADII = (0.5, 1.0, 1.5, 2.0)
 # Key of the competitors: no seed of a run uses it.
 _STREAM = 2**31 - 2
 

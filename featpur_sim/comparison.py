@@ -7,7 +7,6 @@ from above and better training may raise. Nothing here trains or attacks.
 """
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,13 +137,12 @@ def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
     Returns:
         Rows with the keys of `featpur_sim.claims.scorecard`.
     """
-    certified = _certified(result)
     return [
         {
             "id": "C8",
             "regime": result.attrs["name"],
             "statement": f"{name}: robust accuracy at τ of the best member found "
-            f"({row['training']}){_separation(row['class_bound'], certified)}",
+            f"({row['training']}){_separation(result, row)}",
             "source": "[P], bounds and witnesses [D] §6",
             "predicted": "no bound"
             if row["class_bound"] is None
@@ -160,31 +158,35 @@ def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
     ]
 
 
-def _certified(result: xr.Dataset) -> float | None:
-    """Lower end, over seeds, of the purified network's certified accuracy at τ."""
-    if "certified_accuracy" not in result:
-        return None
-    table = result.certified_accuracy.sel(phase="adversarial").dropna("seed", how="all")
-    relative = table.radius.values / result.attrs["tau"]
-    values = table.isel(radius=int(np.argmin(np.abs(relative - 1)))).values
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return mean_interval(values)[1]
-
-
 def _bound(bound: float | None) -> str:
     return "no bound" if bound is None else f"≤ {bound:.3f}"
 
 
-def _separation(bound: float | None, certified: float | None) -> str:
-    if bound is None or certified is None or not math.isfinite(certified):
-        return ""
-    if bound < certified:
-        return (
-            f"; no member exceeds {bound:.3f} and the network is certified above {certified:.3f}: "
-            "a separation, proved on these networks up to sampling error"
-        )
-    return (
-        f"; the bound {bound:.3f} is not below the network's certified accuracy "
-        f"({certified:.3f}): no separation proved at this size"
-    )
+def _separation(result: xr.Dataset, row: Row) -> str:
+    """Whether the purified networks are certified above what any member of the class can reach."""
+    pairs = [
+        (point["radius"] / result.attrs["tau"], point["class_bound"], certified)
+        for point in row["curve"]
+        if point["class_bound"] is not None
+        and (certified := _certified(result, point["radius"])) is not None
+    ]
+    for relative, bound, certified in pairs:
+        if bound < certified:
+            return (
+                f"; at {relative:g}τ no member exceeds {bound:.3f} and the purified networks are "
+                f"certified above {certified:.3f}: a separation, proved on these networks up to "
+                "sampling error"
+            )
+    return "; no separation proved at this size and these radii" if pairs else ""
+
+
+def _certified(result: xr.Dataset, radius: float) -> float | None:
+    """Lower end, over seeds, of the purified networks' certified accuracy; None if unknown."""
+    near = np.isclose(result.radius.values, radius, rtol=1e-5)
+    if "certified_accuracy" not in result or not near.any():
+        return None
+    table = result.certified_accuracy.sel(phase="adversarial").isel(radius=int(np.argmax(near)))
+    values = table.values[result.status.values == "ok"]
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return mean_interval(values)[1]

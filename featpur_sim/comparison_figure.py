@@ -34,11 +34,11 @@ from featpur_sim.low_complexity.league import (
 from featpur_sim.result import atomic_path
 
 CAPTION = (
-    "Robust accuracy against radius of the best member found of each class, under one frozen "
-    "attack protocol on the same points; bars are 95 % intervals over test points, one training "
-    "seed. Hatched: proved out of reach for every member of the class of that colour, whatever "
-    "trains it. Classes without hatching have no proved bound. The dotted line marks the training "
-    "radius, the purified network (dashed) is in every panel."
+    "Robust accuracy against radius of the best member found of each class, trained for the dotted "
+    "radius, under one frozen attack protocol on the same points; bars are 95 % intervals over "
+    "test points, one training seed. Hatched: proved out of reach for every member of the class of "
+    "that colour, whatever trains it. Classes without hatching have no proved bound. The purified "
+    "network (dashed) is in every panel."
 )
 _PANELS = {
     "linear": (LINEAR, AFFINE),

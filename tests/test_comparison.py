@@ -178,17 +178,31 @@ def test_scorecard_has_one_row_per_class_in_the_words_of_the_labels(tiny_run):
     assert rows[0]["predicted"] == "≤ 0.700" and rows[1]["predicted"] == "no bound"
 
 
+def certified(result, levels):
+    """``result`` with certified accuracies near ``levels``, one per radius."""
+    kept = result.copy(deep=True).drop_vars("certified_accuracy", errors="ignore")
+    table = np.broadcast_to(levels, tuple(kept.sizes[n] for n in ("seed", "phase", "radius")))
+    table = table + 1e-4 * np.arange(len(table))[:, None, None]
+    return kept.assign(certified_accuracy=(("seed", "phase", "radius"), table))
+
+
 def test_a_separation_is_claimed_only_above_the_bound(tiny_run):
-    result = tiny_run.result.copy(deep=True)
-    for level, words in ((0.75, "a separation, proved"), (0.65, "no separation proved")):
-        if "certified_accuracy" in result:
-            result = result.drop_vars("certified_accuracy")
-        shape = (result.sizes["seed"], result.sizes["phase"], result.sizes["radius"])
-        certified = np.full(shape, level) + 1e-4 * np.arange(shape[0])[:, None, None]
-        result["certified_accuracy"] = (("seed", "phase", "radius"), certified)
-        first, second, _ = comparison.scorecard(result, ROWS)
+    tau, radii = tiny_run.result.attrs["tau"], tiny_run.result.relative_radius.values
+    assert list(radii) == [0, 0.5, 1]
+    rows = [dict(r) for r in ROWS]
+    for r in rows:
+        r["curve"] = [p | {"radius": s * tau} for p, s in zip(r["curve"], (0.5, 1), strict=True)]
+    for levels, words in (
+        ([1, 0.75, 0.65], "at 0.5τ no member exceeds 0.700"),
+        ([1, 0.65, 0.75], "at 1τ no member exceeds 0.700"),
+        ([1, 0.65, 0.65], "no separation proved"),
+        ([1, 0.65, np.nan], "no separation proved"),
+    ):
+        first, second, _ = comparison.scorecard(certified(tiny_run.result, levels), rows)
         assert words in first["statement"]
         assert "separation" not in second["statement"]
+    without = tiny_run.result.drop_vars("certified_accuracy", errors="ignore")
+    assert "separation" not in comparison.scorecard(without, rows)[0]["statement"]
 
 
 def test_figure_hatches_what_is_proved_and_nothing_else():
