@@ -203,7 +203,9 @@ class Evaluator:
             sample_key, attack_key = jax.random.split(key)
             points = self.problem.sample(sample_key, count)
             kept = np.flatnonzero(np.asarray(points.labelled))
-            points = jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[kept], points)
+            points = jax.tree.map(
+                lambda leaf, kept=kept: jnp.asarray(np.asarray(leaf)[kept]), points
+            )
             for p, phase in enumerate(CERTIFIED_PHASES):
                 network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
                 if len(kept) and bool(jnp.isfinite(network.weights).all()):
@@ -218,7 +220,7 @@ class Evaluator:
 
     def _sides(self, network, points, radii, key):
         """Certified and attacked accuracy at ``radii``, the first of which is 0."""
-        right = points.y * np.asarray(network(jnp.asarray(points.x))) > 0
+        right = np.asarray(points.y * network(points.x)) > 0
         proved, standing = sandwich.squeeze_radii(
             network,
             points,

@@ -223,7 +223,7 @@ def _check(batch: Batch, radius: float, norm: Norm, starts: Sequence[np.ndarray]
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
     if not 0 < radius < float("inf"):
         raise ValueError(f"radius must be > 0 and finite, got {radius}: give the attack a ball.")
-    if not bool(np.any(np.asarray(batch.labelled))):
+    if not np.asarray(batch.y).any():
         raise ValueError(f"none of the {len(batch.y)} points has a label: draw more.")
     given = [np.asarray(start, np.float32) for start in starts]
     for position, start in enumerate(given):

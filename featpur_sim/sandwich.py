@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._types import Array, Bool, Float, PRNGKey
@@ -235,10 +236,10 @@ class _Squeeze:
     def _attack(self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None):
         """Attack the points ``index``; a certified one that breaks is a contradiction."""
         began = time.perf_counter()
-        x = self.points[index]
+        x = jnp.asarray(self.points[index])
         found = protocol(
             self.model,
-            Batch(x, np.ones(len(x), np.float32), x),  # pyright: ignore[reportArgumentType]
+            Batch(x, jnp.ones(len(x)), x),
             self.radius,
             self.norm,
             key=self.key,
@@ -326,7 +327,7 @@ def squeeze_radii(
         if len(index):
             both = squeeze(
                 model,
-                Batch(x[index], y[index], x[index]),  # pyright: ignore[reportArgumentType]
+                Batch(*(jnp.asarray(rows[index]) for rows in (x, y, x))),
                 radii[r],
                 norm,
                 key=key,
