@@ -14,6 +14,11 @@ from featpur_sim.certify.q2 import Pace, q2_dual
 QUICK = Effort(q1_steps=100, q2=Pace(60, 0.1, 0.3), max_nodes=40)
 
 
+@pytest.fixture
+def small():
+    return random_network(0, width=24, size=8, count=40)
+
+
 @pytest.mark.parametrize("seed, radius", [(0, 0.05), (1, 0.2), (2, 0.4), (3, 1.0), (4, 3.0)])
 def test_bound_is_below_the_attack(seed, radius):
     weights, bias, points = random_network(seed, width=40, size=10, count=48)

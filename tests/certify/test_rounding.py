@@ -21,6 +21,11 @@ from featpur_sim.certify.rounding import (
 getcontext().prec = 60
 
 
+@pytest.fixture
+def small():
+    return random_network(0, width=24, size=8, count=40)
+
+
 def decimals(array):
     return np.vectorize(Decimal, otypes=[object])(np.asarray(array, np.float64))
 
