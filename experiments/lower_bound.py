@@ -2,10 +2,11 @@
 
 Prints the table "Best members" of docs/lower-bound.md: robust accuracy at τ = 0.3/√k under the
 quick protocol, mean over seeds (data, gates and training all differ) with its 95 % t-interval.
-About twenty minutes on one core:
+About nine minutes for (64, 5) on one core; from (128, 8) on the tangent kernels take most of the
+time, so pick classes:
 
+    python experiments/lower_bound.py 64,5
     python experiments/lower_bound.py                       # (64, 5), (128, 8), (256, 12)
-    python experiments/lower_bound.py 64,5 --seeds 3
     python experiments/lower_bound.py 1024,20 --classes linear "polynomials of degree 3"
 """
 
