@@ -61,7 +61,8 @@ class Checkpoint:
             return
         import orbax.checkpoint as ocp
 
-        tree = {"identity": identity, **pack()}
+        # Orbax has not always taken NumPy scalars.
+        tree = {name: np.asarray(v) for name, v in {"identity": identity, **pack()}.items()}
         self._manager().save(done, args=ocp.args.StandardSave(tree))
         self._last = time.monotonic()
 

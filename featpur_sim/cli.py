@@ -342,6 +342,8 @@ def init(
 
 def main() -> NoReturn:
     """Run the command line and turn every foreseen error into one message and an exit code."""
+    import jax
+
     from featpur_sim.certify import Contradiction, NotCertified
     from featpur_sim.checkpoint import CheckpointError
     from featpur_sim.config import ConfigError
@@ -356,6 +358,14 @@ def main() -> NoReturn:
         _stop(INTERRUPTED, "interrupted: the same command goes on where training stopped.")
     except (ConfigError, ResultError, CheckpointError, NotCertified) as error:
         _stop(BAD_INPUT, str(error))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _stop(
+            STOPPED,
+            "stopped: the device ran out of memory. Lower seeds, network.neurons or "
+            "evaluation.samples, or set microbatch.",
+        )
     except Contradiction as error:
         _stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
     except (OSError, MemoryError) as error:

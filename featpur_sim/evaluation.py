@@ -188,7 +188,7 @@ class Evaluator:
 
         On the labelled ones among each seed's first ``certify_points`` test points, with the quick
         protocol and the stages "linear" and "q1", at the radii of ``CERTIFIED_RADII``; at radius 0
-        both are the clean accuracy. NaN for other radii and for networks that are not finite. None
+        both are the clean accuracy. NaN for other radii and where no such point has a label. None
         if the run certifies no points or has sampled noise. ``advance`` is called with
         (done, total) after each network.
         """
@@ -208,7 +208,7 @@ class Evaluator:
             )
             for p, phase in enumerate(CERTIFIED_PHASES):
                 network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
-                if len(kept) and bool(jnp.isfinite(network.weights).all()):
+                if len(kept):
                     try:
                         sides = self._sides(network, points, self.radii[chosen], attack_key)
                     except Contradiction as error:

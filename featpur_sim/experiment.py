@@ -267,13 +267,14 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
 
 def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter):
     """Every accuracy of the run, as a `Scores`."""
+    total = len(trained.networks) + len(evaluation.REFERENCES)
+    meter.evaluating(0, total)  # shown before the first program compiles
     evaluator = evaluation.Evaluator(config, problem, test_keys, trained.networks["clean"])
     pure, pure_bias = evaluator.best_pure_network(tuning_keys)
     references: dict[str, SymmetricReLU] = {
         evaluation.REFERENCES[0]: pure,
         **evaluation.surgery(trained.networks, problem),
     }
-    total = len(trained.networks) + len(references)
     done = 0
 
     def advance():

@@ -48,7 +48,7 @@ class Meter:
 
     def __exit__(self, *exception) -> None:
         # Without a bar there is nothing to close; rich would end with an empty line.
-        if self._tasks:
+        if self._tasks and not self._progress.disable:
             self._progress.stop()
 
     def training(self, record: Record) -> None:

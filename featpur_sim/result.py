@@ -23,6 +23,9 @@ from featpur_sim import __version__
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
 REPORT = "report.html"
 
+# What zipfile raises on damaged bytes, besides OSError and ValueError.
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
 
 class ResultError(ValueError):
     """A folder that cannot be read as a run, or must not be written to; the message says why."""
@@ -169,7 +172,7 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {WEIGHTS}: it is not a finished run.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_BROKEN_ARCHIVE, OSError, ValueError, EOFError) as error:
         raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
 
 

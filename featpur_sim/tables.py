@@ -3,6 +3,7 @@
 from typing import Any
 
 import xarray as xr
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -36,6 +37,7 @@ def certificate(rows: list[dict[str, Any]]) -> Table:
     """The rows of `featpur_sim.certify_run.certify_run`: both sides, then points by stage."""
     first = rows[0]
     table = Table(
+        box=box.SIMPLE_HEAD,
         title=f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked",
         caption=f"{first['n']} points over {len(first['seeds'])} seeds, by what decided them; "
         f"attack {first['protocol']}; f in {first['function']}",

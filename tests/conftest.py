@@ -1,12 +1,14 @@
 """Small problems and networks that many test modules share, and strict settings."""
 
+import sys
+
 import hypothesis
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import pytest
 
-from featpur_sim import SparseCoding, SymmetricReLU, claims, dataset, evaluation
+from featpur_sim import SparseCoding, SymmetricReLU, claims, cli, dataset, evaluation
 from featpur_sim.config import parse
 from featpur_sim.experiment import run_experiment
 from featpur_sim.result import save_run
@@ -65,8 +67,12 @@ def tiny():
             "network": {"neurons": 32},
             "clean": {"steps": 400, "batch": 64, "bias": {"stop": 0.05}},
             "adversarial": {"steps": 400, "batch": 64, "radius": 0.17},
-            "evaluation": {"samples": 2000, "radii": [0.0, 0.5, 1.0], "pgd_steps": 5}
-            | {"certify_points": 0},  # each shape is a program to compile
+            "evaluation": {
+                "samples": 2000,
+                "radii": [0.0, 0.5, 1.0],
+                "pgd_steps": 5,
+                "certify_points": 0,
+            },
         }
         for name, value in changes.items():
             base[name] = base[name] | value if isinstance(value, dict) else value
@@ -94,3 +100,18 @@ def few_attacks(monkeypatch):
     """Score under FGM and PGD alone: each attack on each shape is a program to compile."""
     monkeypatch.setattr(evaluation, "ATTACKS", ("FGM", "PGD"))
     monkeypatch.setattr(dataset, "REFERENCE_ATTACKS", ("PGD",))
+
+
+@pytest.fixture
+def featpur(monkeypatch, capsys):
+    """Runs a command in this process: ``featpur("run", path)`` → (code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["featpur", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call

@@ -152,10 +152,8 @@ def test_pgd_finds_the_worst_point_of_a_linear_model(problem, batch, norm):
 
 
 def test_more_steps_and_restarts_find_more(rugged, batch, norm, radius):
-    one, two, many = (
-        margins(rugged, batch, PGD(radius, norm, steps=8, restarts=r)) for r in (1, 2, 6)
-    )
-    assert np.all(two <= one + 1e-5) and np.all(many <= two + 1e-5)
+    one, many = (margins(rugged, batch, PGD(radius, norm, steps=8, restarts=r)) for r in (1, 6))
+    assert np.all(many <= one + 1e-5)
     assert np.any(many < one - 1e-4)
     long = margins(rugged, batch, PGD(radius, norm, steps=60))
     assert long.mean() < one.mean()

@@ -252,6 +252,67 @@ def test_attacks_never_support_robustness_against_any_perturbation(mean, verdict
     assert judged("C5", "any perturbation", plant, [0.3])["verdict"] == INCONCLUSIVE
 
 
+def with_certificates(certified, attacked, clean_attacked=0.3, ceiling=0.5):
+    """A run whose purified network has these two sides at τ, in four seeds."""
+    r = neutral()
+    sides = {}
+    for name, after, before in (
+        ("certified_accuracy", certified, 0.0), ("attacked_accuracy", attacked, clean_attacked)
+    ):  # fmt: skip
+        table = np.full((4, 3, 3), np.nan)
+        table[:, 1, 1], table[:, 2, 1] = before, after
+        sides[name] = (("seed", "phase", "radius"), table)
+    reference(r, PURE, "PGD", 1, ceiling)
+    return r.assign(sides)
+
+
+@pytest.mark.parametrize(
+    ("certified", "attacked", "verdict"),
+    [
+        (-0.1 + HALF + 1e-6, 0.0, SUPPORTED),
+        (-0.1 + HALF - 1e-6, 0.0, INCONCLUSIVE),
+        # The certificate is too weak to say, and the attack leaves room.
+        (-0.4, -0.1, INCONCLUSIVE),
+        (-0.4, -0.1 - HALF + 1e-6, INCONCLUSIVE),
+        # Not even what the attack leaves is enough.
+        (-0.4, -0.1 - HALF - 1e-6, CONTRADICTED),
+    ],
+)
+def test_any_perturbation_is_judged_from_both_sides(certified, attacked, verdict):
+    r = with_certificates(0.5 + certified + SPREAD, 0.5 + attacked + SPREAD)
+    row = row_of(r, "C5", "ANY perturbation")
+    assert row["verdict"] == verdict and row["measured"] == pytest.approx(certified)
+    assert "at or above −0.10" in row["rule"] and "attacked instead of the certified" in row["rule"]
+
+
+@pytest.mark.parametrize(
+    ("words", "threshold", "side"),
+    [("rise is real", 0.05, 1), ("certificate and attack meet", 0.02, -1)],
+)
+def test_the_rise_and_the_width_of_the_sandwich(words, threshold, side):
+    for offset, verdict in [
+        (HALF + 1e-6, SUPPORTED), (HALF - 1e-6, INCONCLUSIVE), (-HALF - 1e-6, CONTRADICTED)
+    ]:  # fmt: skip
+        value = threshold + side * offset
+        # Rise: certified − clean's attacked; width: attacked − certified, its own spread.
+        r = (
+            with_certificates(0.3 + value + SPREAD, 0.9)
+            if side > 0
+            else with_certificates(0.4, 0.4 + value + SPREAD)
+        )
+        row = row_of(r, "C5", words)
+        assert row["verdict"] == verdict, offset
+        assert row["measured"] == pytest.approx(value)
+        assert f"{threshold:.2f}" in row["rule"]
+
+
+def test_one_certified_seed_is_inconclusive_and_no_certificate_has_no_such_rows():
+    r = with_certificates(0.5, 0.5).isel(seed=[0])
+    assert row_of(r, "C5", "ANY perturbation")["verdict"] == INCONCLUSIVE
+    plain = [row["statement"] for row in scorecard(neutral()) if row["id"] == "C5"]
+    assert not any("ANY" in text or "meet" in text or "rise is real" in text for text in plain)
+
+
 def test_the_fold_of_the_fall_is_in_the_statement():
     r = neutral()
     r.kappa_over_alpha[:, 1] = [0.2, 0.2, 0.3, 0.3]

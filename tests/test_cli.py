@@ -26,21 +26,6 @@ FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures",
 
 
 @pytest.fixture
-def featpur(monkeypatch, capsys):
-    """Runs a command in this process: ``featpur("run", path)`` → (code, stdout, stderr)."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featpur", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def no_pictures(monkeypatch):
     """Figures and report take seconds to draw; other tests look at them."""
     monkeypatch.setattr("featpur_sim.figures.save_all", lambda result, directory: [])
@@ -412,9 +397,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_interrupted_and_killed_the_same_command_ends_with_the_same_bits(
-    settings_file, tmp_path, no_pictures
-):
+def test_interrupted_and_killed_the_same_command_ends_with_the_same_bits(settings_file, tmp_path):
     path = settings_file(
         clean={"steps": 50}, adversarial={"steps": 20_000}, evaluation={"samples": 100}
     )
@@ -425,7 +408,12 @@ def test_interrupted_and_killed_the_same_command_ends_with_the_same_bits(
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, "-c", "from featpur_sim.cli import main; main()"]
+    program = """
+from featpur_sim import cli, figures, report
+figures.save_all = report.write = lambda *arguments: None
+cli.main()
+"""
+    command = [sys.executable, "-c", program]
     command += ["run", str(path), "--out", str(out)]
 
     def start():

@@ -320,6 +320,9 @@ def test_presets_survive_their_own_file(config, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(dump(config))
     assert load(path) == config
+    # Defaults are written out: a later version with others still repeats the run.
+    written = tomllib.loads(dump(config))
+    assert written["evaluation"]["samples"] == 1000 and written["clean"]["optimizer"] == "sgd"
 
 
 def test_a_config_cannot_be_changed_in_place():

@@ -109,6 +109,7 @@ def test_attacks_see_the_rotation_in_linf_only(norm):
         assert gap[0] <= 0.001 and gap[1:].max() > 0.02
 
 
+@pytest.mark.slow
 def test_linf_training_does_not_commute():
     # The check above could be blind; here the same comparison has to fail.
     (problem, run), (_, gauge) = both(make(0.0), "linf")

@@ -43,7 +43,7 @@ def naive(weights, problem):
 def test_decomposition_is_the_definition(dictionary, D, wstar):
     problem = make(9, dictionary, wstar, D)
     weights = jax.random.normal(jax.random.key(1), (25, 9))
-    parts = decompose(weights, problem)
+    parts = split(weights, problem)
     index, alpha, kappa, dense, residual = naive(weights, problem)
     assert np.array_equal(parts.pure_index, index)
     np.testing.assert_allclose(parts.alpha, alpha, atol=1e-5)
@@ -76,7 +76,7 @@ def test_norms_add_up_for_unitary_dictionaries(shape, dictionary, wstar, seed, s
 def test_norms_do_not_add_up_for_overcomplete_ones():
     # The identity is a fact about unitary M, not about the code: it fails where it should.
     problem = make(6, "incoherent", D=12)
-    parts = decompose(jax.random.normal(jax.random.key(1), (20, 6)), problem)
+    parts = split(jax.random.normal(jax.random.key(1), (20, 6)), problem)
     total = parts.alpha**2 + parts.dense_norm**2 + parts.residual_norm**2
     assert np.abs(np.asarray(total / parts.norm**2) - 1).max() > 0.05
 
@@ -99,7 +99,7 @@ def test_planted_parts_are_recovered(dictionary, wstar):
         residual[i] = r
         C[i] = kappa[i] * rest + r
         C[i, j] = alpha[i]
-    parts = decompose(jnp.asarray(C @ M.T, jnp.float32), problem)
+    parts = split(jnp.asarray(C @ M.T, jnp.float32), problem)
     assert np.array_equal(parts.pure_index, index)
     np.testing.assert_allclose(parts.alpha, alpha, rtol=1e-5)
     np.testing.assert_allclose(parts.kappa, kappa, atol=1e-6)
@@ -109,8 +109,8 @@ def test_planted_parts_are_recovered(dictionary, wstar):
 def test_removing_the_dense_part_removes_it_and_nothing_else():
     problem = make(16, "haar")
     weights = jax.random.normal(jax.random.key(2), (10, 16)) + 3 * problem.M.T[:10]
-    before = decompose(weights, problem)
-    after = decompose(weights - dense_part(weights, problem), problem)
+    before = split(weights, problem)
+    after = split(weights - dense_part(weights, problem), problem)
     np.testing.assert_allclose(after.kappa, 0, atol=1e-6)
     np.testing.assert_allclose(after.alpha, before.alpha, rtol=1e-5)
     np.testing.assert_allclose(after.residual_norm, before.residual_norm, rtol=1e-4)
@@ -126,7 +126,7 @@ def test_summary_of_a_planted_network():
     for i, j in enumerate([0, 0, 1, 2, 3, 4]):
         weights[i] = ratios[i] * abs(sizes[i]) * np.sign(sizes[i] * wstar[j]) * wstar
         weights[i, j] = sizes[i]
-    found = {k: float(v) for k, v in summarise(decompose(jnp.asarray(weights), problem),
+    found = {k: float(v) for k, v in summarise(split(jnp.asarray(weights), problem),
                                                problem).items()}  # fmt: skip
     squares = np.array(sizes[:5]) ** 2
     expected = {

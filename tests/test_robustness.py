@@ -91,7 +91,7 @@ def test_chunks_do_not_change_the_counts(problem, mixed_network, attack):
     count = eqx.filter_jit(count_robust)
     expected = count(mixed_network, problem, attack, key=KEY, n=1000, chunk=1000)
     assert 100 < int(expected[0]) < int(expected[1]) < 1000
-    for chunk in (1, 64, 333, 999, 5000):
+    for chunk in (64, 333, 5000):
         found = count(mixed_network, problem, attack, key=KEY, n=1000, chunk=chunk)
         assert tuple(map(int, found)) == tuple(map(int, expected))
 

@@ -127,7 +127,7 @@ def test_fresh_points_differ_within_sampling_error(tiny_run, tiny_folder):
     assert evaluate_run(saved, seed=1, radii=[0.0, 0.5, 1.0]).robust_accuracy.identical(fresh)
 
 
-def test_new_settings_are_used_and_checked(tiny_folder, unchecked):
+def test_new_settings_are_used_and_checked(tiny_folder, few_attacks, unchecked):
     saved = load_run(tiny_folder)
     scores = evaluate_run(saved, samples=100, steps=1, restarts=1, radii=[0.0, 1.0, 3.0])
     assert scores.attrs["samples"] == 100 and scores.attrs["pgd_steps"] == 1

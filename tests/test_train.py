@@ -326,7 +326,9 @@ def test_the_first_adam_step_is_the_sign_of_the_gradient(start):
 def test_attacks_of_a_phase_may_be_any(start):
     attacks = (FGM(0.1), FGM(0.02, "linf"), PGD(0.1, steps=3, restarts=2), FGM(0.0), None)
     phases = [Phase("phase", 10, batch=64, attack=attack) for attack in attacks]
-    runs = [train(*start, [phase], key=KEY, records=2) for phase in phases]
+    # At b = 0 the network is linear and every attack the same; this threshold opens and closes.
+    bent = eqx.tree_at(lambda n: n.bias, start[1], jnp.float32(0.03))
+    runs = [train(start[0], bent, [phase], key=KEY, records=2) for phase in phases]
     assert all(run.status == Status.OK for run in runs)
     found = [weights(run) for run in runs]
     for other in found[1:]:

@@ -105,9 +105,24 @@ def twin(W, X, Y, schedule, dictionary, norm):
     return paths
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("dictionary", ["identity", "haar"])
-@pytest.mark.parametrize("name", SCHEDULES)
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
+# Every value of every choice by default; the other combinations with the slow tests.
+@pytest.mark.parametrize(
+    ("name", "dictionary", "norm"),
+    [
+        ("ramp", "identity", "l2"),
+        ("per neuron", "haar", "l2"),
+        ("per neuron", "identity", "linf"),
+        slow("ramp", "identity", "linf"),
+        slow("ramp", "haar", "l2"),
+        slow("ramp", "haar", "linf"),
+        slow("per neuron", "identity", "l2"),
+        slow("per neuron", "haar", "linf"),
+    ],
+)
 def test_training_is_its_equations(name, dictionary, norm):
     schedule, bias = SCHEDULES[name]
     problem = SparseCoding(d=D, k=4, sigma_x=0.3, dictionary=dictionary, key=jax.random.key(1))

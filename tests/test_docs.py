@@ -1,0 +1,38 @@
+"""The Python of the README and of the pages runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def run_blocks(page: str) -> dict:
+    """Run a page's code blocks one after another in one namespace."""
+    names: dict = {}
+    for block in BLOCK.findall((ROOT / page).read_text()):
+        exec(compile(block, page, "exec"), names)  # noqa: S102 - our own pages
+    return names
+
+
+def test_own_hidden_law():
+    names = run_blocks("docs/how-to/own-hidden-law.md")
+    assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+@pytest.mark.slow
+def test_readme():
+    names = run_blocks("README.md")
+    score = names["robust_accuracy"](
+        names["run"].network, names["problem"], names["PGD"](0.134), key=names["jax"].random.key(2)
+    )
+    assert 0.75 < score.value < 0.88
+
+
+@pytest.mark.slow
+def test_tutorial(capsys):
+    names = run_blocks("docs/tutorial.md")
+    assert "DenseMixture" in capsys.readouterr().out
+    assert names["experiment"].result.sizes["seed"] == 5
