@@ -19,6 +19,7 @@ from featpur_sim.checkpoint import Checkpoint as Checkpoint
 from featpur_sim.classifier import Classifier as Classifier
 from featpur_sim.distribution import Batch as Batch
 from featpur_sim.distribution import SparseCoding as SparseCoding
+from featpur_sim.hidden_law import GaussianTwin as GaussianTwin
 from featpur_sim.hidden_law import HiddenLaw as HiddenLaw
 from featpur_sim.hidden_law import Levels as Levels
 from featpur_sim.hidden_law import TwoLevel as TwoLevel

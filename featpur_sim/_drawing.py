@@ -32,7 +32,7 @@ PHASES = {
     "adversarial": ("adversarially trained", BLUE, "^"),
 }
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -59,7 +59,7 @@ def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figu
             "result has no seed with status 'ok': there is nothing to average. Lower "
             "clean.learning_rate or the final bias."
         )
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         failed = [
             f"{seed} ({how})"
@@ -99,6 +99,6 @@ def render(figure: Figure, file_format: str) -> bytes:
     """A figure as the bytes of a ``"png"`` (200 dpi) or ``"pdf"`` file, without a time stamp."""
     buffer = io.BytesIO()
     metadata = {"CreationDate": None} if file_format == "pdf" else None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
     return buffer.getvalue()

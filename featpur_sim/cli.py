@@ -43,6 +43,9 @@ _VERDICT_STYLE = {
     "contradicted": "red",
     "inconclusive at this size": "yellow",
     "attacked only": "cyan",
+    "proved class-wide": "green",
+    "measured best member": "cyan",
+    "counterexample": "red",
 }
 
 
@@ -252,20 +255,69 @@ def certify(
 
 
 @app.command()
+def compare(
+    directory: Directory,
+    protocol: Annotated[ProtocolName, typer.Option(help="The attacks.")] = "quick",
+    samples: Annotated[int, typer.Option(help="Test points.")] = 1000,
+    steps: Annotated[int, typer.Option(help="Training steps of each stage.")] = 300,
+    radius: Radius = None,
+    seed: Annotated[int, typer.Option(min=0, help="Names the test points and the training.")] = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Linear, polynomial and tangent-kernel competitors on a run's data; writes DIR/compare.json.
+
+    Every model meets the same attacks on the same points, beside what is proved of its class.
+    'featpur report DIR' then puts claim C8 and its figure into the report.
+    """
+    from featpur_sim import comparison_figure, tables
+    from featpur_sim.compare import compare_run
+    from featpur_sim.comparison import COMPARISON
+    from featpur_sim.progress import Meter
+    from featpur_sim.protocol import PROTOCOLS
+    from featpur_sim.result import atomic_path, to_json
+    from featpur_sim.saved import load_run
+
+    saved = load_run(directory)
+    given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
+    with Meter(saved.config.name, quiet=quiet or as_json) as meter:
+        rows = compare_run(
+            saved,
+            protocol=PROTOCOLS[protocol],
+            samples=samples,
+            steps=steps,
+            seed=seed,
+            advance=meter.comparing,
+            **given,
+        )
+    path = directory / COMPARISON
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_json(rows, indent=2) + "\n")
+    comparison_figure.save(rows, saved.config.adversarial.radius, directory / "figures")
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        Console().print(tables.comparison(rows))
+        _say(False, str(path))
+
+
+@app.command()
 def report(directory: Directory, quiet: Quiet = False) -> None:
     """Rebuild scorecard, figures and report.html of a finished run from its result.nc."""
-    from featpur_sim import claims, figures
+    from featpur_sim import claims, comparison, figures
     from featpur_sim import report as html
     from featpur_sim.reproduce import parts
     from featpur_sim.result import REPORT, save_scorecard
 
     runs = parts(directory)
-    rows = [row for _, result in runs.values() for row in claims.scorecard(result)]
-    for folder, (_, result) in runs.items():
+    compared = {name: comparison.load_comparison(folder) for folder, (name, _) in runs.items()}
+    rows = []
+    for folder, (name, result) in runs.items():
+        rows += claims.scorecard(result) + comparison.scorecard(result, compared[name])
         if (result.status == "ok").any():
             figures.save_all(result, folder / "figures")
     save_scorecard(directory, rows)
-    html.write(directory / REPORT, list(runs.values()), rows)
+    html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)
     _say(quiet, str(directory / REPORT))
 

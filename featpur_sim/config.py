@@ -41,7 +41,7 @@ class ProblemConfig(_Section):
     k: Annotated[float, Field(ge=1)]
     sigma_x: NonNegative = 0.3
     features: Annotated[Count, Field(ge=2)] | None = None
-    law: Literal["two-level", "uniform-magnitude", "levels"] = "two-level"
+    law: Literal["two-level", "uniform-magnitude", "levels", "gaussian-twin"] = "two-level"
     p_one: NonNegative = 1.0
     levels: list[Fraction] | None = None
     rates: list[NonNegative] | None = None

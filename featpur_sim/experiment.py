@@ -23,7 +23,7 @@ from featpur_sim.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabula
 from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
 from featpur_sim.distribution import SparseCoding
-from featpur_sim.hidden_law import HiddenLaw, Levels, TwoLevel, UniformMagnitude
+from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.measure import decompose, summarise
 from featpur_sim.network import SymmetricReLU, initialise
 from featpur_sim.robustness import attacked_margin
@@ -180,7 +180,12 @@ def _make_law(config: RunConfig) -> HiddenLaw:
         if p.levels is None or p.rates is None:
             raise ValueError("problem.law = 'levels' needs problem.levels and problem.rates.")
         return Levels(p.levels, p.rates)
-    return TwoLevel(p.p_one) if p.law == "two-level" else UniformMagnitude(p.p_one)
+    laws = {
+        "two-level": TwoLevel,
+        "uniform-magnitude": UniformMagnitude,
+        "gaussian-twin": GaussianTwin,
+    }
+    return laws[p.law](p.p_one)
 
 
 def make_phases(config: RunConfig) -> list[Phase]:

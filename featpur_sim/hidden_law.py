@@ -2,7 +2,8 @@
 
 Coordinates are independent with a fair sign; a law gives the magnitude as a function of one
 uniform variable, so that a law is data (its parameters may be traced) and sampling is one fused
-elementwise pass. All laws keep ``|z_j|`` in ``{0} ∪ [1/√k, 1]`` with ``E z_j² = Θ(1/D)``.
+elementwise pass. All laws keep ``|z_j|`` in ``{0} ∪ [1/√k, 1]`` with ``E z_j² = Θ(1/D)``, except
+the Gaussian twin, which is the control that leaves sparsity out.
 """
 
 import abc
@@ -11,6 +12,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import erfinv
 
 from featpur_sim._types import Array, Float, Scalar
 
@@ -127,6 +129,30 @@ class Levels(HiddenLaw):
 
     def nonzero_rate(self, k, D):
         return jnp.sum(self.rates) / D
+
+
+class GaussianTwin(HiddenLaw):
+    """z_j ~ N(0, (1 + p₁)/D): the variance of the two-level law without its sparsity. [D] §6, P4
+
+    A control: on it no classifier whatever can be robust (`featpur_sim.bounds.gaussian_twin_bound`,
+    for M unitary). k plays no part.
+    """
+
+    p_one: Scalar
+
+    def __init__(self, p_one: float = 1.0):
+        _require_nonnegative("p_one", p_one)
+        self.p_one = jnp.asarray(p_one, jnp.float32)
+
+    def magnitude(self, uniform, k, D):
+        # Pr[|N| ≤ t] = erf(t/√2).
+        return jnp.sqrt(2 * self.second_moment(k, D)) * erfinv(uniform)
+
+    def second_moment(self, k, D):
+        return (1 + self.p_one) / D
+
+    def nonzero_rate(self, k, D):
+        return jnp.ones(())
 
 
 def _require_nonnegative(name: str, value: float) -> None:

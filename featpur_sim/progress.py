@@ -72,6 +72,10 @@ class Meter:
         """Move the bar of the certificates."""
         self._move("certificates", done, total, "")
 
+    def comparing(self, done: int, total: int) -> None:
+        """Move the bar of the competitors."""
+        self._move("competitors", done, total, "")
+
     def _move(self, name: str, done: int, total: int, status: str) -> None:
         if name not in self._tasks:
             self._progress.start()

@@ -83,7 +83,7 @@ def pure_network_robust_accuracy(
         >>> 0 < net.lower <= net.upper <= net.clean_accuracy <= 1
         True
     """
-    x = _labelled_sample(d, k, sigma_x, p_one, n, seed)
+    x = labelled_sample(d, k, sigma_x, p_one, n, seed)
     return _score(x, radius, bias)
 
 
@@ -121,7 +121,7 @@ def best_pure_network(
     """
     if len(multiples) == 0:
         raise ValueError("multiples is empty: must name at least one threshold, e.g. [0.5].")
-    x = _labelled_sample(d, k, sigma_x, p_one, n, seed)
+    x = labelled_sample(d, k, sigma_x, p_one, n, seed)
     scores = [_score(x, radius, float(multiple) / math.sqrt(k)) for multiple in multiples]
     return max(scores, key=lambda score: score.lower)
 
@@ -176,6 +176,45 @@ def worst_case_bounds(x: Array, radius: float, bias: float) -> tuple[Array, Arra
     return lower, upper
 
 
+def labelled_sample(d: int, k: float, sigma_x: float, p_one: float, n: int, seed: int) -> Array:
+    """Inputs times their labels, y·x, in the gauge w* = 1, M = I [P] §1.
+
+    Samples without a label are drawn again.
+
+    Args:
+        d: Input dimension, an integer ≥ 1 (D = d).
+        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: Noise level σ_x ≥ 0.
+        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        n: Number of points.
+        seed: Seed of the numpy generator that draws them.
+
+    Returns:
+        y·x, float64, shape [n, d].
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    check_law(d, k, p_one)
+    _check_nonnegative("sigma_x", sigma_x, "the default is 0.3")
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n = {n!r}: must be an integer ≥ 1, the number of points. Pass a count.")
+    rng = np.random.default_rng(seed)
+    z, margin = np.zeros((n, d)), np.zeros(n)
+    open_rows = np.arange(n)
+    while open_rows.size:
+        u = rng.random((open_rows.size, d))
+        sign = rng.choice([-1, 1], size=u.shape)
+        ones = sign * (u < p_one / d)
+        smalls = sign * (u >= 1 - k / d)
+        z[open_rows] = ones + smalls / math.sqrt(k)
+        a, b = ones.sum(axis=1), smalls.sum(axis=1)
+        margin[open_rows] = a + b / math.sqrt(k)
+        open_rows = open_rows[is_tie(a, b, k)]
+    x = z + rng.normal(scale=sigma_x / math.sqrt(d), size=z.shape)
+    return np.sign(margin)[:, None] * x
+
+
 def _score(x: Array, radius: float, bias: float) -> PureNetwork:
     lower, upper = worst_case_bounds(x, radius, bias)
     clean = _soft(x, bias).sum(axis=1)
@@ -226,28 +265,6 @@ def _bisect(excess: Callable[[Array], Array], low: Array, high: Array) -> tuple[
         over = excess(middle) > 0
         low, high = np.where(over, low, middle), np.where(over, middle, high)
     return low, high
-
-
-def _labelled_sample(d: int, k: float, sigma_x: float, p_one: float, n: int, seed: int) -> Array:
-    """Inputs times their labels, y·x, shape [n, d]; samples without a label are drawn again."""
-    check_law(d, k, p_one)
-    _check_nonnegative("sigma_x", sigma_x, "the default is 0.3")
-    if not isinstance(n, Integral) or n < 1:
-        raise ValueError(f"n = {n!r}: must be an integer ≥ 1, the number of points. Pass a count.")
-    rng = np.random.default_rng(seed)
-    z, margin = np.zeros((n, d)), np.zeros(n)
-    open_rows = np.arange(n)
-    while open_rows.size:
-        u = rng.random((open_rows.size, d))
-        sign = rng.choice([-1, 1], size=u.shape)
-        ones = sign * (u < p_one / d)
-        smalls = sign * (u >= 1 - k / d)
-        z[open_rows] = ones + smalls / math.sqrt(k)
-        a, b = ones.sum(axis=1), smalls.sum(axis=1)
-        margin[open_rows] = a + b / math.sqrt(k)
-        open_rows = open_rows[is_tie(a, b, k)]
-    x = z + rng.normal(scale=sigma_x / math.sqrt(d), size=z.shape)
-    return np.sign(margin)[:, None] * x
 
 
 def _check_positive(name: str, value: float, mend: str) -> None:

@@ -6,14 +6,15 @@ how each seed ended, and what the claims mean. It needs no network and no script
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import xarray as xr
+from matplotlib.figure import Figure
 
-from featpur_sim import claims, figures
+from featpur_sim import claims, comparison, comparison_figure, figures
 from featpur_sim.result import RESULT, atomic_path
 
 Row = dict[str, Any]
@@ -26,6 +27,9 @@ _VERDICTS = {
     claims.CONTRADICTED: ("bad", "✗"),
     claims.INCONCLUSIVE: ("open", "?"),
     claims.ATTACKED_ONLY: ("half", "◐"),
+    comparison.PROVED: ("good", "■"),
+    comparison.MEASURED: ("half", "◇"),
+    comparison.COUNTEREXAMPLE: ("bad", "≠"),
 }
 
 # Claim → meaning and source, in the order of docs/theory.md §5.
@@ -73,13 +77,18 @@ CLAIMS: dict[str, tuple[str, str]] = {
 }
 
 
-def build(runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> str:
+def build(
+    runs: Sequence[tuple[str, xr.Dataset]],
+    scorecard: list[Row],
+    compared: Mapping[str, list[Row]] | None = None,
+) -> str:
     """The report as one HTML page, figures embedded.
 
     Args:
         runs: name and Dataset of each run, in the order to show them.
         scorecard: rows of :func:`featpur_sim.claims.scorecard` for all of them, with the keys
             ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
+        compared: name of a run → rows of its compare.json, for the figure of C8.
 
     Returns:
         A page that refers to no other file or address.
@@ -101,7 +110,7 @@ def build(runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> str:
     )
     environment.filters["number"] = _number
     return environment.get_template("report.html.j2").render(
-        runs=[_describe(name, result) for name, result in runs],
+        runs=[_describe(name, result, (compared or {}).get(name)) for name, result in runs],
         regimes=_by_regime(scorecard),
         verdicts=_VERDICTS,
         counts=Counter(row["verdict"] for row in scorecard),
@@ -110,18 +119,24 @@ def build(runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> str:
     )
 
 
-def write(path: str | Path, runs: Sequence[tuple[str, xr.Dataset]], scorecard: list[Row]) -> None:
+def write(
+    path: str | Path,
+    runs: Sequence[tuple[str, xr.Dataset]],
+    scorecard: list[Row],
+    compared: Mapping[str, list[Row]] | None = None,
+) -> None:
     """Write the report; an older one stays as it is unless the new one is whole.
 
     Args:
         path: the HTML file.
-        runs: see :func:`build`.
-        scorecard: see :func:`build`.
+        runs: see `build`.
+        scorecard: see `build`.
+        compared: see `build`.
 
     Raises:
-        ValueError: see :func:`build`.
+        ValueError: see `build`.
     """
-    page = build(runs, scorecard)
+    page = build(runs, scorecard, compared)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -150,31 +165,35 @@ def _number(value: Any) -> str:
     return f"{value:#.3g}".rstrip(".").replace("-", "−")
 
 
-def _describe(name: str, result: xr.Dataset) -> dict[str, Any]:
+def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict[str, Any]:
     status = [
         (int(seed), str(how), int(step))
         for seed, how, step in zip(
             result.seed.values, result.status.values, result.status_step.values, strict=True
         )
     ]
+    drawn = {}
+    if any(how == "ok" for _, how, _ in status):
+        drawn = {
+            key: (make(result), figures.caption(key, result)) for key, make in figures.ALL.items()
+        }
+        if compared:
+            figure = comparison_figure.draw(compared, result.attrs["tau"])
+            drawn["comparison"] = (figure, comparison_figure.CAPTION)
     return {
         "name": name,
         "attrs": result.attrs,
         "failed": [entry for entry in status if entry[1] != "ok"],
         "seeds": len(status),
-        "figures": _embedded(result) if any(how == "ok" for _, how, _ in status) else [],
+        "figures": [_embedded(key, *entry) for key, entry in drawn.items()],
     }
 
 
-def _embedded(result: xr.Dataset) -> list[dict[str, Any]]:
-    """Every figure as a PNG in a data: address, with its caption and its width on the page."""
-    drawn = [(name, make(result)) for name, make in figures.ALL.items()]
-    return [
-        {
-            "name": name,
-            "image": base64.b64encode(figures.render(figure, "png")).decode(),
-            "width": round(_PIXELS_PER_INCH * figure.get_figwidth()),
-            "caption": figures.caption(name, result),
-        }
-        for name, figure in drawn
-    ]
+def _embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:
+    """A figure as a PNG in a data: address, with its caption and its width on the page."""
+    return {
+        "name": name,
+        "image": base64.b64encode(figures.render(figure, "png")).decode(),
+        "width": round(_PIXELS_PER_INCH * figure.get_figwidth()),
+        "caption": caption,
+    }

@@ -14,7 +14,8 @@ d = 64          # input dimension
 k = 5           # sparsity: about k of the features are active; the window is d^(1/3) < k < d^(1/2)
 sigma_x = 0.3   # noise: |xi| is about sigma_x
 p_one = 1.0     # expected number of coordinates with |z_j| = 1
-law = "two-level"        # or "uniform-magnitude", or "levels" with levels = [..], rates = [..]
+law = "two-level"        # or "uniform-magnitude", or "levels" with levels = [..], rates = [..],
+                         # or "gaussian-twin", the control without sparsity
 wstar = "signs"          # or "uniform" with wstar_range = [a, b]
 dictionary = "identity"  # or "haar", "hadamard", "dct"; "incoherent" with features = D > d
 

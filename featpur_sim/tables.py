@@ -4,6 +4,7 @@ from typing import Any
 
 import xarray as xr
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -47,4 +48,21 @@ def certificate(rows: list[dict[str, Any]]) -> Table:
         sides = (f"{row['certified']:.4f}", f"{row['attacked']:.4f}")
         counts = (str(row["by_stage"][name]) for name in first["by_stage"])
         table.add_row(row["phase"], f"{row['relative_radius']:g}", *sides, *counts)
+    return table
+
+
+def comparison(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `featpur_sim.compare.compare_run` at the training radius."""
+    table = Table(
+        title="robust accuracy at τ (an upper bound), one training seed",
+        caption="bound: what no member of the class exceeds, where proved; s: seconds",
+    )
+    for name in ("class", "training", "at τ \\[95 %]", "bound", "label", "s"):
+        table.add_column(name, no_wrap=name in ("bound", "label", "s"))
+    for row in rows:
+        low, high = row["ci"]
+        measured = escape(f"{row['robust_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+        bound = "" if row["class_bound"] is None else f"{row['class_bound']:.3f}"
+        cells = (row["class"], row["training"], measured, bound, row["label"])
+        table.add_row(*cells, f"{row['seconds']:.0f}")
     return table

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from featpur_sim import Levels, SparseCoding, TwoLevel, UniformMagnitude
+from featpur_sim import GaussianTwin, Levels, SparseCoding, TwoLevel, UniformMagnitude
 
 GRID = (np.arange(400_000) + 0.5) / 400_000
 
@@ -46,6 +47,18 @@ def test_two_level_second_moment_is_one_plus_p_one_over_d(p_one):
     assert float(TwoLevel(p_one).second_moment(7.0, 64)) == pytest.approx((1 + p_one) / 64)
 
 
+def test_gaussian_twin_is_gaussian_with_the_two_level_variance():
+    """The quantiles of |N|, which are those of the folded normal law."""
+    found = magnitudes(GaussianTwin(2.0), 5, 60)
+    level = np.array([0.1, 0.5, 0.9, 0.999])
+    expected = np.sqrt(3 / 60) * stats.halfnorm.ppf(level)
+    np.testing.assert_allclose(np.quantile(found, level), expected, rtol=2e-4)
+    problem = SparseCoding(60, 5, 0.0, law=GaussianTwin(2.0))
+    z = np.asarray(problem.sample(jax.random.key(0), 4000).z, float)
+    assert abs(z.var() * 60 / 3 - 1) < 4 * np.sqrt(2 / z.size)
+    assert stats.kstest(z[:, 0] / np.sqrt(3 / 60), "norm").pvalue > 0.01
+
+
 def test_two_levels_and_their_rates():
     values, counts = np.unique(magnitudes(TwoLevel(2.0), 9, 50), return_counts=True)
     np.testing.assert_allclose(values, [0, 1 / 3, 1], rtol=1e-6)
@@ -78,7 +91,7 @@ def test_parameters_may_be_traced():
     np.testing.assert_allclose(rates, [4 / 40, 12 / 40], atol=1e-5)
 
 
-@pytest.mark.parametrize("law", [TwoLevel, UniformMagnitude])
+@pytest.mark.parametrize("law", [TwoLevel, UniformMagnitude, GaussianTwin])
 @pytest.mark.parametrize("p_one", [-0.5, float("nan")])
 def test_negative_rate_is_refused(law, p_one):
     with pytest.raises(ValueError, match=f"p_one must be ≥ 0, got {p_one}"):

@@ -14,8 +14,8 @@ from scipy import special
 from featpur_sim import theory
 from featpur_sim.margin_law import _margin_law, is_tie, margin_probability, tie_probability
 from featpur_sim.reference import (
-    _labelled_sample,
     best_pure_network,
+    labelled_sample,
     pure_network_robust_accuracy,
     worst_case_bounds,
 )
@@ -245,7 +245,7 @@ def test_bounds_are_exact_for_equal_active_coordinates():
 def test_bounds_hold_against_gradient_attack():
     d, k = 64, 5
     radius, bias = 0.3 / math.sqrt(k), 0.2 / math.sqrt(k)
-    x = _labelled_sample(d, k, 0.3, 1.0, 1500, seed=3)
+    x = labelled_sample(d, k, 0.3, 1.0, 1500, seed=3)
     lower, upper = worst_case_bounds(x, radius, bias)
     rng = np.random.default_rng(4)
     attacked = soft(x, bias).sum(axis=1)
@@ -266,7 +266,7 @@ def test_bounds_hold_against_gradient_attack():
 
 
 def test_robust_accuracy_falls_with_the_radius():
-    x = _labelled_sample(100, 5, 0.3, 1.0, 1000, seed=0)
+    x = labelled_sample(100, 5, 0.3, 1.0, 1000, seed=0)
     bounds = [worst_case_bounds(x, radius, 0.1) for radius in (0.02, 0.1, 0.2, 0.4)]
     for side in (0, 1):
         values = np.array([pair[side] for pair in bounds])
@@ -319,13 +319,13 @@ def test_sample_depends_on_the_seed_only():
 @pytest.mark.parametrize("k", [5, 9])
 def test_sample_follows_the_exact_margin_law(k):
     n, d = 20_000, 64
-    margins = _labelled_sample(d, k, 0.0, 1.0, n, seed=1).sum(axis=1)
+    margins = labelled_sample(d, k, 0.0, 1.0, n, seed=1).sum(axis=1)
     assert margins.min() > 1e-6  # labelled, and turned so that the right sign is +
     for threshold in (0.4, 0.7, 1.2):
         p = margin_probability(d, k, 1.0, threshold)
         assert abs(np.mean(margins > threshold) - p) < 4 * math.sqrt(p * (1 - p) / n)
-    noisy = _labelled_sample(d, k, 0.3, 1.0, n, seed=1)
-    clean = _labelled_sample(d, k, 0.0, 1.0, n, seed=1)
+    noisy = labelled_sample(d, k, 0.3, 1.0, n, seed=1)
+    clean = labelled_sample(d, k, 0.0, 1.0, n, seed=1)
     assert np.std(noisy - clean) == pytest.approx(0.3 / math.sqrt(d), rel=0.01)
 
 

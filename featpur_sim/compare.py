@@ -1,0 +1,149 @@
+"""The network against its competitors on a run's own data (docs/theory.md §6, claim C8).
+
+All models are attacked by one frozen protocol on the same points. Beside each stands what no member
+of its class can exceed, where that is proved.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from featpur_sim import comparison
+from featpur_sim._types import Array
+from featpur_sim.classifier import Classifier
+from featpur_sim.comparison import CLEAN, PURE, PURIFIED
+from featpur_sim.config import ConfigError
+from featpur_sim.distribution import Batch
+from featpur_sim.low_complexity.league import Competitor, competitors
+from featpur_sim.network import pure_network
+from featpur_sim.protocol import QUICK, Protocol
+from featpur_sim.saved import SavedRun
+
+RADII = (0.5, 1.0, 1.5, 2.0)
+# Key of the competitors: no seed of a run uses it.
+_STREAM = 2**31 - 2
+
+
+def compare_run(
+    run: SavedRun,
+    *,
+    protocol: Protocol = QUICK,
+    samples: int = 1000,
+    radii: Sequence[float] = RADII,
+    steps: int = 300,
+    seed: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """Train every competitor, attack it and the run's networks (first seed), and label each class.
+
+    Args:
+        run: from `load_run`; ℓ2, with a unitary dictionary and w* ∈ {±1}^d.
+        protocol: the attacks.
+        samples: test points, all with a label.
+        radii: in units of the training radius, each > 0; 1 is added if missing.
+        steps: gradient steps of each stage of a competitor's training.
+        seed: names the test points and the training of the competitors.
+        advance: (models done, models in all), after each.
+
+    Returns:
+        Rows with ``model, class, training, robust_accuracy, ci, class_bound, bound_kind, label,
+        seconds`` at the training radius, and ``curve``: ``radius`` (units of x), ``robust_accuracy,
+        ci, class_bound`` at every radius. Robust accuracies are upper bounds.
+
+    Raises:
+        ConfigError: a run that the competitors are not defined for, or a setting out of range.
+    """
+    _check(run, samples, radii, steps)
+    tau = run.config.adversarial.radius
+    points_key, train_key, attack_key = jax.random.split(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), _STREAM), seed), 3
+    )
+    points = run.problem.sample_labelled(points_key, samples)
+    league = [*competitors(run.problem, tau, steps=steps), *_networks(run)]
+    floor = comparison.witness_floor(run.config, tau)
+    relative = sorted({1.0, *map(float, radii)})
+    bounds: dict[tuple[str, float], float | None] = {}
+    rows = []
+    for number, entry in enumerate(league):
+        began = time.perf_counter()
+        model = entry.train(jax.random.fold_in(train_key, number))
+        curve = []
+        for r in relative:
+            at = entry.model_class, r
+            if at not in bounds:
+                bounds[at] = comparison.class_bound(entry.model_class, run.config, r * tau)
+            found = _attack(model, points, r * tau, protocol, run, attack_key)
+            curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
+        rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
+        advance(number + 1, len(league))
+    return rows
+
+
+def _networks(run: SavedRun) -> list[Competitor]:
+    """The run's own networks of the first seed, and the pure network at the run's best bias."""
+
+    def saved(phase: str) -> Callable[[Array], Classifier]:
+        return lambda key: jax.tree.map(lambda leaf: leaf[0], run.networks[phase])
+
+    bias = float(run.result.pure_bias)
+    return [
+        Competitor(PURE, "none", lambda key: pure_network(run.problem.wstar, bias)),
+        Competitor(CLEAN, "clean", saved("clean")),
+        Competitor(PURIFIED, "clean, then adversarial", saved("adversarial")),
+    ]
+
+
+def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol, run, key):
+    direction = run.problem.dense_direction()
+    accuracy = protocol(model, points, radius, "l2", key=key, direction=direction).accuracy
+    return {"robust_accuracy": accuracy.value, "ci": [accuracy.low, accuracy.high]}
+
+
+def _row(entry: Competitor, at_tau: dict[str, Any], curve, floor: float, began: float):
+    bound = at_tau["class_bound"]
+    return {
+        "model": f"{entry.model_class}: {entry.training}",
+        "class": entry.model_class,
+        "training": entry.training,
+        "robust_accuracy": at_tau["robust_accuracy"],
+        "ci": at_tau["ci"],
+        "class_bound": bound,
+        "bound_kind": "none" if bound is None else "proved",
+        "label": comparison.label(entry.model_class, bound, floor),
+        "seconds": time.perf_counter() - began,
+        "curve": curve,
+    }
+
+
+def _check(run: SavedRun, samples: int, radii: Sequence[float], steps: int) -> None:
+    config = run.config
+    if config.adversarial.norm != "l2":
+        raise ConfigError(
+            f"adversarial.norm = {config.adversarial.norm!r}: the comparison needs 'l2'. Compare a "
+            "run with an ℓ2 radius."
+        )
+    if run.problem.M is not None:
+        raise ConfigError(
+            f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
+            "unitary dictionary. Compare a run with 'identity', 'haar', 'hadamard' or 'dct'."
+        )
+    if not np.all(np.abs(np.asarray(run.problem.wstar)) == 1):
+        raise ConfigError(
+            f"problem.wstar = {config.problem.wstar!r}: the competitors are stated for w* ∈ "
+            "{±1}^d. Compare a run with wstar = 'signs'."
+        )
+    if run.result.status.values[0] != "ok":
+        raise ConfigError(
+            f"the first seed of the run is {run.result.status.values[0]}: there is no network to "
+            "compare. Lower learning_rate or the final bias and run again."
+        )
+    if samples < 100:
+        raise ConfigError(f"samples = {samples}: must be at least 100 for an interval.")
+    if steps < 1:
+        raise ConfigError(f"steps = {steps}: must be at least 1.")
+    for r in radii:
+        if not 0 < r < float("inf"):
+            raise ConfigError(f"radius = {r}: must be finite and > 0, in units of the run's own.")

@@ -1,0 +1,108 @@
+"""Polynomials in the reduced family of P2 (docs/theory.md §6; docs/lower-bound.md).
+
+f(x) = Σ_t c_t Π_{r∈t} p_r(x), with the power sums p_r(x) = Σ_j (w*_j x_j)^r, in the gauge M = I.
+The odd terms of degree ≤ q span a family that holds an optimum of every convex robust surrogate
+over all polynomials of degree q. [D]
+"""
+
+import itertools
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._types import Array, Float
+from featpur_sim.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.distribution import SparseCoding
+from featpur_sim.witness import power_sum_basis
+
+Term = tuple[int, ...]
+# Samples that set the units of the terms; only training speed depends on them.
+_UNIT_SAMPLES = 4096
+
+
+class PolynomialClassifier(Classifier):
+    """Σ_t c_t/u_t Π_{r∈t} p_r(x).
+
+    Attributes:
+        coefficients: c, [T], in units that make every term of order 1.
+        units: u, [T]: the typical size of each term.
+        wstar: w* ∈ {±1}^d.
+        terms: powers of each term; () is the constant.
+    """
+
+    coefficients: Float[Array, " T"]
+    units: Float[Array, " T"]
+    wstar: Float[Array, " d"]
+    terms: tuple[Term, ...] = eqx.field(static=True)
+
+    @classmethod
+    def start(
+        cls, problem: SparseCoding, degree: int, weights: dict[Term, float], *, key
+    ) -> "PolynomialClassifier":
+        """The member with the given weights c_t/u_t on some terms, and 0 on the others.
+
+        Args:
+            problem: the data, with M = I and w* ∈ {±1}^d.
+            degree: largest degree q ≥ 1. Even q adds the even terms, which P2 drops.
+            weights: term → weight; at least one.
+            key: names the samples from which the units are read.
+
+        Raises:
+            ValueError: M ≠ I, w* not ±1, a term outside the family or a wrong degree.
+        """
+        _require_signs(problem)
+        terms = symmetric_terms(degree)
+        unknown = set(weights) - set(terms)
+        if unknown:
+            raise ValueError(f"weights name {sorted(unknown)}; the terms are {terms}.")
+        x = problem.sample(key, _UNIT_SAMPLES).x
+        ones = jnp.ones(len(terms), jnp.float32)
+        size = jnp.std(cls(ones, ones, problem.wstar, terms).features(x), 0)
+        units = jnp.where(size > 0, size, 1.0)  # the constant does not vary
+        given = jnp.asarray([weights.get(term, 0.0) for term in terms], jnp.float32) * units
+        # Outputs of order 1: where the surrogates bend.
+        scale = 2 / jnp.std(cls(given, units, problem.wstar, terms)(x))
+        return cls(scale * given, units, problem.wstar, terms)
+
+    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n T"]:
+        """The terms at x, in their units."""
+        u = x * self.wstar
+        sums = {r: jnp.sum(u**r, -1) for r in set(itertools.chain(*self.terms))}
+        ones = jnp.ones(x.shape[:-1], x.dtype)
+        columns = [jnp.prod(jnp.stack([ones, *(sums[r] for r in t)]), 0) for t in self.terms]
+        return jnp.stack(columns, -1) / self.units
+
+    def __call__(self, x, *, key=None):
+        return self.features(x) @ self.coefficients
+
+    def value_and_input_gradient(self, x, *, key=None):
+        return autodiff_input_gradient(self, x, key=key)
+
+
+def symmetric_terms(degree: int) -> tuple[Term, ...]:
+    """Terms of the family: the odd ones; for an even degree all of degree ≤ q, the constant too.
+
+    >>> symmetric_terms(3)
+    ((1,), (3,), (2, 1), (1, 1, 1))
+    >>> symmetric_terms(2)
+    ((), (1,), (2,), (1, 1))
+
+    Raises:
+        ValueError: degree is not an integer ≥ 1.
+    """
+    odd = tuple(power_sum_basis(degree))
+    if degree % 2:
+        return odd
+    # Partitions of an even total are those of the odd total above with a 1 taken away.
+    above = power_sum_basis(degree + 1)
+    even = {tuple(t[:-1]) for t in above if t[-1] == 1}
+    return tuple(sorted({*odd, *even}, key=lambda t: (sum(t), len(t))))
+
+
+def _require_signs(problem: SparseCoding) -> None:
+    if problem.M is not None or not np.all(np.abs(np.asarray(problem.wstar)) == 1):
+        raise ValueError(
+            "the symmetric family needs M = I and w* ∈ {±1}^d: pass problem.gauge() of a problem "
+            "with a unitary dictionary and wstar='signs'."
+        )
