@@ -220,13 +220,16 @@ class Listener:
     """A meter that writes down what it is told."""
 
     def __init__(self):
-        self.trained, self.attacked = [], []
+        self.trained, self.attacked, self.certified = [], [], []
 
     def training(self, record):
         self.trained.append((record.phase, record.step, record.steps))
 
     def evaluating(self, done, total):
         self.attacked.append((done, total))
+
+    def certifying(self, done, total):
+        self.certified.append((done, total))
 
 
 def test_the_meter_sees_every_record_and_every_network(tiny, tiny_run):
