@@ -311,4 +311,4 @@ def float32_inference_error(
     top = top + curvature_excess(rows, np.ones(width), np.array(top))
     total = np.minimum(reach.sum(-1), np.sqrt(width * top) * norm)
     each = each + gamma(2 * width + 2, unit) * (total + each)
-    return SAFETY * (each + width * (size + 4) * 2.0**-126)
+    return np.asarray(SAFETY * (each + width * (size + 4) * 2.0**-126))
