@@ -30,7 +30,7 @@ def no_pictures(monkeypatch):
     """Figures and report take seconds to draw; other tests look at them."""
     monkeypatch.setattr("featpur_sim.figures.save_all", lambda result, directory: [])
 
-    def write(path, runs, rows):
+    def write(path, runs, rows, *compared):
         path.write_text(f"{len(runs)} runs, {len(rows)} rows")
 
     monkeypatch.setattr("featpur_sim.report.write", write)

@@ -23,6 +23,12 @@ def test_own_hidden_law():
 
 
 @pytest.mark.slow
+def test_certify():
+    both = run_blocks("docs/how-to/certify.md")["both"]
+    assert 0.5 < both.certified.mean() <= both.standing.mean() < 1
+
+
+@pytest.mark.slow
 def test_readme():
     names = run_blocks("README.md")
     score = names["robust_accuracy"](

@@ -1,5 +1,7 @@
 """Both sides of robust accuracy on planted networks; a contradiction stops everything."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -107,6 +109,23 @@ def test_radii_share_their_work_and_agree(mixed_network, points):
         # What one search proves, the other may miss, but neither may contradict the other.
         assert np.all(certified[r] <= alone.standing) and np.all(alone.certified <= standing[r])
         assert np.mean(certified[r] != alone.certified) <= 0.03
+
+
+def test_what_a_smaller_radius_breaks_stays_broken(mixed_network, points):
+    class Forgetful(Protocol):
+        """Searches at small radii only; at others it tries δ = 0."""
+
+        def __call__(self, model, batch, radius, norm="l2", **options):
+            found = QUICK(model, batch, radius, norm, **options)
+            if radius < 0.1:
+                return found
+            return replace(found, delta=np.zeros_like(found.delta))
+
+    _, standing = squeeze_radii(
+        mixed_network, points, [0.08, 0.1], key=KEY, protocol=Forgetful("f", "1", ()), stages=[]
+    )
+    clean = np.asarray(points.y) * value(mixed_network, np.asarray(points.x, np.float64)) > 0
+    assert standing[0].sum() < clean.sum() and np.array_equal(standing[1], standing[0])
 
 
 def test_a_contradiction_stops_and_carries_its_evidence(mixed_network, points, monkeypatch):
