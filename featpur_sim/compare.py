@@ -1,8 +1,8 @@
 """The network against its competitors on a run's own data (docs/theory.md §6, claim C8).
 
 All models are attacked by one frozen protocol on the same points. Beside each stands what no member
-of its class can exceed, where that is proved. The purified network is also certified (§8): where its
-certificate lies above a class-wide bound, the two are separated by proof.
+of its class can exceed, where that is proved. The purified network is also certified (§8): where
+its certificate lies above a class-wide bound, the two are separated by proof.
 """
 
 import time
@@ -59,9 +59,10 @@ def compare_run(
         Rows with ``model, class, training, robust_accuracy, ci, class_bound, bound_kind, label,
         seconds`` at the training radius, and ``curve``: ``radius`` (units of x), ``robust_accuracy,
         ci, class_bound`` at every radius. Robust accuracies are upper bounds. The curve of the
-        purified network also has ``certified``, the fraction proved robust, and ``certified_floor``,
-        its exact lower limit; the floors hold at all radii together with probability 0.95. They are
-        left out for a network with sampled noise, and if ``certify_points`` is 0.
+        purified network also has ``certified``, the fraction proved robust, and
+        ``certified_floor``, its exact lower limit; the floors hold at all radii together with
+        probability 0.95. Neither is there for a network with sampled noise, or if
+        ``certify_points`` is 0.
 
     Raises:
         ConfigError: a run that the competitors are not defined for, or a setting out of range.

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from featpur_sim import bounds
@@ -41,9 +40,9 @@ _RULES = {
 }
 
 _SEPARATION_RULE = (
-    " Separation, on the run's first network: the class-wide bound at some radius is below the lower "
-    "limit of the certified fraction on fresh points (exact binomial limit; all radii together "
-    "95 %)."
+    " Separation, on the run's first network: the class-wide bound at some radius is below the "
+    "lower limit of the certified fraction on fresh points (exact binomial limit; all radii "
+    "together 95 %)."
 )
 
 
