@@ -264,7 +264,7 @@ def compare(
     ] = 300,
     certify_points: Annotated[
         int, typer.Option(help="Points on which the purified network is certified; 0: none.")
-    ] = 4000,
+    ] = 10_000,
     radius: Radius = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the test points and the training.")] = 1,
     quiet: Quiet = False,

@@ -39,7 +39,7 @@ def compare_run(
     samples: int = 1000,
     radii: Sequence[float] = RADII,
     steps: int = 300,
-    certify_points: int = 4000,
+    certify_points: int = 10_000,
     seed: int = 1,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
