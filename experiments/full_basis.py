@@ -1,10 +1,11 @@
 """P2 by experiment: all monomials against the odd power sums, trained alike, at small d.
 
-P2 says that no polynomial of degree q has a lower convex robust surrogate than the best odd symmetric
-one. Both are trained on the adversarial logistic loss; the full basis from zero, and from the
-reduced optimum, where it has only to descend if P2 were false. Prints the table "P2, checked" of
+P2 says that no polynomial of degree q has a lower convex robust surrogate than the best odd
+symmetric one. Both are trained on the adversarial logistic loss: the full basis from zero, and from
+the reduced optimum, where it would descend if P2 were false. Prints the table "P2, checked" of
 docs/lower-bound.md: robust logistic loss and robust accuracy (PGD, 50 steps) on 20 000 common
-points, with the 95 % t-interval over seeds of the difference full − reduced.
+points, with the 95 % t-interval over seeds of the difference to the power sums. About ten minutes
+on one core.
 
     python experiments/full_basis.py
 """
