@@ -120,8 +120,9 @@ def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol,
 def _certify(network, run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, float]]:
     """Proved fraction at each radius and its lower limit; empty where there is no certificate.
 
-    The points are independent of the network, so each count is binomial. The level of each limit is
-    Bonferroni's: all hold together with probability 0.95.
+    The points are independent of the network, so the count of those where it is robust is binomial,
+    and the certified count is never larger. The level is Bonferroni's: all limits hold together
+    with probability 0.95.
     """
     assert isinstance(network, SymmetricReLU)
     if network.smoothing == "sampled":
