@@ -7,7 +7,6 @@ checked like any run's settings.
 
 import itertools
 import math
-import re
 import reprlib
 import tomllib
 import types
@@ -74,7 +73,8 @@ class Sweep(NamedTuple):
         seed: base seed: names w*, dictionaries and all random streams, the same at every point.
         seeds: independent runs of every point.
         points: in the order of the file, the last axis fastest.
-        shape: length of each axis and of each block of zipped lists.
+        axes: the labels that each axis, or block of zipped lists, sets.
+        shape: length of each of these axes.
         text: the file with its base written in, so that it stands alone.
     """
 
@@ -82,6 +82,7 @@ class Sweep(NamedTuple):
     seed: int
     seeds: int
     points: tuple[Point, ...]
+    axes: tuple[tuple[str, ...], ...]
     shape: tuple[int, ...]
     text: str
 
@@ -142,7 +143,9 @@ def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
         _point(index, place, rules, settings, head) for index, place in enumerate(_places(axes))
     )
     first = points[0].config
-    return Sweep(first.name, first.seed, first.seeds, points, shape, tomli_w.dumps(settings))
+    labels = tuple(tuple(map(label, axis)) for axis in axes)
+    text = tomli_w.dumps(settings)
+    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, text)
 
 
 _HEAD = {"name": "sweep", "seed": 0, "seeds": 3}
@@ -208,8 +211,9 @@ def _merged(low: Settings, high: Settings) -> Settings:
         if name in found and isinstance(under, dict) != isinstance(value, dict):
             wrong = value if isinstance(under, dict) else under
             raise ConfigError(f"{name} = {reprlib.repr(wrong)}: must be a table.")
-        both = isinstance(under, dict) and isinstance(value, dict)
-        found[name] = _merged(under, value) if both else value
+        if isinstance(under, dict) and isinstance(value, dict):
+            value = _merged(under, value)
+        found[name] = value
     return found
 
 
