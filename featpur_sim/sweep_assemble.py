@@ -95,8 +95,9 @@ def _concatenate(batches: Sequence[xr.Dataset]) -> xr.Dataset:
     # Labels in the order in which they first appear: an outer join alone would sort them.
     labels: dict[str, dict] = {}
     for batch in batches:
-        for dim in set(batch.indexes) - {"lane"}:
-            labels.setdefault(str(dim), {}).update(dict.fromkeys(batch[dim].to_numpy().tolist()))
+        for dim in map(str, batch.indexes):
+            labels.setdefault(dim, {}).update(dict.fromkeys(batch[dim].to_numpy().tolist()))
+    labels.pop("lane")
     aligned = [
         batch.reindex({dim: list(found) for dim, found in labels.items() if dim in batch.dims})
         for batch in batches

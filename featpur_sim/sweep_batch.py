@@ -7,7 +7,7 @@ the same machine and versions, it gives the same bits.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,23 +53,13 @@ class Task(NamedTuple):
     width: int
 
 
-class Survey(Protocol):
-    """What a sweep measures; see `featpur_sim.survey.survey`."""
-
-    def __call__(
-        self,
-        problem: SparseCoding,
-        run: TrainingRun,
-        keys: Array,
-        evaluation: EvaluationConfig,
-        tau: Array,
-        norm: str,
-    ) -> xr.Dataset:
-        """Measurements of every lane: a Dataset whose variables have the dim ``lane`` first.
-
-        It has ``status`` and ``status_step``; a lane that died or diverged measures NaN.
-        """
-        ...
+Survey = Callable[
+    [SparseCoding, TrainingRun, Array, EvaluationConfig, Array, str],
+    xr.Dataset,
+]
+"""Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
+first, ``status`` and ``status_step`` among them; see `featpur_sim.survey.survey`. A lane that died
+or diverged measures NaN."""
 
 
 def software() -> str:

@@ -447,7 +447,9 @@ def _point(index: int, place: Settings, rules, settings: Settings, head: Setting
 def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -> Settings:
     """Every derived field. A preset needs d and k, which may be derived from other axes first."""
     run = settings.get("run", {})
-    sizes = _Resolver(rules, _written(_start(settings, {}), run, place))
+    # Any k will do where k is still to be derived; 1 suits every d.
+    known = _sizes(run) | place | ({"problem.k": 1} if "problem.k" in rules else {})
+    sizes = _Resolver(rules, _written(_start(settings, known), run, place))
     found = {f: sizes(f) for f in ("problem.d", "problem.k") if f in rules}
     start = _start(settings, _sizes(run) | place | found)
     resolve = _Resolver(rules, _written(start, run, place))
