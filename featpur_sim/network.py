@@ -11,10 +11,9 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.stats import norm
 
-from featpur_sim._types import Array, Bool, Float, PRNGKey
+from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.classifier import Classifier
 
 _LEAST_SIGMA = 1e-12
@@ -159,8 +158,8 @@ def initialise(
 
 
 def pure_network(
-    wstar: Float[Array, " D"], bias: float, M: Float[Array, "d D"] | None = None
+    wstar: Float[Array, " D"], bias: float | Scalar, M: Float[Array, "d D"] | None = None
 ) -> SymmetricReLU:
     """The reference without any mixture: one neuron w*_j M_j per feature (docs/theory.md §5.2)."""
     features = jnp.eye(len(wstar), dtype=wstar.dtype) if M is None else M.T
-    return SymmetricReLU(wstar[:, None] * features, np.float32(bias))
+    return SymmetricReLU(wstar[:, None] * features, jnp.asarray(bias, jnp.float32))
