@@ -22,9 +22,9 @@ from featpur_sim.experiment import check
 from featpur_sim.sweep_batch import Lane, Structure, Task, software, structure
 from featpur_sim.sweep_file import Sweep
 
-# Most lanes of a batch. On a CPU more than 16 gain nothing, and 64 are slower [M]; the number also
-# bounds what a kill can cost.
-WIDEST = {"cpu": 16}
+# Most lanes of a batch. On a CPU more than 8 gain nothing [M]; the number also bounds what a kill can
+# cost.
+WIDEST = {"cpu": 8}
 WIDEST_ACCELERATOR = 256
 # Share of the memory that the batches may plan with.
 _SHARE = 0.5
