@@ -29,6 +29,7 @@ from featpur_sim.experiment import (
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.phase import Phase
 from featpur_sim.step import Status
+from featpur_sim.threat import Norm
 from featpur_sim.train import Record, TrainingRun, train_many
 
 
@@ -55,7 +56,7 @@ class Task(NamedTuple):
 
 
 Survey = Callable[
-    [SparseCoding, TrainingRun, Array, EvaluationConfig, Array, str],
+    [SparseCoding, TrainingRun, Array, EvaluationConfig, Array, Norm],
     xr.Dataset,
 ]
 """Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
