@@ -9,12 +9,30 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from featpur_sim._terminal import (
+    BAD_INPUT,
+    CONTRADICTED,
+    INTERRUPTED,
+    STOPPED,
+    AsJson,
+    Directory,
+    Out,
+    Overwrite,
+    ProtocolName,
+    Quiet,
+    Radius,
+    say,
+    stop,
+    tell,
+)
+from featpur_sim.cli_sweep import sweep
 
 app = typer.Typer(
     name="featpur",
@@ -24,19 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-BAD_INPUT, STOPPED, CONTRADICTED, INTERRUPTED = 2, 3, 4, 130
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
-Radius = Annotated[
-    list[float] | None,
-    typer.Option(help="Radius in units of the training radius; repeat for several."),
-]
-ProtocolName = Literal["standard", "quick"]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
 
 _VERDICT_STYLE = {
     "supported": "green",
@@ -82,7 +87,7 @@ def reproduce(
             out, configs, lambda label: Meter(label, quiet=quiet), overwrite=overwrite
         )
     _print_scorecard(rows, quiet, as_json)
-    _say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
+    say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
 
 
 @app.command()
@@ -113,7 +118,7 @@ def run(
             out, [settings], lambda label: Meter(label, quiet=quiet), overwrite=overwrite
         )
     _print_scorecard(rows, quiet, as_json)
-    _say(quiet or as_json, str(out / REPORT))
+    say(quiet or as_json, str(out / REPORT))
 
 
 @app.command()
@@ -144,7 +149,7 @@ def evaluate(
 
     if protocol is not None:
         if restarts is not None or steps is not None:
-            _stop(
+            stop(
                 BAD_INPUT,
                 "--restarts and --steps do not go with --protocol: its attacks are frozen, so that "
                 "results compare. Leave them out, or leave out --protocol.",
@@ -171,7 +176,7 @@ def evaluate(
         typer.echo(json.dumps(records))
     elif not quiet:
         Console().print(tables.accuracies(scores))
-        _say(False, str(directory / "evaluation.nc"))
+        say(False, str(directory / "evaluation.nc"))
 
 
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
@@ -200,7 +205,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
         Console().print(tables.accuracies(scores))
         Console().print(tables.contributions(contributions(rows)))
         _print_warnings(rows)
-        _say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
+        say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
 
 
 @app.command()
@@ -251,7 +256,7 @@ def certify(
     elif not quiet:
         Console().print(tables.certificate(rows))
         _print_warnings(rows)
-        _say(False, str(path))
+        say(False, str(path))
 
 
 @app.command()
@@ -298,7 +303,7 @@ def compare(
         typer.echo(to_json(rows))
     elif not quiet:
         Console().print(tables.comparison(rows))
-        _say(False, str(path))
+        say(False, str(path))
 
 
 @app.command()
@@ -319,7 +324,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     save_scorecard(directory, rows)
     html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)
-    _say(quiet, str(directory / REPORT))
+    say(quiet, str(directory / REPORT))
 
 
 @app.command()
@@ -331,13 +336,16 @@ def init(
     from featpur_sim.starter import STARTER
 
     if file.exists():
-        _stop(BAD_INPUT, f"{file} exists already: name another file, or remove it.")
+        stop(BAD_INPUT, f"{file} exists already: name another file, or remove it.")
     try:
         with atomic_path(file) as temporary:
             temporary.write_text(STARTER)
     except OSError as error:
-        _stop(BAD_INPUT, f"cannot write {file}: {error.strerror}. Name another file.")
+        stop(BAD_INPUT, f"cannot write {file}: {error.strerror}. Name another file.")
     typer.echo(f"{file}: edit it, then  featpur run {file} --out DIR")
+
+
+app.command()(sweep)
 
 
 def main() -> NoReturn:
@@ -351,46 +359,34 @@ def main() -> NoReturn:
 
     try:
         app(prog_name="featpur")
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit) as signal:
         # typer turns Ctrl-C into an exit without a word.
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+        if isinstance(signal, SystemExit) and signal.code != INTERRUPTED:
             raise
-        _stop(INTERRUPTED, "interrupted: the same command goes on where training stopped.")
+        stop(
+            INTERRUPTED,
+            "interrupted: the same command goes on where training stopped. (A sweep: --resume.)",
+        )
     except (ConfigError, ResultError, CheckpointError, NotCertified) as error:
-        _stop(BAD_INPUT, str(error))
+        stop(BAD_INPUT, str(error))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _stop(
+        stop(
             STOPPED,
             "stopped: the device ran out of memory. Lower seeds, network.neurons or "
             "evaluation.samples, or set microbatch.",
         )
     except Contradiction as error:
-        _stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
+        stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
     except (OSError, MemoryError) as error:
-        _stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
+        stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
     sys.exit(0)
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    _tell(f"[bold red]featpur:[/bold red] {escape(message)}")
-    sys.exit(code)
-
-
-def _say(quiet: bool, message: str) -> None:
-    if not quiet:
-        _tell(escape(message))
-
-
-def _tell(markup: str) -> None:
-    # Not wrapped: a path or a command in it can be copied, and one message is one line.
-    Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
 
 
 def _print_warnings(rows: list[dict[str, Any]]) -> None:
     for warning in sorted({text for row in rows for text in row["warnings"]}):
-        _tell(f"[yellow]warning:[/yellow] {escape(warning)}")
+        tell(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:
@@ -402,7 +398,7 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
     if quiet:
         return
     if not rows:
-        _tell(
+        tell(
             "[bold red]no seed finished:[/bold red] every one died or diverged (result.nc says "
             "when); lower learning_rate or the final bias."
         )

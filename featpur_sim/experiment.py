@@ -17,7 +17,7 @@ import optax
 import xarray as xr
 
 from featpur_sim import dataset, evaluation
-from featpur_sim._types import Array
+from featpur_sim._types import Array, PRNGKey
 from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise
 from featpur_sim.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.checkpoint import Checkpoint
@@ -109,8 +109,7 @@ def run_experiment(
     meter = Silent() if meter is None else meter
     began = time.perf_counter()
     given = make_problem(config)
-    # ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
-    problem = given.gauge() if given.unitary and config.attack_fits_gauge else given
+    problem = simulated(config, given)
     init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
     trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
     trained_seconds = time.perf_counter() - began
@@ -168,6 +167,14 @@ def make_problem(config: RunConfig) -> SparseCoding:
         dictionary=p.dictionary,
         key=jax.random.fold_in(jax.random.key(config.seed), 0),
     )
+
+
+def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
+    """The problem in the coordinates of the simulation.
+
+    ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
+    """
+    return given.gauge() if given.unitary and config.attack_fits_gauge else given
 
 
 def _make_law(config: RunConfig) -> HiddenLaw:
@@ -235,21 +242,23 @@ def initial_bias(b: BiasConfig) -> float:
     return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
 
 
+def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
+    """The network of a run before step 0."""
+    n, bias = config.network, config.clean.bias
+    return initialise(
+        config.problem.d,
+        n.neurons,
+        sigma_0=n.sigma_0,
+        bias=initial_bias(bias),
+        per_neuron_bias=bias.schedule == "per-neuron",
+        sigma_rho=n.sigma_rho,
+        smoothing=n.smoothing,
+        key=key,
+    )
+
+
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
-    p, n = config.problem, config.network
-    bias = config.clean.bias
-    networks = eqx.filter_vmap(
-        lambda key: initialise(
-            p.d,
-            n.neurons,
-            sigma_0=n.sigma_0,
-            bias=initial_bias(bias),
-            per_neuron_bias=bias.schedule == "per-neuron",
-            sigma_rho=n.sigma_rho,
-            smoothing=n.smoothing,
-            key=key,
-        )
-    )(init_keys)
+    networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
     phases = make_phases(config)
     steps = config.adversarial.steps
     return train_many(

@@ -66,3 +66,31 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
         cells = (row["class"], row["training"], measured, bound, row["label"])
         table.add_row(*cells, f"{row['seconds']:.0f}")
     return table
+
+
+def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Table:
+    """The swept fields of a sweep's points: the first and the last of them, if there are many."""
+    labels = list(dict.fromkeys(label for point in swept for label in point))
+    table = Table("point", title="points", box=box.SIMPLE_HEAD)
+    for label in labels:
+        table.add_column(escape(label.replace(".", ".\n")), overflow="fold")
+    many = len(swept) > shown
+    rows = [*range(shown - 2), *range(len(swept) - 2, len(swept))] if many else range(len(swept))
+    for index in rows:
+        if many and index == len(swept) - 2:
+            table.add_row("…", *("…" for _ in labels))
+        cells = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in swept[index].values())
+        table.add_row(str(index), *map(escape, cells))
+    return table
+
+
+def sweep_groups(groups: list[dict[str, Any]]) -> Table:
+    """The groups of `featpur_sim.sweep_cost.estimate`: what is computed together."""
+    table = Table(title="groups; those of one program share a compilation", box=box.SIMPLE_HEAD)
+    names = ("d", "m", "steps", "points", "runs", "batches", "width", "program", "GiB", "min")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in groups:
+        cells = {**group, "GiB": f"{group['gib']:.2g}", "min": f"{group['seconds'] / 60:.1f}"}
+        table.add_row(*(str(cells[name]) for name in names))
+    return table
