@@ -22,6 +22,14 @@ from featpur_sim.result import ResultError
 from featpur_sim.theory import Prediction
 
 RESAMPLES = 2000
+_SYMBOLS = {
+    "kappa_over_alpha": "κ/α",
+    "dense_norm_over_alpha": "‖v‖/|α|",
+    "residual_norm_over_alpha": "‖r‖/|α|",
+    "theta_init_clean": "θ(init, clean)",
+    "theta_init_adversarial": "θ(init, adversarial)",
+    "theta_clean_adversarial": "θ(clean, adversarial)",
+}
 _FORM = re.compile(r"(?P<name>\w+)(\[(?P<at>[^\]]*)\])?")
 
 
@@ -30,6 +38,8 @@ class Quantity(NamedTuple):
 
     >>> str(Quantity.parse("critical_radius[phase=clean, critical_attack=dense mixture]"))
     'critical_radius[clean, dense mixture]'
+    >>> Quantity.parse("robust_accuracy[phase=clean, attack=PGD, relative_radius=1]").label
+    'robust accuracy (clean, PGD, 1τ)'
     """
 
     name: str
@@ -37,6 +47,13 @@ class Quantity(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}[{', '.join(label for _, label in self.at)}]" if self.at else self.name
+
+    @property
+    def label(self) -> str:
+        """As an axis names it."""
+        name = _SYMBOLS.get(self.name, self.name.replace("_", " "))
+        at = [label + "τ" * (dim == "relative_radius") for dim, label in self.at]
+        return f"{name} ({', '.join(at)})" if at else name
 
     @classmethod
     def parse(cls, text: str) -> "Quantity":
@@ -318,6 +335,7 @@ def as_row(fit: PowerLaw) -> dict[str, Any]:
     prediction = fit.prediction
     return {
         "quantity": str(fit.quantity),
+        "label": fit.quantity.label,
         "variable": fit.quantity.name,
         "at": dict(fit.quantity.at),
         "exponents": [exponent._asdict() for exponent in fit.exponents],

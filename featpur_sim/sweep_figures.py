@@ -34,27 +34,8 @@ from featpur_sim.result import atomic_path
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _MARKERS = "o^sDvP"
-_SYMBOLS = {
-    "kappa_over_alpha": "κ/α",
-    "dense_norm_over_alpha": "‖v‖/|α|",
-    "residual_norm_over_alpha": "‖r‖/|α|",
-    "theta_init_clean": "θ(init, clean)",
-    "theta_init_adversarial": "θ(init, adversarial)",
-    "theta_clean_adversarial": "θ(clean, adversarial)",
-}
 # A colour bar over more than this ratio of positive values is logarithmic.
 _WIDE = 5
-
-
-def label_of(quantity: Quantity) -> str:
-    """A quantity as an axis names it.
-
-    >>> label_of(Quantity.parse("robust_accuracy[phase=clean, attack=PGD, relative_radius=1]"))
-    'robust accuracy (clean, PGD, 1τ)'
-    """
-    name = _SYMBOLS.get(quantity.name, quantity.name.replace("_", " "))
-    at = [label + "τ" * (dim == "relative_radius") for dim, label in quantity.at]
-    return f"{name} ({', '.join(at)})" if at else name
 
 
 def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
@@ -85,7 +66,7 @@ def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
         axes.set_ylabel("sparsity k")
         _plain_ticks(axes.xaxis, d)
         _plain_ticks(axes.yaxis, k)
-        figure.colorbar(drawn, ax=axes, label=label_of(quantity))
+        figure.colorbar(drawn, ax=axes, label=quantity.label)
         figure.legend(loc="outside upper center", ncols=2)
         figure.draw_without_rendering()
     return figure
@@ -141,7 +122,7 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, exponent in zip(panels, fit.exponents, strict=True):
             _panel(axes, table, fit, exponent, names)
-        panels[0].set_ylabel(label_of(fit.quantity))
+        panels[0].set_ylabel(fit.quantity.label)
         figure.draw_without_rendering()
     return figure
 
@@ -166,7 +147,8 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
         axes.plot(ends, fit(place), color=colour, linewidth=0.9)
     if exponent.predicted is not None:
         _predicted(axes, x[used], value[used], exponent.predicted)
-    axes.margins(y=0.12)
+    shown = value[value > 0]
+    axes.set_ylim(shown.min() / 1.8, shown.max() * 1.8)
     axes.set_xlabel(table[exponent.coordinate].attrs.get("long_name", exponent.coordinate))
     _plain_ticks(axes.xaxis, x)
     axes.set_title(_slope(exponent), loc="left")
@@ -177,7 +159,7 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
 def _measured(axes: Axes, table: xr.Dataset, x, colour: str, marker: str, label: str) -> None:
     value = table.value.values
     # An end at or below 0 has no place on the axis: the bar then runs out of it.
-    low = np.maximum(table.low.values, 1e-3 * value)
+    low = np.maximum(table.low.values, 1e-6 * value)
     bars = np.nan_to_num(np.stack([value - low, table.high.values - value]))
     style = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}
     axes.errorbar(x, value, yerr=bars, label=label or None, **style)
@@ -203,7 +185,7 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
     """The caption of a figure of `draw_all`."""
     if isinstance(figure_of, Quantity):
         return (
-            f"{label_of(figure_of)} over sparsity and dimension: means over the runs that "
+            f"{figure_of.label} over sparsity and dimension: means over the runs that "
             "finished. Lines: the ends of the paper's window, exponents only (constants are not "
             "known)."
         )
@@ -212,7 +194,7 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
         p = figure_of.prediction
         said = f"Dashed: the predicted slope, {p.formula} ({p.source}; holds: {p.holds})."
     return (
-        f"{label_of(figure_of.quantity)}: means over the runs that finished, with 95 % t-intervals "
+        f"{figure_of.quantity.label}: means over the runs that finished, with 95 % t-intervals "
         f"over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}. {said}"
     )
 

@@ -135,5 +135,4 @@ def write_report(directory: str | Path, result: xr.Dataset, fits: Fits) -> Path:
 
 
 def _row(law: PowerLaw) -> Mapping[str, Any]:
-    label = sweep_figures.label_of(law.quantity)
-    return as_row(law) | {"label": label, "left_out": Counter(law.excluded.values())}
+    return as_row(law) | {"left_out": Counter(law.excluded.values())}

@@ -110,7 +110,7 @@ def exponents(rows: list[dict[str, Any]]) -> Table:
         left_out = f", {len(row['excluded'])} left out" if row["excluded"] else ""
         fit = f"R² {row['r_squared']:.3f}, scatter {100 * row['scatter']:.0f} %"
         points = f"{row['points']} points{left_out}"
-        table.add_row(escape(row["quantity"]), f"[dim]{fit}, {points}[/dim]", "")
+        table.add_row(escape(row["label"]), f"[dim]{fit}, {points}[/dim]", "")
         for exponent in row["exponents"]:
             numbers = (exponent[name] for name in ("value", "low", "high"))
             value, low, high = (f"{number:.3f}" for number in numbers)

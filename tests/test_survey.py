@@ -69,6 +69,8 @@ def test_lanes_carry_the_numbers_of_the_run(saved, found):
     np.testing.assert_allclose(
         lanes.clean_accuracy, one.robust_accuracy.isel(attack=0, radius=0), atol=1e-6
     )
+    cut = one.reference_accuracy.sel(reference="clean without dense mixtures")
+    np.testing.assert_allclose(lanes.cut_accuracy, cut[:, 0, 0], atol=1e-6)
     for name in ("kappa_over_alpha", "dense_norm_over_alpha", "alpha_max", "neurons_per_feature"):
         np.testing.assert_allclose(lanes[name], one[name], rtol=1e-5)
     carrier = one.carrier.sel(phase="clean").astype(bool)
