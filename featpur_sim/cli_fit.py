@@ -38,12 +38,12 @@ def fit(
     from featpur_sim.phase_diagram import select
     from featpur_sim.result import to_json
     from featpur_sim.sweep import load_sweep
-    from featpur_sim.sweep_report import FIT, fit_all, write_fits
+    from featpur_sim.sweep_report import FIT, draw_all, fit_all, write_fits
 
     quantities = [Quantity.parse(text) for text in quantity] if quantity else None
     result = select(load_sweep(directory), dict(map(_assignment, at or [])))
     fits = fit_all(result, quantities, against or None)
-    write_fits(directory, result, fits)
+    write_fits(directory, fits, draw_all(result, fits.laws))
     rows = [as_row(law) for law in fits.laws]
     if as_json:
         typer.echo(to_json(rows))
@@ -75,9 +75,10 @@ def holds_sweep(directory: Path) -> bool:
 def report_sweep(directory: Path, quiet: bool) -> None:
     """Fits, figures and ``report.html`` of a sweep's folder."""
     from featpur_sim.sweep import load_sweep
-    from featpur_sim.sweep_report import fit_all, write_fits, write_report
+    from featpur_sim.sweep_report import draw_all, fit_all, write_fits, write_report
 
     result = load_sweep(directory)
     fits = fit_all(result)
-    write_fits(directory, result, fits)
-    say(quiet, str(write_report(directory, result, fits)))
+    drawn = draw_all(result, fits.laws)
+    write_fits(directory, fits, drawn)
+    say(quiet, str(write_report(directory, result, fits, drawn)))

@@ -23,6 +23,9 @@ from featpur_sim.sweep import SWEEP
 
 FIT = "fit.json"
 
+Drawn = dict[str, tuple[Figure, str]]
+"""File name → figure and caption."""
+
 # Drawn over d and k where a sweep varies both.
 DIAGRAMS = tuple(
     map(
@@ -72,10 +75,8 @@ def fit_all(
     return Fits(laws, refused)
 
 
-def draw_all(
-    result: xr.Dataset, laws: Sequence[PowerLaw], diagrams: Sequence[Quantity] = DIAGRAMS
-) -> dict[str, tuple[Figure, str]]:
-    """File name → figure and caption: each power law, and phase diagrams if d and k both vary.
+def draw_all(result: xr.Dataset, laws: Sequence[PowerLaw]) -> Drawn:
+    """Each power law, and phase diagrams if d and k both vary.
 
     A diagram is left out where another coordinate varies too: `featpur_sim.phase_diagram.select`
     chooses one value of it.
@@ -86,7 +87,7 @@ def draw_all(
         drawn[f"fit-{sweep_figures.slug(law.quantity)}"] = figure, sweep_figures.caption(law)
     if not {"d", "k"} <= set(free_coordinates(result)):
         return drawn
-    for quantity in diagrams:
+    for quantity in DIAGRAMS:
         try:
             figure = sweep_figures.draw_phase_diagram(result, quantity)
         except ResultError:
@@ -95,17 +96,17 @@ def draw_all(
     return drawn
 
 
-def write_fits(directory: str | Path, result: xr.Dataset, fits: Fits) -> None:
+def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
     """Write ``fit.json`` and the figures, each atomically."""
     directory = Path(directory)
     table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
     with atomic_path(directory / FIT) as temporary:
         temporary.write_text(to_json(table, indent=2) + "\n")
-    for name, (figure, _) in draw_all(result, fits.laws).items():
+    for name, (figure, _) in drawn.items():
         sweep_figures.save(figure, directory / "figures", name)
 
 
-def build(result: xr.Dataset, fits: Fits) -> str:
+def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
     """The report of a sweep as one HTML page, figures embedded."""
     statuses = Counter(result.status.values.ravel().tolist())
     return (
@@ -119,16 +120,16 @@ def build(result: xr.Dataset, fits: Fits) -> str:
             failed={how: count for how, count in statuses.items() if how != "ok"},
             fits=[_row(law) for law in fits.laws],
             refused=fits.refused,
-            figures=[embedded(name, *entry) for name, entry in draw_all(result, fits.laws).items()],
+            figures=[embedded(name, *entry) for name, entry in drawn.items()],
             result_file=SWEEP,
         )
     )
 
 
-def write_report(directory: str | Path, result: xr.Dataset, fits: Fits) -> Path:
+def write_report(directory: str | Path, result: xr.Dataset, fits: Fits, drawn: Drawn) -> Path:
     """Write ``report.html`` into a sweep's folder; an older one stays unless it is whole."""
     path = Path(directory) / REPORT
-    page = build(result, fits)
+    page = build(result, fits, drawn)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
