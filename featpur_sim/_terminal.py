@@ -34,4 +34,5 @@ def say(quiet: bool, message: str) -> None:
 
 def tell(markup: str) -> None:
     # Not wrapped: a path or a command in it can be copied, and one message is one line.
-    Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
+    # No emoji: "local:x:" is what was typed.
+    Console(stderr=True, emoji=False).print(markup, highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise
 from featpur_sim.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.devices import spread
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.measure import decompose, summarise
@@ -259,13 +260,14 @@ def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
 
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
-    phases = make_phases(config)
+    problems, phases = replicate((problem, make_phases(config)), config.seeds)
+    problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     steps = config.adversarial.steps
     return train_many(
-        replicate(problem, config.seeds),
+        problems,
         networks,
-        replicate(phases, config.seeds),
-        keys=train_keys,
+        phases,
+        keys=keys,
         observe=Watch(DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},

@@ -59,16 +59,19 @@ def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, 
     """One gradient step; a run that leaves the finite numbers keeps its weights and says so."""
     network = with_bias(state.network, problem, phase, t)
     loss, gradient = _loss_and_gradient(network, problem, phase, data, jax.random.fold_in(key, t))
-    # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
-    dead = ~jnp.any(gradient != 0) & (loss > 0)
     total = gradient + phase.weight_decay * regulariser_gradient(network.weights)
     updates, optimizer_state = phase.optimizer(phase.learning_rate).update(
         total, state.optimizer_state, network.weights
     )
     weights = jnp.asarray(optax.apply_updates(network.weights, updates))
+    # One reduction for both, so that devices which share the neurons exchange one message.
+    pushed, broken = jnp.any(
+        jnp.stack([jnp.any(gradient != 0, -1), ~jnp.all(jnp.isfinite(weights), -1)]), -1
+    )
+    # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
+    dead = ~pushed & (loss > 0)
     # The loss alone would not tell: a NaN pre-activation passes no threshold, so f = 0 there.
-    finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(weights))
-    diverged = ~finite | (state.status == Status.DIVERGED)
+    diverged = ~jnp.isfinite(loss) | broken | (state.status == Status.DIVERGED)
     weights = jnp.where(diverged, state.network.weights, weights)
     status = jnp.where(diverged, Status.DIVERGED, jnp.where(dead, Status.DEAD, Status.OK))
     status = status.astype(jnp.int32)
@@ -101,8 +104,10 @@ def _loss_and_gradient(network, problem, phase: Phase, data, key):
             zero,
             jnp.arange(phase.batch // phase.microbatch),
         )
-    count = jnp.maximum(count, 1)
-    return loss / count, gradient / count
+    # One reciprocal, then products: left to itself, XLA turns the quotient of an array and a number
+    # into either, and a run's last bit would depend on how many devices it was compiled for.
+    scale = 1 / jnp.maximum(count, 1).astype(gradient.dtype)
+    return loss * scale, gradient * scale
 
 
 def _draw(problem, data: Batch | None, key, size: int, start, batch: int) -> Batch:

@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim import sweep_plan
-from featpur_sim.result import ResultError, atomic_path, claim_folder
+from featpur_sim.result import ResultError, atomic_path, claim_folder, save_netcdf
 from featpur_sim.sweep_assemble import assemble
-from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers
+from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers, software
 from featpur_sim.sweep_file import Sweep
 from featpur_sim.sweep_plan import Plan, make_plan
 from featpur_sim.train import Record
@@ -96,6 +96,7 @@ def run_sweep(
 
         status("")
         for number, outcome in (execute or in_process)(todo, survey or _survey(), status):
+            outcome = _require_software(outcome)
             if isinstance(outcome, Exception):
                 failed[number] = f"{type(outcome).__name__}: {_one_line(outcome)}"
                 _write_text(_log_path(out, number), "".join(traceback.format_exception(outcome)))
@@ -106,8 +107,7 @@ def run_sweep(
             status("")
         finished = [_load(_batch_path(out, n)) for n in range(total) if n not in failed]
         result = assemble(sweep, finished, _failed_lanes(plan, failed))
-        with atomic_path(out / SWEEP) as temporary:
-            result.to_netcdf(temporary, engine="h5netcdf")
+        save_netcdf(out / SWEEP, result)
     return Finished(result, failed, damaged)
 
 
@@ -167,6 +167,16 @@ def require_resumable(out: str | Path, *, resume: bool, overwrite: bool) -> None
             f"{out} already holds a sweep: pass --resume to go on with it, --overwrite to replace "
             "it, or choose another folder with --out."
         )
+
+
+def _require_software(outcome: Outcome) -> Outcome:
+    """The outcome, unless a worker's versions are not ours: its bits would be others."""
+    if isinstance(outcome, Exception) or outcome.attrs.get("software") == software():
+        return outcome
+    return ResultError(
+        f"the worker runs {outcome.attrs.get('software')}, the folder is of {software()}: install "
+        "the same versions there"
+    )
 
 
 def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
@@ -235,8 +245,7 @@ def _log_path(out: Path, number: int) -> Path:
 
 
 def _save(path: Path, batch: xr.Dataset) -> None:
-    with atomic_path(path) as temporary:
-        batch.assign_attrs(sha256=_digest(batch)).to_netcdf(temporary, engine="h5netcdf")
+    save_netcdf(path, batch.assign_attrs(sha256=_digest(batch)))
 
 
 def _load(path: Path) -> xr.Dataset:

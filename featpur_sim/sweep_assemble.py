@@ -38,10 +38,15 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         The surveys' variables with dims (point, seed, …); coordinates d, k, m, tau and everything
         swept along ``point``; ``status`` (ok, dead, diverged or failed), ``status_step`` and
         ``reason``. Attributes hold the sweep file.
+
+    Raises:
+        ValueError: a lane is missing, or there twice.
     """
     lanes = np.arange(len(sweep.points) * sweep.seeds)
     merged = _concatenate([*batches, *_blank(failed)])
-    merged = merged.sel(lane=lanes)  # an error if one is missing or twice
+    if sorted(merged.lane.values.tolist()) != lanes.tolist():
+        raise ValueError("a sweep is put together from every lane once.")
+    merged = merged.sel(lane=lanes)
     points, seeds = np.divmod(lanes, sweep.seeds)
     result = (
         merged.assign_coords(point=("lane", points), seed=("lane", seeds + 1))
@@ -78,7 +83,7 @@ def as_grid(result: xr.Dataset) -> xr.Dataset:
         if "point" in variable.dims:
             variable = variable.transpose("point", ...)
             dims = (*names, *variable.dims[1:])
-            values = variable.values.reshape(*shape, *variable.shape[1:])
+            values = variable.values.reshape((*shape, *variable.shape[1:]))
             variable = xr.Variable(dims, values, variable.attrs)
         variables[name] = variable
     for axis in axes:

@@ -17,6 +17,7 @@ import xarray as xr
 from featpur_sim import __version__
 from featpur_sim._types import Array
 from featpur_sim.config import EvaluationConfig, RunConfig
+from featpur_sim.devices import spread
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.experiment import (
     make_network,
@@ -144,7 +145,7 @@ def lane_numbers(task: Task) -> np.ndarray:
 def _build(
     lanes: Sequence[Lane], configs: Sequence[RunConfig]
 ) -> tuple[SparseCoding, list[Phase], SymmetricReLU, Array, Array]:
-    """Problem, phases, network, training keys and test keys, all with a leading axis of lanes."""
+    """Problem, phases, network, training keys and test keys of all lanes, over all devices."""
     # Equal at every point: common random numbers sharpen the differences between points.
     init_keys, train_keys, test_keys, _ = seed_keys(configs[0])
     points: dict[int, tuple[SparseCoding, list[Phase]]] = {}
@@ -154,7 +155,7 @@ def _build(
             points[point] = _simulated(config)
         network = make_network(config, init_keys[seed])
         rows.append((*points[point], network, train_keys[seed], test_keys[seed]))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    return spread(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
 def _simulated(config: RunConfig) -> tuple[SparseCoding, list[Phase]]:

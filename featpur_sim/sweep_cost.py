@@ -21,7 +21,7 @@ from featpur_sim.sweep_file import Sweep
 from featpur_sim.sweep_plan import Plan, lane_memory
 
 # Seconds to compile all programs of a group, on one core of a 2.x GHz server [M].
-COMPILE_SECONDS = 40.0
+COMPILE_SECONDS = 25.0
 # Samples of a probe, and how long it may take at least.
 _ROWS, _PROBE_SECONDS = 512, 0.2
 # What a survey does with PGD besides one curve per phase: bisections and pure networks.

@@ -126,8 +126,9 @@ def _width(sweep: Sweep, point: int, lanes: int, memory: int) -> int:
         )
     widest = WIDEST.get(jax.default_backend(), WIDEST_ACCELERATOR)
     most = min(memory // need, widest)
-    # As few batches as that allows, of equal length: the least padding.
-    return math.ceil(lanes / math.ceil(lanes / most))
+    # As few batches as that allows, of equal length: the least padding. Devices share it evenly.
+    width = math.ceil(lanes / math.ceil(lanes / most))
+    return math.ceil(width / jax.local_device_count()) * jax.local_device_count()
 
 
 def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:

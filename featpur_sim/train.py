@@ -3,11 +3,12 @@
 A phase is one compiled program: a loop over steps whose bounds are data, so that segments of any
 length, any number of steps and any hyperparameter share it. The host meets the loop only at
 record points, where it reads a few scalars, saves a checkpoint and moves the progress bar. All
-seeds run at once under vmap. Step t draws everything from ``fold_in(phase key, t)``: no save point,
+runs share one program (`featpur_sim.devices.each_run`). Step t draws everything from ``fold_in(phase key, t)``: no save point,
 segment or resume changes a sample.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from jax import lax
 
 from featpur_sim._types import Array, PRNGKey, Scalar
 from featpur_sim.checkpoint import Checkpoint, fingerprint
+from featpur_sim.devices import each_run, run_mesh
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import logistic_loss
@@ -165,6 +167,7 @@ def train_many(
         ValueError: no phase, two phases of one name, or runs that differ in the number of steps.
     """
     plan = _plan(phases, records, snapshots or {})
+    mesh = run_mesh(network.weights)
     course = _Course(network, start_phase(network, phases[0]))
     if checkpoint is not None:
         settings = (plan, test_samples, observe)
@@ -182,8 +185,8 @@ def train_many(
         )
         test_keys = jax.vmap(lambda key: jax.random.fold_in(key, _TEST_STREAM))(keys)
         state, values = _segment_many(
-            state, problem, phase, phase_keys, data, test_keys,
-            jnp.int32(point.start), jnp.int32(point.stop), observe, test_samples,
+            (state, problem, phase, phase_keys, data, test_keys),
+            jnp.int32(point.start), jnp.int32(point.stop), observe, test_samples, mesh,
         )  # fmt: skip
         course.add(point, phase, state, {name: np.asarray(v) for name, v in values.items()})
         if checkpoint is not None:
@@ -346,12 +349,7 @@ def _segment(state, problem, phase, key, data, test_key, start, stop, observe, t
     return state, values
 
 
-_segment_many = eqx.filter_jit(
-    eqx.filter_vmap(
-        _segment,
-        in_axes=(
-            eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), 0, eqx.if_array(0), 0,
-            None, None, None, None,
-        ),
-    )
-)  # fmt: skip
+@eqx.filter_jit
+def _segment_many(runs, start, stop, observe, test_samples, mesh):
+    settings = {"start": start, "stop": stop, "observe": observe, "test_samples": test_samples}
+    return each_run(partial(_segment, **settings), runs, mesh)

@@ -267,8 +267,8 @@ _VALUES = [
     "123456789012345678901234567890", "[nan]", "[1e308, -1e308]", '"\\u0000"', "[{}]", "[[1], 2]",
     '"__import__(\'os\')"', '"k"', '"d.__class__"', '"(lambda: 1)()"', "{ a.b.c = [1] }",
 ]  # fmt: skip
-_KEYS = ["problem", '"problem.d"', "problem.d", "d", "k", '""', '"a b"', "seed", "'\\n'", "zip",
-         "axes", "derived", "run", '"clean.bias.stop"', "clean", "base", "evaluation.radii"]  # fmt: skip
+_KEYS = ["problem", '"problem.d"', "problem.d", "d", "k", '""', '"a b"', "seed", "'\\n'",
+         "zip", "axes", "derived", "run", '"clean.bias.stop"', "clean", "base"]  # fmt: skip
 
 
 def _mutant(chance: random.Random) -> str:
