@@ -3,11 +3,12 @@
     featpur sweep experiments/tickets.toml --out tickets
     python experiments/tickets.py tickets --picture docs/images/tickets.png
 
-Rule: supported at a σ₀ if the interval of the win rate of ticket holders lies above that of the
-other neurons with the feature of their own largest coordinate at the start.
+Rule as in featpur_sim/claims.py: supported at a σ₀ if the interval of the difference lies at or
+above 0.2: ticket holders that end with their feature, less other neurons that end with the feature
+of their own largest coordinate at the start.
 """
 
-from panels import arguments, bars, load, page, quantity, save, text
+from panels import arguments, bars, difference, load, page, quantity, save, text
 
 from featpur_sim._drawing import BLUE, GREEN, GREY
 
@@ -29,10 +30,13 @@ def main():
         axes.set_xscale("log")
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("scale of the initial weights σ₀")
-    for i, value in enumerate(x):
+    gap = difference(sweep.ticket_win_rate, sweep.ticket_control_rate, sweep.status == "ok")
+    for i, (value, row) in enumerate(zip(x, gap, strict=True)):
         cells = [text(t.isel(point=i)) for t in (won, control)]
-        apart = "supported" if float(won.low[i]) > float(control.high[i]) else "not told apart"
-        print(f"σ₀ {value:g}: holders {cells[0]}, others {cells[1]}: {apart}")
+        print(f"σ₀ {value:g}: holders {cells[0]}, others {cells[1]}")
+        if row is not None:
+            verdict = "supported" if row[1] >= 0.2 else "not supported"
+            print(f"    difference {row[0]:.3f} [{row[1]:.3f}, {row[2]:.3f}]: {verdict}")
     save(figure, picture)
 
 

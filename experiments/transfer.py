@@ -3,9 +3,9 @@
     featpur run experiments/transfer.toml --out transfer
     python experiments/transfer.py transfer --picture docs/images/transfer.png
 
-Rule: examples carry over if the interval of what they take from the clean-trained networks (clean
-accuracy less accuracy under transfer, at τ) is above half of what PGD on the network itself takes;
-purified networks resist them if the interval of the same loss lies at or below 0.05.
+Rules as in featpur_sim/claims.py: examples carry over if the interval of the share of PGD's damage
+that another network's examples do, at τ, lies at or above 0.8; purified networks resist if the
+interval of the accuracy that such examples cost them lies at or below 0.1.
 """
 
 import numpy as np
@@ -32,10 +32,15 @@ def main():
         axes.set_title({"clean": "clean-trained", "adversarial": "adversarially trained"}[phase])
         axes.set_xlabel("radius (units of x)")
         axes.legend()
-        for attack in ("transfer", "PGD"):
-            lost = (table.isel(radius=0) - table.isel(radius=at_tau)).sel(attack=attack)
-            mean, low, high = mean_interval(lost.values)
-            print(f"{phase:12s} lost to {attack:9s} at τ: {mean:.3f} [{low:.3f}, {high:.3f}]")
+        lost = table.isel(radius=0) - table.isel(radius=at_tau)
+        theirs, own = (lost.sel(attack=attack).values for attack in ("transfer", "PGD"))
+        for label, values in (
+            ("lost to transfer", theirs),
+            ("lost to PGD", own),
+            ("share of PGD's damage", theirs / own),
+        ):
+            mean, low, high = mean_interval(values)
+            print(f"{phase:12s} {label:22s} {mean:.3f} [{low:.3f}, {high:.3f}]")
     panels[0].set_ylabel("accuracy")
     panels[0].set_ylim(0, 1.02)
     save(figure, picture)

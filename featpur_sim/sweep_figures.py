@@ -34,6 +34,7 @@ from featpur_sim.result import atomic_path
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _MARKERS = "o^sDvP"
+_LETTERS = {"tau": "τ", "sigma_x": "σ_x", "sigma_0": "σ₀"}
 # A colour bar over more than this ratio of positive values is logarithmic.
 _WIDE = 5
 
@@ -138,7 +139,8 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
     used = np.isin(np.arange(len(x)), fit.points)
     for group, (colour, marker) in zip(np.unique(groups, axis=0), looks, strict=False):
         own = (groups == group).all(axis=1)
-        label = ", ".join(f"{n} = {g:.3g}" for n, g in zip(others, group[1:], strict=True))
+        known = zip(others, group[1:], strict=True)
+        label = ", ".join(f"{_LETTERS.get(name, name)} = {g:.3g}" for name, g in known)
         _measured(axes, table.isel(point=own & used), x[own & used], colour, marker, label)
         hollow = own & ~used & (value > 0)
         axes.plot(x[hollow], value[hollow], marker, color=colour, mfc="none", linestyle="none")
@@ -173,7 +175,8 @@ def _predicted(axes: Axes, x: np.ndarray, value: np.ndarray, slope: float) -> No
 
 
 def _slope(exponent) -> str:
-    text = f"slope in {exponent.coordinate}: {exponent.value:.2f}"
+    name = _LETTERS.get(exponent.coordinate, exponent.coordinate)
+    text = f"slope in {name}: {exponent.value:.2f}"
     if np.isfinite(exponent.low):
         text += f" [{exponent.low:.2f}, {exponent.high:.2f}]"
     if exponent.predicted is not None:
