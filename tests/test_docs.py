@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from sweeps import made_up
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -20,6 +21,15 @@ def run_blocks(page: str) -> dict:
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+def test_fit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "DIR").mkdir()
+    made_up(noise=0.1).to_netcdf(tmp_path / "DIR" / "sweep.nc", engine="h5netcdf")
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("docs/how-to/fit.md")
+    assert capsys.readouterr().out.split()[::5][:1] == ["d"]
+    assert names["law"]({"d": 1024, "k": 20}) == pytest.approx(20 / 1024, rel=0.5)
 
 
 @pytest.mark.slow
