@@ -71,11 +71,11 @@ def add(record: Path, d: int, k: int, options: argparse.Namespace) -> None:
         if options.trainings and training not in options.trainings:
             continue
         rows = load(record)
-        values = (d, k, name, training, options.protocol)
-        row = next((r for r in rows if tuple(r[key] for key in IDENTITY) == values), None)
+        new: Row = dict(zip(IDENTITY, (d, k, name, training, options.protocol), strict=True))
+        row: Row | None = next((r for r in rows if new.items() <= r.items()), None)
         if row is None:
             bound = comparison.class_bound(name, config, tau)
-            row = dict(zip(IDENTITY, values, strict=True)) | {
+            row = new | {
                 "samples": options.samples,
                 "steps": options.steps,
                 "class_bound": bound,
