@@ -5,7 +5,7 @@ training all differ), and keeps every value in RECORD as soon as it is there: th
 on where it was stopped, and values that are in RECORD are not measured again. Then prints the table
 "Best members" of docs/lower-bound.md from RECORD: means with 95 % t-intervals.
 
-    python experiments/lower_bound.py 64,5                  # about nine minutes on one core
+    python experiments/lower_bound.py 64,5                  # ten minutes on one busy core
     python experiments/lower_bound.py 1024,20 --classes linear "polynomials of degree 3"
     python experiments/lower_bound.py 64,5 --protocol standard --classes linear
     python experiments/lower_bound.py                       # prints what RECORD holds
