@@ -5,7 +5,7 @@ training all differ), and keeps every value in RECORD as soon as it is there: th
 on where it was stopped, and values that are in RECORD are not measured again. Then prints the table
 "Best members" of docs/lower-bound.md from RECORD: means with 95 % t-intervals.
 
-    python experiments/lower_bound.py 64,5                  # about nine minutes on one core
+    python experiments/lower_bound.py 64,5                  # ten minutes on one busy core
     python experiments/lower_bound.py 1024,20 --classes linear "polynomials of degree 3"
     python experiments/lower_bound.py 64,5 --protocol standard --classes linear
     python experiments/lower_bound.py                       # prints what RECORD holds
@@ -71,11 +71,11 @@ def add(record: Path, d: int, k: int, options: argparse.Namespace) -> None:
         if options.trainings and training not in options.trainings:
             continue
         rows = load(record)
-        values = (d, k, name, training, options.protocol)
-        row = next((r for r in rows if tuple(r[key] for key in IDENTITY) == values), None)
+        new: Row = dict(zip(IDENTITY, (d, k, name, training, options.protocol), strict=True))
+        row: Row | None = next((r for r in rows if new.items() <= r.items()), None)
         if row is None:
             bound = comparison.class_bound(name, config, tau)
-            row = dict(zip(IDENTITY, values, strict=True)) | {
+            row = new | {
                 "samples": options.samples,
                 "steps": options.steps,
                 "class_bound": bound,

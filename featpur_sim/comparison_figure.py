@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featpur_sim._drawing import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -124,10 +125,9 @@ def _certified(axes: Axes, row: dict[str, Any]) -> None:
         [point["radius"] for point in proved],
         value,
         yerr=[down, [0.0] * len(down)],
-        color=BLUE,
-        linestyle="none",
+        color=BLACK,
+        linestyle=":",
         marker="v",
-        capsize=2,
         label="purified network, certified",
     )
 
