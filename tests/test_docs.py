@@ -1,9 +1,12 @@
 """The Python of the README and of the pages runs as it stands there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from featpur_sim.sweep_file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -20,6 +23,14 @@ def run_blocks(page: str) -> dict:
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+def test_the_sweep_file():
+    (text,) = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL
+    )
+    sweep = parse_sweep(tomllib.loads(text))
+    assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000
 
 
 @pytest.mark.slow
