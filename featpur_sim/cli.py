@@ -32,6 +32,7 @@ from featpur_sim._terminal import (
     stop,
     tell,
 )
+from featpur_sim.cli_fit import fit, holds_sweep, report_sweep
 from featpur_sim.cli_sweep import sweep
 
 app = typer.Typer(
@@ -308,7 +309,13 @@ def compare(
 
 @app.command()
 def report(directory: Directory, quiet: Quiet = False) -> None:
-    """Rebuild scorecard, figures and report.html of a finished run from its result.nc."""
+    """Rebuild scorecard, figures and report.html of a finished run from its result.nc.
+
+    Of a sweep's folder: exponents, figures and report.html from sweep.nc.
+    """
+    if holds_sweep(directory):
+        report_sweep(directory, quiet)
+        return
     from featpur_sim import claims, comparison, figures
     from featpur_sim import report as html
     from featpur_sim.reproduce import parts
@@ -346,6 +353,7 @@ def init(
 
 
 app.command()(sweep)
+app.command()(fit)
 
 
 def main() -> NoReturn:

@@ -207,11 +207,17 @@ def make_phases(config: RunConfig) -> list[Phase]:
         attack = RandomNoise(a.radius, a.norm)
     return [
         _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
-        _make_phase("adversarial", a, Frozen(), attack),
+        _make_phase("adversarial", a, Frozen(), attack, a.rank),
     ]
 
 
-def _make_phase(name: str, c: PhaseConfig, bias: BiasSchedule, attack: Attack | None) -> Phase:
+def _make_phase(
+    name: str,
+    c: PhaseConfig,
+    bias: BiasSchedule,
+    attack: Attack | None,
+    rank: int | None = None,
+) -> Phase:
     return Phase(
         name,
         c.steps,
@@ -223,6 +229,7 @@ def _make_phase(name: str, c: PhaseConfig, bias: BiasSchedule, attack: Attack | 
         optimizer=getattr(optax, c.optimizer),
         bias=bias,
         attack=attack,
+        rank=rank,
     )
 
 

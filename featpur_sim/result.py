@@ -146,7 +146,7 @@ def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> No
         temporary.write_text(to_json(scorecard, indent=2) + "\n")
 
 
-def to_json(rows: list[dict[str, Any]], indent: int | None = None) -> str:
+def to_json(rows: list[dict[str, Any]] | dict[str, Any], indent: int | None = None) -> str:
     """JSON text of a scorecard or a table. NaN, which JSON does not have, becomes null."""
     clean = json.loads(json.dumps(rows), parse_constant=lambda constant: None)
     return json.dumps(clean, indent=indent, ensure_ascii=False, allow_nan=False)

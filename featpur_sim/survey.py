@@ -24,7 +24,7 @@ from featpur_sim.critical_radius import bisect_critical_radius, dense_critical_r
 from featpur_sim.dataset import SUMMARIES, TICKETS
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.evaluation import PURE_BIASES
-from featpur_sim.measure import decompose, overlap, summarise
+from featpur_sim.measure import decompose, dense_part, overlap, summarise
 from featpur_sim.network import SymmetricReLU, pure_network
 from featpur_sim.robustness import CHUNK, count_robust
 from featpur_sim.threat import Norm
@@ -155,6 +155,7 @@ class _Lanes:
         curves = [[self.curve(net, a) for a in ATTACKS] for net in self.networks.values()]
         table = np.moveaxis(np.array(curves), 2, 0)
         excluded = _excluded(self.problem, self.keys, self.n)
+        cut = _without_mixtures(self.networks["clean"], self.problem)
         return {
             "robust_accuracy": (
                 ("lane", "phase", "attack", "relative_radius"),
@@ -165,6 +166,15 @@ class _Lanes:
                 ("lane", "phase"),
                 table[:, :, 0, self.radii == 0][..., 0].copy(),
                 {"long_name": "accuracy without attack", "source": "[M] §5"},
+            ),
+            "cut_accuracy": (
+                ("lane",),
+                self.accuracy(cut, ATTACKS[0], 0.0),
+                {
+                    "long_name": "accuracy without attack of the clean-trained network with its "
+                    "dense mixtures cut out",
+                    "source": "[D] §5.1",
+                },
             ),
             "excluded_fraction": (
                 ("lane",),
@@ -268,6 +278,12 @@ def _accuracy(networks, problem, radius, keys, kind: _Kind | None, n, width):
         return robust / labelled
 
     return _over_lanes(lane, width, networks, problem, radius, keys)
+
+
+@eqx.filter_jit
+def _without_mixtures(networks, problem) -> SymmetricReLU:
+    mixtures = jax.vmap(lambda network, own: dense_part(network.weights, own))(networks, problem)
+    return eqx.tree_at(lambda n: n.weights, networks, networks.weights - mixtures)
 
 
 @eqx.filter_jit

@@ -94,3 +94,30 @@ def sweep_groups(groups: list[dict[str, Any]]) -> Table:
         cells = {**group, "GiB": f"{group['gib']:.2g}", "min": f"{group['seconds'] / 60:.1f}"}
         table.add_row(*(str(cells[name]) for name in names))
     return table
+
+
+def exponents(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `featpur_sim.exponents.as_row`: how good each fit is, then its exponents."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="power laws, with the predicted exponents",
+        caption="[95 %]: seeds resampled within points; scatter: of the points about the fit",
+    )
+    table.add_column("quantity")
+    table.add_column("exponent \\[95 %]", no_wrap=True)
+    table.add_column("predicted", no_wrap=True, justify="right")
+    for row in rows:
+        left_out = f", {len(row['excluded'])} left out" if row["excluded"] else ""
+        fit = f"R² {row['r_squared']:.3f}, scatter {100 * row['scatter']:.0f} %"
+        points = f"{row['points']} points{left_out}"
+        table.add_row(escape(row["label"]), f"[dim]{fit}, {points}[/dim]", "")
+        for exponent in row["exponents"]:
+            numbers = (exponent[name] for name in ("value", "low", "high"))
+            value, low, high = (f"{number:.3f}" for number in numbers)
+            predicted = exponent["predicted"]
+            said = "" if predicted is None else f"{round(predicted, 3) + 0.0:.3f}"
+            table.add_row(
+                f"  in {exponent['coordinate']}", escape(f"{value} [{low}, {high}]"), said
+            )
+        table.add_section()
+    return table

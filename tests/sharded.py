@@ -35,7 +35,7 @@ def network(key, per_neuron=False):
 
 def collectives(problem, network, phase, keys):
     """What the devices exchange in one segment of training, by the compiled program."""
-    run = (start_phase(network, phase), problem, phase, keys, None, keys)
+    run = (start_phase(network, phase, keys), problem, phase, keys, None, keys)
     segment = _segment_many.lower(
         run, jnp.int32(0), jnp.int32(1), observe_nothing, 64, run_mesh(network.weights)
     )

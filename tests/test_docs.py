@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from sweeps import made_up
 
 from featpur_sim.sweep_file import parse_sweep
 
@@ -31,6 +32,15 @@ def test_the_sweep_file():
     )
     sweep = parse_sweep(tomllib.loads(text))
     assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000
+
+
+def test_fit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "DIR").mkdir()
+    made_up(noise=0.1).to_netcdf(tmp_path / "DIR" / "sweep.nc", engine="h5netcdf")
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("docs/how-to/fit.md")
+    assert capsys.readouterr().out.split()[::5][:1] == ["d"]
+    assert names["law"]({"d": 1024, "k": 20}) == pytest.approx(20 / 1024, rel=0.5)
 
 
 @pytest.mark.slow

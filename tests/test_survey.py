@@ -6,11 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from featpur_sim import FGM, PGD, pure_network
+from featpur_sim import FGM, PGD, pure_network, robust_accuracy
 from featpur_sim import survey as surveys
 from featpur_sim.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.experiment import seed_keys
-from featpur_sim.robustness import count_robust
 from featpur_sim.saved import load_run
 from featpur_sim.survey import survey
 from featpur_sim.train import TrainingRun, replicate
@@ -54,19 +53,24 @@ def arguments(saved):
 
 @pytest.fixture(scope="module")
 def found(arguments):
-    return survey(*arguments)
+    # Two of the attacks: each is a program to compile.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surveys, "ATTACKS", ("dense mixture", "PGD"))
+        yield survey(*arguments)
 
 
 def test_lanes_carry_the_numbers_of_the_run(saved, found):
     one = saved.result
     lanes = found.isel(lane=[0, 1])
     assert list(lanes.phase.values) == list(one.phase.values)
-    for attack in surveys.ATTACKS:
+    for attack in found.attack.values:
         expected = one.robust_accuracy.sel(attack=attack).values
         np.testing.assert_allclose(lanes.robust_accuracy.sel(attack=attack), expected, atol=1e-6)
     np.testing.assert_allclose(
         lanes.clean_accuracy, one.robust_accuracy.isel(attack=0, radius=0), atol=1e-6
     )
+    cut = one.reference_accuracy.sel(reference="clean without dense mixtures")
+    np.testing.assert_allclose(lanes.cut_accuracy, cut[:, 0, 0], atol=1e-6)
     for name in ("kappa_over_alpha", "dense_norm_over_alpha", "alpha_max", "neurons_per_feature"):
         np.testing.assert_allclose(lanes[name], one[name], rtol=1e-5)
     carrier = one.carrier.sel(phase="clean").astype(bool)
@@ -121,8 +125,7 @@ def test_the_pure_network_is_chosen_on_other_points(arguments, found):
 
     def score(multiple, key):
         network = pure_network(problem.wstar[1], multiple / 3**0.5)
-        robust, labelled = count_robust(network, take(problem, 1), attack, key=key, n=2000)
-        return int(robust) / int(labelled)
+        return robust_accuracy(network, take(problem, 1), attack, key=key, n=2000).value
 
     multiple = float(found.pure_bias[1]) * 3**0.5
     assert float(found.pure_accuracy[1, 2]) == pytest.approx(score(multiple, keys[1]), abs=1e-3)
@@ -134,11 +137,11 @@ def test_the_pure_network_is_chosen_on_other_points(arguments, found):
 def test_critical_radii_are_those_of_each_network(arguments, found):
     problem, run, keys, settings, _ = arguments
     network, own = take(run.networks["clean"], 1), take(problem, 1)
-    dense = dense_critical_radius(network, own, key=keys[1], n=2000)
-    pgd = bisect_critical_radius(
-        network, own, lambda r: PGD(r, steps=settings.pgd_steps, restarts=settings.pgd_restarts),
-        key=keys[1], n=2000, low=TAU / 32, high=16 * TAU,
-    )  # fmt: skip
+    dense = eqx.filter_jit(dense_critical_radius)(network, own, key=keys[1], n=2000)
+    kind = surveys._Kind("PGD", "l2", settings.pgd_steps, settings.pgd_restarts)
+    pgd = eqx.filter_jit(bisect_critical_radius)(
+        network, own, lambda r: kind(own, r), key=keys[1], n=2000, low=TAU / 32, high=16 * TAU
+    )
     names = ("critical_radius", "critical_radius_low", "critical_radius_high")
     table = np.stack([found[name].sel(phase="clean").isel(lane=1) for name in names])
     np.testing.assert_allclose(table, np.stack([dense, pgd], axis=1), rtol=1e-3)
@@ -177,5 +180,5 @@ def test_the_width_changes_no_lane(arguments):
     assert len(np.unique(wide)) == 4
     lanes = surveys._Lanes(problem, run, keys, arguments[3], tau, "l2", 10**6)
     assert lanes.width(network) == 1
-    alone, labelled = count_robust(take(network, 3), take(problem, 3), FGM(TAU), key=keys[3], n=500)
-    assert wide[3] == pytest.approx(int(alone) / int(labelled), abs=2e-3)
+    alone = robust_accuracy(take(network, 3), take(problem, 3), FGM(TAU), key=keys[3], n=500)
+    assert wide[3] == pytest.approx(alone.value, abs=2e-3)
