@@ -16,12 +16,14 @@ from featpur_sim.result import ResultError
 from featpur_sim.statistics import mean_interval
 
 
-def per_point(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
+def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = False) -> xr.Dataset:
     """A quantity's mean over the runs of each point that finished, with its 95 % t-interval.
 
     Args:
         result: of a sweep.
         quantity: what to average.
+        logarithmic: average ln y and take the exponential, as `fit_power_law` does; a point with a
+            value that is not positive is NaN then.
 
     Returns:
         ``value``, ``low``, ``high`` (NaN where no run finished; no interval for a single run) and
@@ -35,8 +37,11 @@ def per_point(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
     rows = np.full((3, len(values)), np.nan)
     for point, (row, finished) in enumerate(zip(values, ok, strict=True)):
         kept = row[finished]
+        if logarithmic:
+            kept = np.log(kept, where=kept > 0, out=np.full(len(kept), np.nan))
         if len(kept) and np.isfinite(kept).all():
             rows[:, point] = mean_interval(kept) if len(kept) > 1 else (kept[0], np.nan, np.nan)
+    rows = np.exp(rows) if logarithmic else rows
     along = [name for name, of in result.coords.items() if of.dims == ("point",)]
     variables = dict(zip(("value", "low", "high"), rows, strict=True))
     variables |= {"finished": ok.sum(axis=1), "failed": (~ok).sum(axis=1)}

@@ -65,8 +65,14 @@ or diverged measures NaN."""
 
 
 def software() -> str:
-    """What a batch's bits depend on besides its task."""
-    return f"featpur_sim {__version__}, jax {jax.__version__}, {jax.default_backend()}"
+    """The versions that a batch's bits depend on."""
+    return f"featpur_sim {__version__}, jax {jax.__version__}"
+
+
+def devices() -> str:
+    """What computes here: kind and number."""
+    found = jax.local_devices()
+    return f"{found[0].device_kind} × {len(found)}"
 
 
 class Structure(NamedTuple):
@@ -134,7 +140,7 @@ def compute(
         {"long_name": "why a run failed", "source": "[M]"},
     )
     found = found.isel(lane=slice(len(task.lanes))).assign_coords(lane=lane_numbers(task))
-    return found.assign_attrs(software=software()).load()
+    return found.assign_attrs(software=software(), devices=devices()).load()
 
 
 def lane_numbers(task: Task) -> np.ndarray:

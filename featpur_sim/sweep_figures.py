@@ -112,14 +112,15 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
 
     In each panel the points that agree in all other fitted coordinates have one colour and are
     joined to their own line of the common fit. The grey line has the predicted slope and goes
-    through the middle of the points: the theory fixes exponents, not constants. Hollow points were
-    excluded from the fit.
+    through the middle of the points: the theory fixes exponents, not constants. Points are what is
+    fitted, means of the logarithm; hollow ones, plain means, were excluded.
     """
-    table = per_point(result, fit.quantity)
+    table = per_point(result, fit.quantity, logarithmic=True)
+    table["plain"] = per_point(result, fit.quantity).value
     names = [exponent.coordinate for exponent in fit.exponents]
     with matplotlib.rc_context(STYLE):
         width = COLUMN if len(names) == 1 else PAGE
-        figure = Figure(figsize=(width, 2.7), layout="constrained")
+        figure = Figure(figsize=(width, 3.2), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, exponent in zip(panels, fit.exponents, strict=True):
             _panel(axes, table, fit, exponent, names)
@@ -130,7 +131,7 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
 
 def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[str]) -> None:
     x = table[exponent.coordinate].values.astype(float)
-    value = table.value.values
+    value = np.where(np.isfinite(table.value), table.value, table.plain)
     axes.set_xscale("log")
     axes.set_yscale("log")
     others = [name for name in names if name != exponent.coordinate]
@@ -150,19 +151,17 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
     if exponent.predicted is not None:
         _predicted(axes, x[used], value[used], exponent.predicted)
     shown = value[value > 0]
-    axes.set_ylim(shown.min() / 1.8, shown.max() * 1.8)
+    axes.set_ylim(shown.min() / 1.4, shown.max() * 1.4)
     axes.set_xlabel(table[exponent.coordinate].attrs.get("long_name", exponent.coordinate))
     _plain_ticks(axes.xaxis, x)
     axes.set_title(_slope(exponent), loc="left")
     if len(np.unique(groups, axis=0)) <= 8 and (others or exponent.predicted is not None):
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
 def _measured(axes: Axes, table: xr.Dataset, x, colour: str, marker: str, label: str) -> None:
-    value = table.value.values
-    # An end at or below 0 has no place on the axis: the bar then runs out of it.
-    low = np.maximum(table.low.values, 1e-6 * value)
-    bars = np.nan_to_num(np.stack([value - low, table.high.values - value]))
+    value, low, high = (table[name].values for name in ("value", "low", "high"))
+    bars = np.nan_to_num(np.stack([value - low, high - value]))
     style = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}
     axes.errorbar(x, value, yerr=bars, label=label or None, **style)
 
@@ -197,8 +196,8 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
         p = figure_of.prediction
         said = f"Dashed: the predicted slope, {p.formula} ({p.source}; holds: {p.holds})."
     return (
-        f"{figure_of.quantity.label}: means over the runs that finished, with 95 % t-intervals "
-        f"over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}. {said}"
+        f"{figure_of.quantity.label}: means of the logarithm over the runs that finished, 95 % "
+        f"t-intervals over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}. {said}"
     )
 
 
