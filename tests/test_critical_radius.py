@@ -139,3 +139,14 @@ def test_wrong_and_unlabelled_points_do_not_count(problem, batch, mixed_network)
         mixed_network, CannedProblem(problem, batch._replace(y=wrong)), key=KEY, n=200
     )
     assert float(found.value) == pytest.approx(radii[chosen], rel=1e-6)
+
+
+def test_exactly_the_first_n_points_count(problem, mixed_network):
+    """1100 points are two blocks, the second of them mostly padding."""
+    batch = problem.sample(jax.random.split(KEY)[0], 1100)
+    radii = np.asarray(flip_radii(mixed_network, batch, problem.dense_direction() / 32**0.5))
+    right = np.sort(radii[radii > 0])
+    found = dense_critical_radius(mixed_network, problem, key=KEY, n=1100)
+    rank = np.argmin(np.abs(right - float(found.value)))
+    assert right[rank] == pytest.approx(float(found.value), rel=1e-6)
+    assert abs(rank - (len(right) - 1) / 2) <= 1
