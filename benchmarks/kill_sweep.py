@@ -47,22 +47,23 @@ def batches(folder: Path) -> int:
     return len(list((folder / "batches").glob("batch-*.nc")))
 
 
-def kill_and_resume(folder: Path, kills: int, chance: random.Random, seconds: float) -> None:
-    """Let the sweep run for a random while, kill it, go on."""
-    killed = 0
-    while killed < kills:
+def kill_and_resume(folder: Path, kills: int, chance: random.Random) -> None:
+    """Let the sweep finish a random number of batches and run on for a moment; kill it; go on."""
+    total = batches(folder / "undisturbed")
+    for kill in range(kills):
+        done = batches(folder / "killed")
+        # What is left, shared among the kills that are left; none is a kill while compiling.
+        most = max(0, round(2 * (total - 1 - done) / (kills - kill)))
+        target = min(done + chance.randint(0, most), total - 1)
         process = subprocess.Popen(command(folder, "killed", "--resume"))
-        pause = chance.uniform(1.0, seconds)
-        try:
-            process.wait(pause)
-            print("  finished before the kill: started again", flush=True)
-            (folder / "killed" / "batches").rename(folder / f"finished-{killed}")
-            continue
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        killed += 1
-        print(f"  killed after {pause:5.1f} s: {batches(folder / 'killed')} batches", flush=True)
+        while batches(folder / "killed") < target:
+            time.sleep(0.05)
+            assert process.poll() is None, "the sweep ended too soon"
+        time.sleep(chance.uniform(0.5, 8.0))
+        assert process.poll() is None, "the sweep ended too soon"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        print(f"  killed with {batches(folder / 'killed')} of {total} batches", flush=True)
     subprocess.run(command(folder, "killed", "--resume"), check=True)
 
 
@@ -124,8 +125,7 @@ def main() -> None:
         if arguments.dask:
             kill_a_worker(folder)
         else:
-            chance = random.Random(arguments.seed)
-            kill_and_resume(folder, arguments.kills, chance, 0.6 * seconds)
+            kill_and_resume(folder, arguments.kills, random.Random(arguments.seed))
         result = xr.open_dataset(folder / "killed" / "sweep.nc")
         ok = int((result.status == "ok").sum())
         print(f"points {result.sizes['point']}, ok {ok}")

@@ -34,13 +34,17 @@ def sweep(
         float | None,
         typer.Option(help="GiB that one batch may take; by default half of what there is."),
     ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most runs of one batch; by default 8 on a CPU, 256 elsewhere."),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure every point of a sweep file; writes DIR/sweep.nc.
 
-    Finished batches are kept: killed part-way, add --resume and it goes on, to the same result bit
-    for bit. Exit code 3: some batches failed (sweep.nc says which and why), or the disk is full.
+    Finished batches are kept: killed part-way, add --resume, and the result is the same bit for
+    bit. Exit code 3: some batches failed (sweep.nc says which and why), or the disk is full.
     """
     from featpur_sim import sweep_file, sweep_plan
     from featpur_sim.config import ConfigError
@@ -56,13 +60,15 @@ def sweep(
     described = sweep_file.load(file, seed=seed)
     budget = sweep_plan.memory_budget(memory, workers)
     if dry_run:
-        _describe(described, sweep_plan.make_plan(described, budget), quiet, as_json)
+        plan = sweep_plan.make_plan(described, budget, widest=width)
+        _describe(described, plan, quiet, as_json)
         return
     require_resumable(out, resume=resume, overwrite=overwrite)
-    _run(described, file, out, budget, resume, overwrite, scheduler, quiet, as_json)
+    settings = {"memory": budget, "widest": width, "resume": resume, "overwrite": overwrite}
+    _run(described, file, out, settings, scheduler, quiet, as_json)
 
 
-def _run(described, file, out, budget, resume, overwrite, scheduler, quiet, as_json) -> None:
+def _run(described, file, out, settings, scheduler, quiet, as_json) -> None:
     import contextlib
 
     from featpur_sim import sweep_cluster
@@ -73,15 +79,7 @@ def _run(described, file, out, budget, resume, overwrite, scheduler, quiet, as_j
     on = contextlib.nullcontext() if scheduler is None else sweep_cluster.cluster(scheduler)
     try:
         with on as execute, Meter(described.name, quiet=quiet) as meter:
-            finished = run_sweep(
-                described,
-                out,
-                memory=budget,
-                resume=resume,
-                overwrite=overwrite,
-                execute=execute,
-                tell=meter.sweeping,
-            )
+            finished = run_sweep(described, out, execute=execute, tell=meter.sweeping, **settings)
     except (OSError, MemoryError) as error:
         stop(STOPPED, f"stopped: {error}. No finished batch is lost. Go on with: {again}")
     for number in finished.damaged:

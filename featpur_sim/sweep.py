@@ -53,6 +53,7 @@ def run_sweep(
     out: str | Path,
     *,
     memory: int | None = None,
+    widest: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     survey: Survey | None = None,
@@ -66,6 +67,7 @@ def run_sweep(
         out: its folder.
         memory: bytes that a batch may take; half of the machine's by default. A folder's first
             choice stays.
+        widest: most lanes of a batch; by default what suits this machine's devices. Likewise.
         resume: go on with what the folder holds; starts if it holds nothing.
         overwrite: replace what the folder holds.
         survey: what to measure; `featpur_sim.survey.survey` by default.
@@ -84,7 +86,7 @@ def run_sweep(
     tell = tell or _silent
     out = Path(out)
     require_resumable(out, resume=resume, overwrite=overwrite)
-    plan = make_plan(sweep, memory or sweep_plan.memory_budget())
+    plan = make_plan(sweep, memory or sweep_plan.memory_budget(), widest=widest)
     with claim_folder(out):
         plan = _open(out, sweep, plan, overwrite)
         total = len(plan.tasks)
@@ -191,7 +193,7 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
                 f"{out} holds another sweep: {'; '.join(found)}. Take back the change, choose "
                 "another folder with --out, or pass --overwrite."
             )
-        plan = make_plan(sweep, 0, old["widths"])
+        plan = make_plan(sweep, 0, widths=old["widths"])
     else:
         _write_text(out / SETTINGS, sweep.text)
         _write_text(out / MANIFEST, json.dumps(new, indent=2) + "\n")

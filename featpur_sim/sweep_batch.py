@@ -29,6 +29,7 @@ from featpur_sim.experiment import (
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.phase import Phase
 from featpur_sim.step import Status
+from featpur_sim.threat import Norm
 from featpur_sim.train import Record, TrainingRun, train_many
 
 
@@ -55,7 +56,7 @@ class Task(NamedTuple):
 
 
 Survey = Callable[
-    [SparseCoding, TrainingRun, Array, EvaluationConfig, Array, str],
+    [SparseCoding, TrainingRun, Array, EvaluationConfig, Array, Norm],
     xr.Dataset,
 ]
 """Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
@@ -64,8 +65,14 @@ or diverged measures NaN."""
 
 
 def software() -> str:
-    """What a batch's bits depend on besides its task."""
-    return f"featpur_sim {__version__}, jax {jax.__version__}, {jax.default_backend()}"
+    """The versions that a batch's bits depend on."""
+    return f"featpur_sim {__version__}, jax {jax.__version__}"
+
+
+def devices() -> str:
+    """What computes here: kind and number."""
+    found = jax.local_devices()
+    return f"{found[0].device_kind} × {len(found)}"
 
 
 class Structure(NamedTuple):
@@ -133,7 +140,7 @@ def compute(
         {"long_name": "why a run failed", "source": "[M]"},
     )
     found = found.isel(lane=slice(len(task.lanes))).assign_coords(lane=lane_numbers(task))
-    return found.assign_attrs(software=software()).load()
+    return found.assign_attrs(software=software(), devices=devices()).load()
 
 
 def lane_numbers(task: Task) -> np.ndarray:

@@ -22,9 +22,9 @@ from featpur_sim.experiment import check
 from featpur_sim.sweep_batch import Lane, Structure, Task, software, structure
 from featpur_sim.sweep_file import Sweep
 
-# Most lanes of a batch. On a CPU more than 16 gain nothing, and 64 are slower [M]; the number also
-# bounds what a kill can cost.
-WIDEST = {"cpu": 16}
+# Most lanes of a batch. On a CPU more than 8 gain nothing [M]; the number also bounds what a kill
+# can cost.
+WIDEST = {"cpu": 8}
 WIDEST_ACCELERATOR = 256
 # Share of the memory that the batches may plan with.
 _SHARE = 0.5
@@ -58,12 +58,19 @@ class Plan(NamedTuple):
     task_group: tuple[int, ...]
 
 
-def make_plan(sweep: Sweep, memory: int, widths: Sequence[int] | None = None) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    memory: int,
+    *,
+    widest: int | None = None,
+    widths: Sequence[int] | None = None,
+) -> Plan:
     """Group the points and cut each group's lanes into batches.
 
     Args:
         sweep: from `featpur_sim.sweep_file.load`.
         memory: bytes that one batch may take; see `memory_budget`.
+        widest: most lanes of a batch; by default what suits this machine's devices.
         widths: the widths of an earlier plan of the same sweep, instead of new ones.
 
     Raises:
@@ -72,11 +79,12 @@ def make_plan(sweep: Sweep, memory: int, widths: Sequence[int] | None = None) ->
     by_structure: dict[Structure, list[int]] = {}
     for index, point in enumerate(sweep.points):
         by_structure.setdefault(_structure(index, point.config), []).append(index)
+    widest = widest or WIDEST.get(jax.default_backend(), WIDEST_ACCELERATOR)
     groups, tasks, task_group = [], [], []
     programs: dict[Hashable, int] = {}
     for number, (shared, points) in enumerate(by_structure.items()):
         lanes = [Lane(point, seed) for point in points for seed in range(sweep.seeds)]
-        width = widths[number] if widths else _width(sweep, points[0], len(lanes), memory)
+        width = widths[number] if widths else _width(sweep, points[0], len(lanes), memory, widest)
         program = programs.setdefault((shared.program, width), len(programs))
         groups.append(Group(tuple(points), width, program))
         for first in range(0, len(lanes), width):
@@ -117,14 +125,13 @@ def _structure(index: int, config: RunConfig) -> Structure:
         raise ConfigError(f"point {index}: {error}") from None
 
 
-def _width(sweep: Sweep, point: int, lanes: int, memory: int) -> int:
+def _width(sweep: Sweep, point: int, lanes: int, memory: int, widest: int) -> int:
     need = lane_memory(sweep.points[point].config)
     if need > memory:
         raise ConfigError(
             f"point {point}: one run of it needs about {need / 2**30:.2g} GiB and a batch may take "
             f"{memory / 2**30:.2g}: raise --memory, lower its d, m or samples, or set microbatch."
         )
-    widest = WIDEST.get(jax.default_backend(), WIDEST_ACCELERATOR)
     most = min(memory // need, widest)
     # As few batches as that allows, of equal length: the least padding. Devices share it evenly.
     width = math.ceil(lanes / math.ceil(lanes / most))

@@ -1,10 +1,13 @@
 """The Python of the README and of the pages runs as it stands there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from sweeps import made_up
+
+from featpur_sim.sweep_file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -21,6 +24,14 @@ def run_blocks(page: str) -> dict:
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+def test_the_sweep_file():
+    (text,) = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL
+    )
+    sweep = parse_sweep(tomllib.loads(text))
+    assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000
 
 
 def test_fit(tmp_path, monkeypatch, capsys):

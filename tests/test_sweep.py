@@ -206,7 +206,9 @@ def test_a_lane_is_the_seed_of_a_run(tiny, tiny_run, tmp_path):
         # 400 steps at another vmapped width differ by rounding, 800 by what becomes of it.
         np.testing.assert_allclose(same[:, 1], expected[name][:, 1], rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(same[:, 2], expected[name][:, 2], rtol=1e-2, atol=1e-4)
-        assert (np.abs(other - same)[:, 1:].max(axis=0) > 0.02).all()
+        # The other point is not that close.
+        assert not np.allclose(other[:, 1], expected[name][:, 1], rtol=1e-3, atol=1e-5)
+        assert not np.allclose(other[:, 2], expected[name][:, 2], rtol=1e-2, atol=1e-4)
 
 
 def test_common_random_numbers(undisturbed):
@@ -314,7 +316,10 @@ def test_a_finished_folder_is_only_assembled(small, undisturbed, tmp_path):
 
 def test_resume_takes_the_widths_of_the_folder(small, undisturbed, half_done, monkeypatch):
     monkeypatch.setattr(sweep_plan, "WIDEST", {"cpu": 16})
-    run_sweep(small, half_done, resume=True)
+    counting = Counting()
+    finished = run_sweep(small, half_done, execute=counting, resume=True)
+    # On a CPU the bits alone would not tell: there a lane does not depend on those beside it.
+    assert counting.numbers == [1, 3, 4] and not finished.damaged
     assert bits(half_done) == bits(undisturbed)
 
 
@@ -397,7 +402,7 @@ def test_another_sweep_is_refused_and_the_difference_named(half_done, change, wo
 def test_other_software_or_presets_are_refused(small, half_done):
     manifest = json.loads((half_done / "sweep.json").read_text())
     for key, value, words in (
-        ("software", "featpur_sim 0.0.1, jax 0.1, tpu", "software was featpur_sim 0.0.1"),
+        ("software", "featpur_sim 0.0.1, jax 0.1", "software was featpur_sim 0.0.1"),
         ("points", "0" * 64, "presets behind the points have changed"),
     ):
         (half_done / "sweep.json").write_text(json.dumps(manifest | {key: value}))
@@ -513,10 +518,10 @@ def test_a_full_disk_leaves_whole_files_only(small, undisturbed, tmp_path):
 def test_a_batch_of_other_software_is_a_failure(tmp_path):
     def elsewhere(tasks, survey, status):
         for number, outcome in in_process(tasks, survey, status):
-            yield number, outcome.assign_attrs(software="featpur_sim 9, jax 1, gpu")
+            yield number, outcome.assign_attrs(software="featpur_sim 9, jax 1")
 
     finished = run_sweep(parse_sweep(FEW), tmp_path, execute=elsewhere)
-    assert "featpur_sim 9, jax 1, gpu" in finished.failed[0]
+    assert "featpur_sim 9, jax 1" in finished.failed[0]
 
 
 def test_padding_does_not_reach_the_result(small, undisturbed):
@@ -572,13 +577,14 @@ def test_command_stopped(featpur, sweep_file, tmp_path, monkeypatch):
     assert featpur("sweep", sweep_file, "--out", out, "--resume", "--quiet")[0] == 0
 
 
-def test_dry_run(featpur, sweep_file, tmp_path):
+def test_dry_run(featpur, sweep_file, tmp_path, monkeypatch):
     out = tmp_path / "out"
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--dry-run", "--json")
     found = json.loads(stdout)
     counts = [found[name] for name in ("points", "runs", "batches", "compilations")]
     assert code == 0 and counts == [2, 4, 1, 1]
     assert found["seconds"] > 0 and found["gib"] > 0
+    monkeypatch.setattr("featpur_sim.sweep_cost._rates", lambda config, width: (1e9, 1e9))
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--dry-run")
     assert code == 0 and "2 points, 4 runs, 1 compilations, 1 batches" in stdout
     assert not out.exists()
