@@ -15,7 +15,7 @@ from timing import machine
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
     out = parser.parse_args().out
     parts = [f"Measured on {machine()}. Median (quartiles).\n"]
     for benchmark in (step, runs, scaling, throughput):

@@ -18,7 +18,7 @@ from featpur_sim.step import gradient_step, start_phase
 from featpur_sim.train import replicate
 
 
-def measure(runs=64, d=64, steps=30, repeats=5, sizes=((64, 64), (128, 256), (256, 512))) -> str:
+def measure(runs=64, d=64, steps=100, repeats=3, sizes=((64, 64), (128, 256), (256, 512))) -> str:
     rows = []
     for m, batch in sizes:
         problem, phase = SparseCoding(d, 5.0, 0.3), AdversarialPhase(FGM(0.1), steps, batch=batch)
@@ -63,6 +63,6 @@ def measure(runs=64, d=64, steps=30, repeats=5, sizes=((64, 64), (128, 256), (25
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"runs": 64, "d": 64, "steps": 30, "repeats": 5}.items():
+    for name, value in {"runs": 64, "d": 64, "steps": 100, "repeats": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     print(measure(**vars(parser.parse_args())))

@@ -8,10 +8,10 @@ Every size runs in a process of its own, because a process remembers its compila
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from timing import table
 
@@ -26,6 +26,12 @@ SIZES = [
 ]
 
 
+def peak_memory() -> int:
+    """Bytes. Not ru_maxrss, which a process inherits from the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def one_size(d: int, m: int, batch: int) -> dict[str, float]:
     """Seconds and bytes of FGM training at one size, in this process."""
     import jax
@@ -34,7 +40,7 @@ def one_size(d: int, m: int, batch: int) -> dict[str, float]:
     from featpur_sim import FGM, AdversarialPhase, SparseCoding, initialise, train
 
     jax.devices()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     problem, network = SparseCoding(d, 5.0, 0.3), initialise(d, m, bias=0.02, key=jax.random.key(0))
     seconds = []
 
@@ -49,12 +55,11 @@ def one_size(d: int, m: int, batch: int) -> dict[str, float]:
     warm = run(1)
     for _ in range(5):
         seconds.append((run(31) - run(1)) / 30)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "first": first,
         "compile": first - warm,
         "step": float(np.median(seconds)),
-        "memory": (after - before) * 1024,
+        "memory": peak_memory() - before,
     }
 
 
