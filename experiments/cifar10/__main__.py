@@ -96,15 +96,17 @@ class Bars:
         self._tasks = {}
 
     def __enter__(self) -> "Bars":
-        self._progress.start()
         return self
 
     def __exit__(self, *exception) -> None:
-        self._progress.stop()
+        # Without a bar there is nothing to close; rich would end with an empty line.
+        if self._tasks and not self._progress.disable:
+            self._progress.stop()
 
     def move(self, name: str, done: int, total: int, status: str) -> None:
         """Set the bar of ``name``, made when first named."""
         if name not in self._tasks:
+            self._progress.start()
             self._tasks[name] = self._progress.add_task(name, total=total, status="")
         self._progress.update(self._tasks[name], completed=done, status=status)
 

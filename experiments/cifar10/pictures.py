@@ -156,18 +156,19 @@ def neurons(networks: Networks, layer: str) -> Figure:
 
 def _mosaic(grid: np.ndarray, labels: tuple[str, ...]) -> Figure:
     """Images grid [rows, columns, height, width, 3] with values in [0, 1]; rows are labelled."""
-    rows, columns = grid.shape[:2]
-    # Short labels stand at the left, so the images fill what is left of the page.
-    cell = (PAGE - 0.8) / columns
-    with _page(PAGE, rows * cell * 1.04) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False)
-        for row, label, images in zip(panels, labels, grid, strict=True):
-            for axes, image in zip(row, images, strict=True):
-                axes.imshow(image, interpolation="nearest")
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.spines[:].set_visible(False)
-            row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    rows, columns, height, width, _ = grid.shape
+    gap = max(1, height // 10)
+    framed = np.pad(grid, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
+    sheet = framed.transpose(0, 2, 1, 3, 4).reshape(
+        rows * (height + gap), columns * (width + gap), 3
+    )
+    with _page(PAGE, (PAGE - 0.7) * len(sheet) / sheet.shape[1] + 0.1) as figure:
+        axes = figure.subplots()
+        axes.imshow(sheet, interpolation="nearest")
+        axes.set_yticks((height + gap) * np.arange(rows) + height / 2 - 0.5, labels)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
     return figure
 
 

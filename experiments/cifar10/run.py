@@ -27,7 +27,7 @@ from experiments.cifar10.settings import (
     Variant,
     variants,
 )
-from experiments.cifar10.training import train
+from experiments.cifar10.training import check_batch, train
 from featpur_sim import __version__
 from featpur_sim.result import atomic_path
 
@@ -213,6 +213,7 @@ def run(
         ValueError: the batch does not fit the data or the devices.
         Diverged: a training diverged.
     """
+    check_batch(settings.batch, len(train_set.labels))
     claim(folder, settings, train_set, test_set)
     points = test_set.first(settings.points)
     per_seed, parts = [], []

@@ -103,7 +103,9 @@ def train(
         Diverged: the loss is not a number.
         CheckpointError: the folder holds the checkpoint of another training.
     """
-    spread, steps = _layout(schedule.batch, len(images.labels))
+    check_batch(schedule.batch, len(images.labels))
+    steps = len(images.labels) // schedule.batch
+    spread = NamedSharding(Mesh(np.array(jax.local_devices()), ("batch",)), PartitionSpec("batch"))
     if rank is None:
         trained, frozen = eqx.partition(network, eqx.is_inexact_array)
         assemble = eqx.combine
@@ -161,14 +163,17 @@ def _step(state, frozen, attack, pixels, labels, speed, key, assemble):
     return (eqx.apply_updates(trained, updates), moments), value
 
 
-def _layout(batch: int, n: int) -> tuple[NamedSharding, int]:
-    devices = jax.local_devices()
+def check_batch(batch: int, n: int) -> None:
+    """Require that a batch fits ``n`` training images and the local devices.
+
+    Raises:
+        ValueError: it does not.
+    """
+    devices = len(jax.local_devices())
     if not 1 <= batch <= n:
         raise ValueError(f"batch must be from 1 to the {n} training images, got {batch}.")
-    if batch % len(devices):
-        raise ValueError(f"batch must be a multiple of the {len(devices)} devices, got {batch}.")
-    mesh = Mesh(np.array(devices), ("batch",))
-    return NamedSharding(mesh, PartitionSpec("batch")), n // batch
+    if batch % devices:
+        raise ValueError(f"batch must be a multiple of the {devices} devices, got {batch}.")
 
 
 def _batches(
