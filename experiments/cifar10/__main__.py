@@ -42,7 +42,7 @@ HELP = {
     "l2": "ℓ2 radius of training, for pixels in [0, 1]",
     "linf": "ℓ∞ radius of training",
     "pgd_steps": "of PGD in training",
-    "ranks": "of the low-rank updates",
+    "ranks": "of the low-rank updates; 0 trains biases alone",
     "seeds": "independent repetitions, at least 2",
     "seed": "names them all",
     "points": "test images to attack",

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.cifar10.maximise import maximising
 from experiments.cifar10.run import Networks
 from experiments.cifar10.settings import CLEAN, CONTINUED, HEADLINE, INIT, Settings, low_rank_name
-from experiments.cifar10.tables import NORM_NAMES
+from experiments.cifar10.tables import NORM_NAMES, shown
 from featpur_sim._drawing import (
     BLUE,
     COLUMN,
@@ -67,7 +67,7 @@ def accuracy(result: xr.Dataset, settings: Settings) -> Figure:
                 _points(axes, at + shift, values.values, colour, label, marker)
             axes.set_title(f"{NORM_NAMES[norm]}, τ = {settings.radius(norm):.3g}", loc="left")
         for axes in panels:
-            axes.set_xticks(at, names, rotation=60, ha="right")
+            axes.set_xticks(at, [*map(shown, names)], rotation=60, ha="right")
             axes.set_ylim(0, 1)
         panels[0].set_ylabel("test accuracy")
         panels[1].legend(loc="upper left")
@@ -90,7 +90,7 @@ def overlap(result: xr.Dataset) -> Figure:
             _points(axes, at - 0.15, medians(clean.theta_init), GREY, "θ(init, clean)", "s")
             _points(axes, at, medians(other.theta_init), VERMILLION, "θ(init, w′)")
             _points(axes, at + 0.15, medians(other.theta_clean), BLUE, "θ(clean, w′)", "^")
-            axes.set_title(f"w′ after {name}" + " clean" * (name == CONTINUED), loc="left")
+            axes.set_title(f"w′: {shown(name)}", loc="left")
             axes.set_xticks(at, layers, rotation=45, ha="right")
             axes.set_ylim(0, 1.02)
         panels[0].set_ylabel("overlap, median over filters")
@@ -109,8 +109,8 @@ def rank(result: xr.Dataset, settings: Settings) -> Figure:
             values = result.robust_accuracy.sel(network=names, norm=norm, relative_radius=1.0)
             label = f"{NORM_NAMES[norm]}, {settings.radius(norm):.3g}"
             _points(axes, at, values.values, colour, label, marker)
-        axes.set_xticks(at, ["0 (clean)", *map(str, settings.ranks), "free"])
-        axes.set_xlabel(f"rank of the updates in {HEADLINE} training")
+        axes.set_xticks(at, ["clean", *map(str, settings.ranks), "free"])
+        axes.set_xlabel(f"rank of the updates in {shown(HEADLINE)} training")
         axes.set_ylabel("test accuracy")
         axes.set_ylim(0, 1)
         legend_above(figure, axes, 3)
@@ -128,7 +128,7 @@ def density(result: xr.Dataset) -> Figure:
         _points(axes, at - 0.1, own, BLUE, "filters")
         _points(axes, at + 0.1, control, GREY, "random filters of the same spectrum", "s")
         axes.axhline(float(result.patch_atoms.mean()), color=ORANGE, label="test patches")
-        axes.set_xticks(at, names, rotation=45, ha="right")
+        axes.set_xticks(at, [*map(shown, names)], rotation=45, ha="right")
         axes.set_ylabel("atoms for 90 % of a filter")
         axes.set_ylim(bottom=0)
         legend_above(figure, axes, 3)
@@ -165,7 +165,7 @@ def _mosaic(grid: np.ndarray, labels: tuple[str, ...]) -> Figure:
     with _page(PAGE, (PAGE - 0.7) * len(sheet) / sheet.shape[1] + 0.1) as figure:
         axes = figure.subplots()
         axes.imshow(sheet, interpolation="nearest")
-        axes.set_yticks((height + gap) * np.arange(rows) + height / 2 - 0.5, labels)
+        axes.set_yticks((height + gap) * np.arange(rows) + height / 2 - 0.5, [*map(shown, labels)])
         axes.set_xticks([])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -182,7 +182,8 @@ def draw(result: xr.Dataset, networks: Networks, settings: Settings, folder: Pat
     }
     if settings.ranks:
         figures["rank"] = rank(result, settings)
-    for i, layer in enumerate(networks[CLEAN].convolutions()):
+    # What maximises a neuron of the first layer is its filter.
+    for i, layer in list(enumerate(networks[CLEAN].convolutions()))[1:]:
         figures[f"neurons-{i}"] = neurons(networks, layer)
     paths = []
     for name, figure in figures.items():

@@ -19,7 +19,7 @@ _RULES = {
     "net": ("alexnet or resnet", lambda value: value in get_args(NetName)),
     "stride": ("1 or 2", lambda value: value in (1, 2)),
     "weight_decay": ("≥ 0 and finite", lambda value: 0 <= value < float("inf")),
-    "ranks": ("≥ 1, each of them", lambda value: all(rank >= 1 for rank in value)),
+    "ranks": ("≥ 0, each of them", lambda value: all(rank >= 0 for rank in value)),
     "seeds": ("≥ 2, or there is no interval", lambda value: value >= 2),
     "seed": ("≥ 0", lambda value: value >= 0),
 }
@@ -43,7 +43,7 @@ class Settings:
         l2: training radius τ in ℓ2, for pixels in [0, 1].
         linf: training radius τ in ℓ∞.
         pgd_steps: of PGD in training.
-        ranks: of the low-rank updates.
+        ranks: of the low-rank updates; 0 trains biases alone.
         seeds: independent repetitions.
         seed: names them all.
         points: test images, from the first.
@@ -64,7 +64,7 @@ class Settings:
     l2: float = 0.5
     linf: float = 4 / 255
     pgd_steps: int = 4
-    ranks: tuple[int, ...] = (1, 4, 16)
+    ranks: tuple[int, ...] = (0, 1, 8)
     seeds: int = 3
     seed: int = 0
     points: int = 500

@@ -9,6 +9,16 @@ from featpur_sim.statistics import mean_interval
 NORM_NAMES = {"l2": "ℓ2", "linf": "ℓ∞"}
 
 
+def shown(network: str) -> str:
+    """A network's name as it is printed.
+
+    FGM linf is printed as FGM ℓ∞, and the control as what it is.
+    """
+    for norm, name in NORM_NAMES.items():
+        network = network.replace(norm, name)
+    return "clean, continued" if network == CONTINUED else network
+
+
 def interval(values: xr.DataArray | np.ndarray, digits: int = 3) -> str:
     """Mean ± half the interval of one number a seed."""
     mean, low, high = mean_interval(np.asarray(values))
@@ -36,7 +46,7 @@ def accuracies(result: xr.Dataset, radii: dict[str, float]) -> str:
         cells = [interval(here.accuracy)]
         for norm, relative in columns:
             cells.append(interval(here.robust_accuracy.sel(norm=norm, relative_radius=relative)))
-        rows.append([str(name), *cells])
+        rows.append([shown(name), *cells])
     return table(head, rows)
 
 
@@ -72,7 +82,7 @@ def all_overlaps(result: xr.Dataset) -> str:
         if name not in (INIT, CLEAN):
             here = result.sel(network=name)
             parts = (here.theta_init, here.theta_clean, here.kept_norm, here.removed_norm)
-            rows.append([str(name), *(_median(part, "all") for part in parts)])
+            rows.append([shown(name), *(_median(part, "all") for part in parts)])
     return table(["network w′", "θ(init, w′)", "θ(clean, w′)", "‖βw′‖/‖w‖", "‖v‖/‖w‖"], rows)
 
 
@@ -82,7 +92,7 @@ def densities(result: xr.Dataset) -> str:
     for name in result.network.values:
         here = result.sel(network=name)
         own, control = here.atoms.mean("first_filter"), here.atoms_scrambled.mean("first_filter")
-        rows.append([str(name), interval(own, 2), interval(control, 2), interval(own / control)])
+        rows.append([shown(name), interval(own, 2), interval(control, 2), interval(own / control)])
     own, control = float(result.patch_atoms.mean()), float(result.patch_atoms_scrambled.mean())
     rows.append(["test patches", f"{own:.2f}", f"{control:.2f}", f"{own / control:.3f}"])
     return table(["first-layer filters of", "atoms", "atoms, same spectrum", "ratio"], rows)
@@ -101,7 +111,7 @@ def differences(result: xr.Dataset) -> str:
         overlap = here.theta_clean.median("filter") - control.theta_clean.median("filter")
         rows.append(
             [
-                str(name),
+                shown(name),
                 interval(here.accuracy - control.accuracy),
                 *(interval(gain.sel(norm=norm)) for norm in result.norm.values),
                 interval(overlap),
@@ -116,7 +126,7 @@ def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:
     """All tables, with a line above each."""
     parts = [
         ("Accuracy; under attack an upper bound", accuracies(result, radii)),
-        (f"Filters, w′ after {headline}: medians over filters", overlaps(result, headline)),
+        (f"Filters, w′ after {shown(headline)}: medians over filters", overlaps(result, headline)),
         ("Filters of all layers: medians", all_overlaps(result)),
         ("Atoms for nine tenths of a filter, means over filters", densities(result)),
         ("Differences to the control that trained on cleanly", differences(result)),

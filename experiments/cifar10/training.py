@@ -91,7 +91,7 @@ def train(
         images: training set.
         schedule: length and speed.
         attack: applied to every batch; None trains cleanly.
-        rank: restrict the change of every convolution to this rank and freeze all else.
+        rank: restrict the change of every weight matrix to this rank; biases and gains are free.
         key: of batches, augmentation and attack; epoch e uses the key folded with e, so that a
             run that goes on from a checkpoint ends in the same numbers.
         folder: for checkpoints, removed at the end; None keeps none.

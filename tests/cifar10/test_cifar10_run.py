@@ -37,7 +37,7 @@ def command(capsys):
         (["--net", "vgg"], "--net must be alexnet or resnet, got vgg"),
         (["--stride", 3], "--stride must be 1 or 2, got 3"),
         (["--l2", -1], "--l2 must be > 0 and finite, got -1.0"),
-        (["--ranks", 1, 0], "--ranks must be ≥ 1"),
+        (["--ranks", 1, -1], "--ranks must be ≥ 0"),
         (["--learning-rate", "nan"], "--learning-rate must be > 0"),
         (["--batch", 81], "batch must be from 1 to the 80 training images, got 81"),
     ],
@@ -64,14 +64,14 @@ def test_help_teaches(command):
 
 
 def test_the_networks_of_a_run():
-    names = [variant.name for variant in variants(Settings(ranks=(1, 4)))]
+    names = [variant.name for variant in variants(Settings(ranks=(0, 4)))]
     assert names == [
         "continued",
         "FGM l2",
         "PGD l2",
         "FGM linf",
         "PGD linf",
-        "FGM l2, rank 1",
+        "FGM l2, rank 0",
         "FGM l2, rank 4",
     ]
 
@@ -90,7 +90,7 @@ def test_a_run_leaves_everything_and_goes_on(command, data_folder, tmp_path, few
     code, out, err = command(*arguments)
     assert code == 0, err
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert {"accuracy.png", "overlap.png", "density.png", "filters.png", "neurons-0.png"} <= names
+    assert {"accuracy.png", "overlap.png", "density.png", "filters.png", "neurons-3.png"} <= names
     assert "rank.png" not in names
     first = xr.load_dataset(tmp_path / "out" / "result.nc")
     assert list(first.network.values) == [INIT, CLEAN, CONTINUED, HEADLINE]
@@ -140,4 +140,4 @@ def test_the_tables_give_means_and_intervals():
     assert "| clean | 0.820 ± 0.050 |" in text
     assert "| ℓ2 0.25 | ℓ2 0.5 | ℓ∞ 0.005 | ℓ∞ 0.01 |" in text
     assert "| clean | 8.20 ± 0.50 | 16.40 ± 0.99 | 0.500 ± 0.000 |" in text
-    assert "| FGM l2 | 0.000 ± 0.000 |" in text
+    assert "| FGM ℓ2 | 0.000 ± 0.000 |" in text
