@@ -124,7 +124,7 @@ def train(
         for i, batch in enumerate(_batches(images, schedule.batch, steps, epoch_key)):
             shared = jax.device_put(batch, spread)
             step_key = jax.random.fold_in(epoch_key, i)
-            speed = (rates[epoch * steps + i], schedule.weight_decay)
+            speed = jnp.array([rates[epoch * steps + i], schedule.weight_decay])
             state, loss = _step(state, frozen, attack, *shared, speed, step_key, assemble)
             losses.append(loss)
         mean = float(np.mean(losses))
@@ -159,7 +159,7 @@ def _step(state, frozen, attack, pixels, labels, speed, key, assemble):
 
     value, gradient = jax.value_and_grad(loss)(trained)
     # The optimiser is made here, of numbers that are data: one program serves every schedule.
-    updates, moments = _optimiser(*map(jnp.asarray, speed)).update(gradient, moments, trained)
+    updates, moments = _optimiser(*speed).update(gradient, moments, trained)
     return (eqx.apply_updates(trained, updates), moments), value
 
 
