@@ -1,7 +1,7 @@
 """A 2-D convolution with channels last, fast inside loops on a CPU.
 
 XLA's CPU backend has a fast path for convolutions with channels last and without dilation; inside
-a loop everything else falls back to code some twenty times slower (github.com/jax-ml/jax, issue
+a loop everything else falls back to code ten to twenty times slower (github.com/jax-ml/jax, issue
 12868). Attacks are loops over gradients, so both directions are put in that form: stride 2 becomes
 stride 1 on 2×2 blocks of pixels, and the gradient with respect to the input is written as the plain
 convolution that it is. On other backends it costs nothing that matters.

@@ -15,6 +15,8 @@ import numpy as np
 FLOOR = 1e-4
 # Share of ‖w‖² that a code must explain.
 EXPLAINED = 0.9
+# Draws of random signs that a control is averaged over.
+DRAWS = 10
 
 
 class SparseCode(NamedTuple):
@@ -68,17 +70,26 @@ def learn(samples: np.ndarray, atoms: int, seed: int) -> SparseCode:
 
 
 def atoms_needed(rows: np.ndarray, code: SparseCode) -> np.ndarray:
-    """Atoms by orthogonal matching pursuit for nine tenths of ‖w‖², for each row w of [n, r]."""
+    """Atoms by orthogonal matching pursuit for nine tenths of ‖w‖², for each row w of [..., r]."""
     from sklearn.linear_model import orthogonal_mp
 
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    flat = rows.reshape(-1, rows.shape[-1])
+    unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
     codes = orthogonal_mp(code.atoms.T, unit.T, tol=1 - EXPLAINED)
-    return np.count_nonzero(codes.reshape(len(code.atoms), -1), axis=0)
+    counts = np.count_nonzero(codes.reshape(len(code.atoms), -1), axis=0)
+    return counts.reshape(rows.shape[:-1])
 
 
 def scrambled(rows: np.ndarray, seed: int) -> np.ndarray:
-    """The control: rows [n, r] with a random sign on each principal direction.
+    """The control: rows [..., n, r] with a random sign on each principal direction.
 
-    It has the spectrum of the original, so what is left to differ is how it lies to the atoms.
+    It has the spectrum of the original, so what is left to differ is how it lies to the atoms. All
+    leading axes get the same signs, so that networks are compared under one draw.
     """
-    return rows * np.random.default_rng(seed).choice([-1.0, 1.0], rows.shape)
+    return rows * np.random.default_rng(seed).choice([-1.0, 1.0], rows.shape[-2:])
+
+
+def atoms_of_control(rows: np.ndarray, code: SparseCode) -> np.ndarray:
+    """Atoms of the control of each of rows [..., n, r]: means over `DRAWS` draws of signs."""
+    draws = [atoms_needed(scrambled(rows, seed), code) for seed in range(DRAWS)]
+    return np.mean(draws, axis=0)

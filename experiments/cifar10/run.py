@@ -173,21 +173,13 @@ def densities(
     rows = np.stack(
         [[first_layer(network) @ code.root for network in found.values()] for found in per_seed]
     )
-    flat = rows.reshape(-1, rows.shape[-1])
-
-    def count(rows):
-        return density.atoms_needed(rows, code)
-
-    def control(rows):
-        return density.atoms_needed(density.scrambled(rows, settings.seed), code)
-
     dims = ("seed", "network", "first_filter")
     return xr.Dataset(
         {
-            "atoms": (dims, count(flat).reshape(rows.shape[:-1])),
-            "atoms_scrambled": (dims, control(flat).reshape(rows.shape[:-1])),
-            "patch_atoms": ("patch", count(patch)),
-            "patch_atoms_scrambled": ("patch", control(patch)),
+            "atoms": (dims, density.atoms_needed(rows, code)),
+            "atoms_scrambled": (dims, density.atoms_of_control(rows, code)),
+            "patch_atoms": ("patch", density.atoms_needed(patch, code)),
+            "patch_atoms_scrambled": ("patch", density.atoms_of_control(patch, code)),
         }
     )
 

@@ -101,6 +101,7 @@ def densities(result: xr.Dataset) -> str:
 def differences(result: xr.Dataset) -> str:
     """A row a network: what it gained over the control that went on cleanly, seed by seed."""
     control = result.sel(network=CONTINUED)
+    ratio = result.atoms.mean("first_filter") / result.atoms_scrambled.mean("first_filter")
     rows = []
     for name in result.network.values:
         if name in (INIT, CLEAN, CONTINUED):
@@ -116,10 +117,11 @@ def differences(result: xr.Dataset) -> str:
                 *(interval(gain.sel(norm=norm)) for norm in result.norm.values),
                 interval(overlap),
                 interval(atoms, 2),
+                interval(ratio.sel(network=name) - ratio.sel(network=CONTINUED)),
             ]
         )
     norms = [f"robust, {NORM_NAMES[norm]} τ" for norm in result.norm.values]
-    return table(["less the control", "no attack", *norms, "θ(clean, w′)", "atoms"], rows)
+    return table(["less the control", "no attack", *norms, "θ(clean, w′)", "atoms", "ratio"], rows)
 
 
 def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:

@@ -78,7 +78,7 @@ def test_a_planted_sparse_code_is_found():
     np.testing.assert_allclose(np.cov(white.T), np.eye(size), atol=1e-8)
     np.testing.assert_allclose(code.root @ code.inverse.T, np.eye(size), atol=1e-8)
     own = density.atoms_needed(white[:500], code).mean()
-    control = density.atoms_needed(density.scrambled(white[:500], 0), code).mean()
+    control = density.atoms_of_control(white[:500], code).mean()
     assert own < 0.6 * control
     # A filter that reads off one hidden coordinate is one atom; a mixture of all is dense.
     readers = np.linalg.inv(atoms @ mixing)
@@ -92,6 +92,9 @@ def test_scrambling_keeps_the_spectrum():
     found = density.scrambled(rows, 1)
     np.testing.assert_array_equal(np.abs(found), np.abs(rows))
     assert 0.3 < (np.sign(found) == np.sign(rows)).mean() < 0.7
+    # One draw for all networks: the same filters give the same control.
+    twice = density.scrambled(np.stack([rows, rows]), 1)
+    np.testing.assert_array_equal(twice, np.stack([found, found]))
 
 
 def test_maximising_inputs_drive_their_neuron(start):
