@@ -109,6 +109,7 @@ def differences(result: xr.Dataset) -> str:
         here = result.sel(network=name)
         gain = (here.robust_accuracy - control.robust_accuracy).sel(relative_radius=1.0)
         atoms = (here.atoms - control.atoms).mean("first_filter")
+        scrambled = (here.atoms_scrambled - control.atoms_scrambled).mean("first_filter")
         overlap = here.theta_clean.median("filter") - control.theta_clean.median("filter")
         rows.append(
             [
@@ -117,11 +118,23 @@ def differences(result: xr.Dataset) -> str:
                 *(interval(gain.sel(norm=norm)) for norm in result.norm.values),
                 interval(overlap),
                 interval(atoms, 2),
+                interval(scrambled, 2),
                 interval(ratio.sel(network=name) - ratio.sel(network=CONTINUED)),
             ]
         )
     norms = [f"robust, {NORM_NAMES[norm]} τ" for norm in result.norm.values]
-    return table(["less the control", "no attack", *norms, "θ(clean, w′)", "atoms", "ratio"], rows)
+    return table(
+        [
+            "less the control",
+            "no attack",
+            *norms,
+            "θ(clean, w′)",
+            "atoms",
+            "atoms, same spectrum",
+            "ratio",
+        ],
+        rows,
+    )
 
 
 def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:
@@ -129,6 +142,7 @@ def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:
     parts = [
         ("Accuracy; under attack an upper bound", accuracies(result, radii)),
         (f"Filters, w′ after {shown(headline)}: medians over filters", overlaps(result, headline)),
+        ("Filters, w′ after the control: medians over filters", overlaps(result, CONTINUED)),
         ("Filters of all layers: medians", all_overlaps(result)),
         ("Atoms for nine tenths of a filter, means over filters", densities(result)),
         ("Differences to the control that trained on cleanly", differences(result)),
