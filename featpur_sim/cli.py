@@ -265,7 +265,12 @@ def compare(
     directory: Directory,
     protocol: Annotated[ProtocolName, typer.Option(help="The attacks.")] = "quick",
     samples: Annotated[int, typer.Option(help="Test points.")] = 1000,
-    steps: Annotated[int, typer.Option(help="Training steps of each stage.")] = 300,
+    steps: Annotated[
+        int, typer.Option(help="Gradient steps of each stage of a competitor's training.")
+    ] = 300,
+    certify_points: Annotated[
+        int, typer.Option(help="Points on which the purified network is certified; 0: none.")
+    ] = 10_000,
     radius: Radius = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the test points and the training.")] = 1,
     quiet: Quiet = False,
@@ -273,10 +278,18 @@ def compare(
 ) -> None:
     """Linear, polynomial and tangent-kernel competitors on a run's data; writes DIR/compare.json.
 
-    Every model meets the same attacks on the same points, beside what is proved of its class.
-    'featpur report DIR' then puts claim C8 and its figure into the report.
+    Every model meets the same attacks on the same points, beside what is
+    proved of its class, and the purified network is certified: above a
+    class-wide bound, the two are separated by proof.
+
+    Default radii: 0.5, 1, 1.5 and 2. Under three minutes at d = 64 on two
+    cores; the tangent kernels' share grows like d².
+
+    Also draws DIR/figures/comparison.png. 'featpur report DIR' then puts claim
+    C8 and its figure into scorecard and report.
     """
     from featpur_sim import comparison_figure, tables
+    from featpur_sim.certify_run import keep_contradiction
     from featpur_sim.compare import compare_run
     from featpur_sim.comparison import COMPARISON
     from featpur_sim.progress import Meter
@@ -286,12 +299,13 @@ def compare(
 
     saved = load_run(directory)
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
-    with Meter(saved.config.name, quiet=quiet or as_json) as meter:
+    with Meter(saved.config.name, quiet=quiet or as_json) as meter, keep_contradiction(directory):
         rows = compare_run(
             saved,
             protocol=PROTOCOLS[protocol],
             samples=samples,
             steps=steps,
+            certify_points=certify_points,
             seed=seed,
             advance=meter.comparing,
             **given,
