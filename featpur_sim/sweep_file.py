@@ -9,47 +9,31 @@ import itertools
 import math
 import reprlib
 import tomllib
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pydantic
 import tomli_w
 
 from featpur_sim import presets
 from featpur_sim.config import ConfigError, RunConfig, parse, scaled
 from featpur_sim.expression import Expression, ExpressionError
+from featpur_sim.sweep_fields import (
+    Resolver,
+    Settings,
+    field_types,
+    is_count,
+    is_number,
+    label,
+    swept_field,
+    value_of,
+)
 
 MOST_POINTS = 20_000
 
-# Short names of fields, in expressions and as coordinates of the result.
-SHORT = {
-    "d": "problem.d",
-    "D": "problem.features",
-    "k": "problem.k",
-    "sigma_x": "problem.sigma_x",
-    "p_one": "problem.p_one",
-    "m": "network.neurons",
-    "sigma_0": "network.sigma_0",
-    "tau": "adversarial.radius",
-}
-# Both phases have these: an expression reads the clean phase's, an axis must say which it sets.
-_OF_CLEAN_PHASE = {
-    "eta": "clean.learning_rate",
-    "lam": "clean.weight_decay",
-    "batch": "clean.batch",
-    "steps": "clean.steps",
-}
-_LABELS = {field: short for short, field in SHORT.items()}
-# Said once for the whole sweep: at its top level, or in [run] (all points share the radii).
-_NOT_SWEPT = {"name", "seed", "seeds", "evaluation.radii"}
 _KEYS = {"name", "seed", "seeds", "preset", "base", "run", "axes", "zip", "derived"}
 _PRESETS = {"dense-regime": presets.dense_regime, "sparse-regime": presets.sparse_regime}
-
-Settings = dict[str, Any]
 
 
 class Point(NamedTuple):
@@ -58,7 +42,7 @@ class Point(NamedTuple):
     Attributes:
         config: its settings, as of a run of its own.
         swept: label → value of every field that an axis, a zipped list or a rule sets; the label is
-            the field's short name (`SHORT`) if it has one.
+            the field's short name (`featpur_sim.sweep_fields.SHORT`) if it has one.
     """
 
     config: RunConfig
@@ -251,61 +235,12 @@ def _fields(table: Settings, where: str, prefix: str = "") -> dict[str, Any]:
         if nested:
             entries = _fields(value, where, f"{dotted}.")
         else:
-            entries = {_field(dotted, where): value}
+            entries = {swept_field(dotted, where): value}
         for field, entry in entries.items():
             if field in found:
                 raise ConfigError(f"{where}: {field} is given twice.")
             found[field] = entry
     return found
-
-
-def _field(name: str, where: str) -> str:
-    """The dotted name of a field that a sweep may set."""
-    if name in _OF_CLEAN_PHASE:
-        field = _OF_CLEAN_PHASE[name]
-        raise ConfigError(
-            f"{where}: {name} names no one phase: write {field} or "
-            f"{field.replace('clean', 'adversarial')}."
-        )
-    field = SHORT.get(name, name)
-    if field in _NOT_SWEPT:
-        raise ConfigError(f"{where}: {field} is one for the whole sweep: it cannot be swept.")
-    _types(field, where)
-    return field
-
-
-def _types(field: str, where: str) -> set[Any]:
-    """The plain types that a field of a run takes."""
-    annotation: Any = RunConfig
-    for part in field.split("."):
-        known = getattr(annotation, "model_fields", {})
-        if part not in known:
-            raise ConfigError(
-                f"{where}: {field!r} is not a field of a run ({_hint(known, field)})."
-            )
-        annotation = known[part].annotation
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        raise ConfigError(f"{where}: {field} is a table: name one of its fields.")
-    return _flat(annotation)
-
-
-def _hint(known: Mapping[str, Any], field: str) -> str:
-    if "." in field:
-        return f"known there: {', '.join(known) or 'nothing'}"
-    return f"known: {', '.join([*SHORT, *known])}; fields of a table as in clean.steps"
-
-
-def _flat(annotation: Any) -> set[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _flat(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return set().union(*map(_flat, typing.get_args(annotation)))
-    return {annotation}
-
-
-def _is_count(field: str) -> bool:
-    return int in _types(field, "")
 
 
 def _values(field: str, entry: Any) -> list[Any]:
@@ -327,17 +262,13 @@ def _range(field: str, entry: Settings) -> list[Any]:
         raise ConfigError(f"{shown}: a range is {{ {kind} = [a, b], points = n }}.")
     if type(points) is not int or not 1 <= points <= MOST_POINTS:
         raise ConfigError(f"{shown}: points must be an integer from 1 to {MOST_POINTS}.")
-    if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_number, ends)):
+    if not isinstance(ends, list) or len(ends) != 2 or not all(map(is_number, ends)):
         raise ConfigError(f"{shown}: {kind} must be [a, b], two finite numbers.")
     if kind == "log" and min(ends) <= 0:
         raise ConfigError(f"{shown}: the ends of a log range must be > 0.")
     space = np.geomspace if kind == "log" else np.linspace
     values = [scaled(float(v), 9) for v in space(float(ends[0]), float(ends[1]), points)]
-    return list(dict.fromkeys(map(round, values))) if _is_count(field) else values
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e30  # NaN fails too
+    return list(dict.fromkeys(map(round, values))) if is_count(field) else values
 
 
 def _places(axes: list[dict[str, list[Any]]]) -> Iterator[Settings]:
@@ -362,72 +293,19 @@ def _require_distinct(fields: list[str]) -> None:
 def _read_rules(settings: Settings) -> dict[str, Expression]:
     rules = {}
     for field, text in _fields(_table(settings, "derived"), "derived").items():
-        text = str(text) if _is_number(text) else text
+        text = str(text) if is_number(text) else text
         if not isinstance(text, str):
             raise ConfigError(
                 f"derived: {field} = {reprlib.repr(text)}: must be an expression, such as "
                 '"0.3/sqrt(k)".'
             )
-        if not _types(field, "derived") & {int, float}:
+        if not field_types(field, "derived") & {int, float}:
             raise ConfigError(f"derived: {field} is not a number: it cannot be derived.")
         try:
             rules[field] = Expression(text)
         except ExpressionError as error:
             raise ConfigError(f"derived: {field} = {reprlib.repr(text)} {error}.") from None
     return rules
-
-
-class _Resolver:
-    """The derived fields of one point, each evaluated once and after what it reads."""
-
-    def __init__(self, rules: dict[str, Expression], settings: Settings):
-        self.rules, self.settings = rules, settings
-        self.known: Settings = {}
-        self.open: list[str] = []
-
-    def __call__(self, field: str) -> float | int:
-        if field in self.known:
-            return self.known[field]
-        if field in self.open:
-            circle = " → ".join([*self.open[self.open.index(field) :], field])
-            raise ConfigError(f"derived: {circle} is a circle: break it.")
-        self.open.append(field)
-        rule = self.rules[field]
-        try:
-            value = rule(self.read)
-        except ExpressionError as error:
-            raise ConfigError(f"derived: {field} = {reprlib.repr(rule.text)} {error}.") from None
-        self.open.pop()
-        self.known[field] = round(value) if _is_count(field) else scaled(value, 9)
-        return self.known[field]
-
-    def read(self, name: str) -> float:
-        """The value of a field, derived or not, by its dotted or short name."""
-        field = SHORT.get(name) or _OF_CLEAN_PHASE.get(name) or name
-        if field in self.rules:
-            return self(field)
-        _types(field, f"derived: {self.open[-1]}")
-        value = _get(self.settings, field)
-        if field == "problem.features" and value is None:
-            return self.read("problem.d")
-        if not _is_number(value):
-            raise ConfigError(
-                f"derived: {self.open[-1]} reads {name}, which is {reprlib.repr(value)} here, not "
-                "a number."
-            )
-        return value
-
-
-def _get(settings: Settings, field: str) -> Any:
-    """The value of a field, its default if it is not set, None if it has neither."""
-    value: Any = settings
-    model: Any = RunConfig
-    for part in field.split("."):
-        info = model.model_fields[part]
-        default = None if info.is_required() else info.default
-        value = value.get(part, default) if isinstance(value, dict) else getattr(value, part, None)
-        model = info.annotation
-    return value
 
 
 # --- points -------------------------------------------------------------------------------------
@@ -441,7 +319,7 @@ def _point(index: int, place: Settings, rules, settings: Settings, head: Setting
     except ConfigError as error:
         shown = ", ".join(f"{label(f)} = {reprlib.repr(v)}" for f, v in place.items())
         raise ConfigError(f"point {index} ({shown}): {error}" if place else str(error)) from None
-    return Point(config, {label(field): _get_value(config, field) for field in values})
+    return Point(config, {label(field): value_of(config, field) for field in values})
 
 
 def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -> Settings:
@@ -449,10 +327,10 @@ def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -
     run = settings.get("run", {})
     # Any k will do where k is still to be derived; 1 suits every d.
     known = _sizes(run) | place | ({"problem.k": 1} if "problem.k" in rules else {})
-    sizes = _Resolver(rules, _written(_start(settings, known), run, place))
+    sizes = Resolver(rules, _written(_start(settings, known), run, place))
     found = {f: sizes(f) for f in ("problem.d", "problem.k") if f in rules}
     start = _start(settings, _sizes(run) | place | found)
-    resolve = _Resolver(rules, _written(start, run, place))
+    resolve = Resolver(rules, _written(start, run, place))
     values = {field: resolve(field) for field in rules}
     if any(values[field] != value for field, value in found.items()):
         raise ConfigError(
@@ -495,15 +373,3 @@ def _written(start: Settings, run: Settings, values: Settings) -> Settings:
             nested = {table: nested}
         settings = _merged(settings, nested)
     return settings
-
-
-def label(field: str) -> str:
-    """The name of a field's coordinate in the result: short if it has a short name."""
-    return _LABELS.get(field, field)
-
-
-def _get_value(config: RunConfig, field: str) -> Any:
-    value: Any = config
-    for part in field.split("."):
-        value = getattr(value, part)
-    return value
