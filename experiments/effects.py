@@ -46,6 +46,11 @@ def main():
                 axes.set_xscale("log")
             elif x.max() / np.sort(x)[1] > 10:
                 axes.set_xscale("symlog", linthresh=np.sort(x)[1])
+            crowded = len(x) > 4
+            axes.set_xticks(
+                x, [f"{v:g}" if i % 2 == 0 or not crowded else "" for i, v in enumerate(x)]
+            )
+            axes.minorticks_off()
         bottom.set_yscale("symlog", linthresh=1e-3)
         bottom.set_xlabel(label)
     panels[0].set_ylabel("accuracy (dotted: no attack)")

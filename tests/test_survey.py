@@ -134,6 +134,7 @@ def test_the_pure_network_is_chosen_on_other_points(arguments, found):
     assert all(score(other, tuning) <= best + 1e-3 for other in (0.1, 0.3, 0.5, 0.7))
 
 
+@pytest.mark.slow
 def test_critical_radii_are_those_of_each_network(arguments, found):
     problem, run, keys, settings, _ = arguments
     network, own = take(run.networks["clean"], 1), take(problem, 1)
