@@ -98,19 +98,20 @@ def moments(
     # How far u_j moves where the feature is inactive, and how much further where it is active.
     everywhere = a * dense_push + c * moved
     if_active = a * own_push + residual_push
-    sums = _Sums.zero(centre)
-    for side, low, high, inside in _pieces(attack, bias):
-        shift = everywhere + inside * if_active
-        edge = shift + side * bias
-        low, high = (jnp.maximum(low, edge), high) if side > 0 else (low, jnp.minimum(high, edge))
-        z = _truncated((low - centre) / scale, (high - centre) / scale)
-        output = (centre - shift - side * bias, scale)
-        observables = (
-            (1.0, 0.0),
-            (own - inside * own_push - dense_push, with_own),
-            (-inside * residual_push, with_residual),
-        )
-        sums = sums.add(z, output, observables)
+    # The pieces of ζ are a leading axis, summed away: one small program instead of six.
+    side, low, high, inside = (column[:, None, None] for column in _pieces(attack, bias))
+    shift = everywhere + inside * if_active
+    edge = shift + side * bias
+    low = jnp.where(side > 0, jnp.maximum(low, edge), low)
+    high = jnp.where(side > 0, high, jnp.minimum(high, edge))
+    z = _truncated((low - centre) / scale, (high - centre) / scale)
+    output = (centre - shift - side * bias, scale)
+    observables = (
+        (1.0, 0.0),
+        (own - inside * own_push - dense_push, with_own),
+        (-inside * residual_push, with_residual),
+    )
+    sums = _expectations(z, output, observables)
     return _collect(
         sums, with_own, with_residual, nodes.counts, setting, total - moved[:, 0], order.alpha
     )
@@ -132,12 +133,13 @@ def _perturbation(attack, order: Order, radius, active, setting: Setting):
 
 
 def _pieces(attack, bias):
-    """(sign of the gate after the attack, range of u before it, active before it)."""
-    infinite = jnp.inf
+    """Sign of the gate after the attack, range of u before it, active before it: arrays [P]."""
+    infinite = 1e30  # finite, so that derivatives are
+    ranges = [(-infinite, infinite, 0.0)]
     if attack == "fgm":
-        ranges = ((bias, infinite, 1.0), (-infinite, -bias, 1.0), (-bias, bias, 0.0))
-        return [(side, *piece) for piece in ranges for side in (1, -1)]
-    return [(side, -infinite, infinite, 0.0) for side in (1, -1)]
+        ranges = [(bias, infinite, 1.0), (-infinite, -bias, 1.0), (-bias, bias, 0.0)]
+    rows = [(side, *piece) for piece in ranges for side in (1.0, -1.0)]
+    return [jnp.stack([jnp.asarray(v) for v in column]) for column in zip(*rows, strict=True)]
 
 
 def _truncated(low, high):
@@ -150,35 +152,31 @@ def _truncated(low, high):
     return mass, at_low - at_high, mass + low * at_low - high * at_high
 
 
-class _Sums(NamedTuple):
-    """Per node and category, accumulated over the pieces of ζ."""
+class _Expectations(NamedTuple):
+    """Per node and category: S the output of a neuron, O one of three observables times the gate,
+    ζ the noise."""
 
     s: Array  # E S
     ss: Array  # E S²
     zs: Array  # E ζS
-    o: Array  # E O, three observables
+    o: Array  # E O [3, n, 5]
     os: Array  # E OS
     zo: Array  # E ζO
     mass: Array  # Pr[gate]
 
-    @staticmethod
-    def zero(like) -> "_Sums":
-        three = jnp.zeros((3, *like.shape), like.dtype)
-        one = jnp.zeros_like(like)
-        return _Sums(one, one, one, three, three, three, one)
 
-    def add(self, z, output, observables) -> "_Sums":
-        z0, z1, z2 = z
-        s0, s1 = output
-        s, zs = s0 * z0 + s1 * z1, s0 * z1 + s1 * z2
-        o = jnp.stack([o0 * z0 + o1 * z1 for o0, o1 in observables])
-        os = jnp.stack([o0 * s + o1 * zs for o0, o1 in observables])
-        zo = jnp.stack([o0 * z1 + o1 * z2 for o0, o1 in observables])
-        step = (s, s0 * s + s1 * zs, zs, o, os, zo, z0)
-        return _Sums(*(old + new for old, new in zip(self, step, strict=True)))
+def _expectations(z, output, observables) -> _Expectations:
+    """Everything is affine in ζ on a piece; the pieces are the leading axis."""
+    (z0, z1, z2), (s0, s1) = z, output
+    s, zs = s0 * z0 + s1 * z1, s0 * z1 + s1 * z2
+    o = jnp.stack([jnp.sum(o0 * z0 + o1 * z1, 0) for o0, o1 in observables])
+    os = jnp.stack([jnp.sum(o0 * s + o1 * zs, 0) for o0, o1 in observables])
+    zo = jnp.stack([jnp.sum(o0 * z1 + o1 * z2, 0) for o0, o1 in observables])
+    ss = jnp.sum(s0 * s + s1 * zs, 0)
+    return _Expectations(jnp.sum(s, 0), ss, jnp.sum(zs, 0), o, os, zo, jnp.sum(z0, 0))
 
 
-def _collect(e: _Sums, with_own, with_residual, counts, setting: Setting, total, alpha) -> Moments:
+def _collect(e: _Expectations, with_own, with_residual, counts, setting: Setting, total, alpha) -> Moments:
     """Sums over the d coordinates; the own noises ξ_j add up to a known number, so one direction of
     them is taken out of every covariance."""
     own_variance = setting.sigma_x**2 / setting.d
