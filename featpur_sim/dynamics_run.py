@@ -210,3 +210,78 @@ def integrate_phase(
     orders = Order(*states.T)
     forces = lax.map(lambda s: drive(s[0], s[1], radius, nodes, setting, attack), (orders, biases))
     return Trajectory(times, orders, biases, forces, fine)
+
+
+def constant(bias) -> Schedule:
+    """The frozen threshold of the adversarial phase."""
+    no = jnp.asarray(0.0)
+    return Schedule(jnp.asarray([0.0, 1.0]), jnp.ones(2) * bias, no, no, no + jnp.inf)
+
+
+class ReducedRun(NamedTuple):
+    """Both phases of a run in the reduced model; arrays [R, T] over replicates of the nodes."""
+
+    clean: Trajectory
+    adversarial: Trajectory
+    accuracy: Float[Array, "R 2 2"]
+    """After the clean and the adversarial phase; without an attack and under the dense one at τ"""
+
+
+def reduced_run(
+    config: RunConfig, *, n: int = 1024, replicates: int = 4, points: int = 40, seed: int = 0
+) -> ReducedRun:
+    """What the reduced model says about a run, from the settings alone.
+
+    Args:
+        config: as for `featpur_sim.experiment.run_experiment`.
+        n: nodes per replicate, a power of 2.
+        replicates: independent sets of nodes, whose spread is the sampling error.
+        points: times kept per phase.
+        seed: of the nodes.
+
+    Returns:
+        A `ReducedRun`, in float64.
+
+    Raises:
+        ConfigError: the settings are outside the model (`require_reducible`).
+    """
+    require_reducible(config)
+    p = config.problem
+    with double_precision():
+        nodes = jax.tree.map(
+            jnp.asarray,
+            sampled_nodes(p.d, p.k, p.p_one, n=n, replicates=replicates, seed=seed),
+        )
+        schedule = schedule_of(config.clean.bias, duration_of(config, "clean"))
+        times = [
+            jnp.linspace(0.0, duration_of(config, phase), points)
+            for phase in ("clean", "adversarial")
+        ]
+        start = initial_order(p.d, config.network.sigma_0)
+        before = schedule.values[0] if config.clean.bias.schedule != "per-neuron" else 0.0
+        return _both_phases(
+            start, jnp.asarray(before), jax.tree.map(jnp.asarray, schedule),
+            config.adversarial.radius, times, nodes, setting_of(config, "clean"),
+            setting_of(config, "adversarial"),
+        )  # fmt: skip
+
+
+@jax.jit
+def _both_phases(start, before, schedule, radius, times, nodes, clean_setting, attack_setting):
+    def one(sample):
+        clean = integrate_phase(start, before, schedule, 0.0, times[0], sample, clean_setting)
+        middle, b = jax.tree.map(lambda v: v[-1], (clean.order, clean.bias))
+        purified = integrate_phase(
+            middle, b, constant(b), radius, times[1], sample, attack_setting, attack="fgm"
+        )
+        end = jax.tree.map(lambda v: v[-1], purified.order)
+        scores = [
+            [
+                accuracy(state, b, 0.0, sample, attack_setting),
+                accuracy(state, b, radius, sample, attack_setting, "dense"),
+            ]
+            for state in (middle, end)
+        ]
+        return ReducedRun(clean, purified, jnp.asarray(scores))
+
+    return lax.map(one, nodes)

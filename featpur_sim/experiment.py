@@ -27,6 +27,7 @@ from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, Un
 from featpur_sim.measure import decompose, summarise
 from featpur_sim.network import SymmetricReLU, initialise
 from featpur_sim.robustness import attacked_margin
+from featpur_sim.stationarity import stationarity
 from featpur_sim.train import Phase, Record, TrainingRun, replicate, train_many
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
@@ -68,17 +69,25 @@ class Experiment(NamedTuple):
 
 
 class Watch(eqx.Module):
-    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack."""
+    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack, and
+    both sides of the stationarity identity, for either phase's loss."""
 
     attack: Attack
+    training_attack: Attack
 
     def __call__(self, network, problem, batch):
-        margin = attacked_margin(network, batch, self.attack, key=jax.random.key(0))
+        key = jax.random.key(0)
+        margin = attacked_margin(network, batch, self.attack, key=key)
         labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
+        clean = stationarity(network, problem, batch, key=key)
+        attacked = stationarity(network, problem, batch, self.training_attack, key=key)
         return {
             **summarise(decompose(network.weights, problem), problem),
             "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
             "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
+            "stationarity_weights": clean.weights,
+            "stationarity_clean": clean.data,
+            "stationarity_adversarial": attacked.data,
         }
 
 
@@ -251,13 +260,16 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         )
     )(init_keys)
     phases = make_phases(config)
+    training_attack = phases[1].attack
+    assert training_attack is not None
+    dense = DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)
     steps = config.adversarial.steps
     return train_many(
         replicate(problem, config.seeds),
         networks,
         replicate(phases, config.seeds),
         keys=train_keys,
-        observe=Watch(DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)),
+        observe=Watch(dense, training_attack),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint),

@@ -6,18 +6,18 @@ finite d, and the sampling error, from independent replicates of the nodes.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy import stats
 
 from featpur_sim import theory
 from featpur_sim.dynamics import Order, Setting, accuracy, radius_at
-from featpur_sim.dynamics_run import Schedule, integrate_phase
+from featpur_sim.dynamics_run import constant, integrate_phase
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
@@ -61,14 +61,14 @@ class Point(NamedTuple):
     """c/α"""
     clean_accuracy: np.ndarray
     dense_radius: np.ndarray
-    """at which the dense attack halves the clean network's accuracy"""
+    """at which the dense attack takes the clean network to accuracy ½"""
     dense_accuracy: np.ndarray
     """of the clean network, dense attack at the training radius"""
+    pure_radius: np.ndarray
+    """at which FGM takes the accuracy to ½ of the network with the same α and b, and c = 0"""
     adversarial_ratio: np.ndarray
     purified_radius: np.ndarray
-    """at which FGM halves the purified network's accuracy"""
-    pure_radius: np.ndarray
-    """the same of the clean network with c = 0, which has the same α and b"""
+    """at which FGM takes the purified network to accuracy ½"""
     arrived: np.ndarray
 
 
@@ -82,53 +82,225 @@ def solve(d: int, k: float, scaling: Scaling, nodes: Nodes) -> Point:
         nodes: of this (d, k), with a leading axis of replicates.
     """
     with double_precision():
-        setting = Setting(
-            *(jnp.asarray(float(v)) for v in (d, k, scaling.sigma_x, scaling.copies, scaling.decay))
-            , jnp.asarray(0.0)
-        )
+        setting = _setting(d, k, scaling)
         tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
         fraction = scaling.bias_fraction / k**0.5
-        return Point(
-            *(
-                np.asarray(v)
-                for v in _solve(
-                    jax.tree.map(jnp.asarray, nodes), setting, tau, fraction, scaling.alpha,
-                    scaling.clean_time, scaling.adversarial_time,
-                )
-            )
-        )  # fmt: skip
+        nodes = jax.tree.map(jnp.asarray, nodes)
+        order, b, *clean, fine = _clean(
+            nodes, setting, fraction, scaling.alpha, scaling.clean_time, tau
+        )
+        *purified, also = _purify(order, b, nodes, setting, tau, scaling.adversarial_time)
+        return Point(*(np.asarray(v) for v in (*clean, *purified, fine & also)))
 
 
-@functools.partial(jax.jit)
-def _solve(nodes, setting, tau, fraction, alpha, clean_time, adversarial_time):
-    def constant(value, relative):
-        ends = jnp.asarray([0.0, 1.0])
-        no = jnp.asarray(0.0)
-        return Schedule(ends, jnp.ones(2) * value, no + relative, no, no + jnp.inf)
+def _setting(d: int, k: float, scaling: Scaling) -> Setting:
+    values = (d, k, scaling.sigma_x, scaling.copies, scaling.decay, 0.0)
+    return Setting(*(jnp.asarray(float(v)) for v in values))
+
+
+@jax.jit
+def _clean(nodes, setting, fraction, alpha, duration, tau):
+    """The clean phase from a small α, and how the network it leads to stands up; arrays [R]."""
 
     def one(sample):
         zero = jnp.asarray(0.0)
+        relative = constant(fraction)._replace(relative=zero + 1)
         start = Order(alpha + zero, zero, zero)
-        times = jnp.stack([zero, zero + clean_time])
-        clean = integrate_phase(
-            start, zero, constant(fraction, 1.0), 0.0, times, sample, setting
-        )
-        trained, b = jax.tree.map(lambda v: v[-1], (clean.order, clean.bias))
-        times = jnp.stack([zero, zero + adversarial_time])
-        purified = integrate_phase(
-            trained, b, constant(b, 0.0), tau, times, sample, setting, attack="fgm"
-        )
-        final = jax.tree.map(lambda v: v[-1], purified.order)
-        pure = trained._replace(dense=zero)
-        return Point(
-            trained.dense / setting.d / trained.alpha,
-            accuracy(trained, b, 0.0, sample, setting),
-            radius_at(0.5, trained, b, sample, setting, "dense"),
-            accuracy(trained, b, tau, sample, setting, "dense"),
-            final.dense / setting.d / final.alpha,
-            radius_at(0.5, final, b, sample, setting, "fgm"),
-            radius_at(0.5, pure, b, sample, setting, "fgm"),
-            clean.arrived & purified.arrived,
+        times = jnp.stack([zero, zero + duration])
+        run = integrate_phase(start, zero, relative, 0.0, times, sample, setting)
+        order, b = jax.tree.map(lambda v: v[-1], (run.order, run.bias))
+        attacked = (b, sample, setting)
+        return (
+            order,
+            b,
+            order.dense / setting.d / order.alpha,
+            accuracy(order, b, 0.0, sample, setting),
+            radius_at(0.5, order, *attacked, "dense"),
+            accuracy(order, b, tau, sample, setting, "dense"),
+            radius_at(0.5, order._replace(dense=zero), *attacked, "fgm"),
+            run.arrived,
         )
 
-    return jax.lax.map(one, nodes)
+    return lax.map(one, nodes)
+
+
+@jax.jit
+def _purify(order, b, nodes, setting, tau, duration):
+    """The adversarial phase; arrays [R]."""
+
+    def one(inputs):
+        start, bias, sample = inputs
+        times = jnp.stack([jnp.asarray(0.0), jnp.asarray(0.0) + duration])
+        run = integrate_phase(
+            start, bias, constant(bias), tau, times, sample, setting, attack="fgm"
+        )
+        final = jax.tree.map(lambda v: v[-1], run.order)
+        ratio = final.dense / setting.d / final.alpha
+        return ratio, radius_at(0.5, final, bias, sample, setting, "fgm"), run.arrived
+
+    return lax.map(one, (order, b, nodes))
+
+
+def boundary(
+    d: int, scaling: Scaling = Scaling(), *, n: int = 512, replicates: int = 2, seed: int = 0
+) -> tuple[float, float]:
+    """The sparsity from which on the dense attack beats the clean network before the pure radius.
+
+    Where the radius at which the dense attack takes the accuracy to ½ of the clean-trained network
+    equals that at which FGM does the same to the pure network: the lower end of the window, k ≈ d^{1/3}
+    with its constant. [D] §5.1, §7
+
+    Args:
+        d: dimension.
+        scaling: the other settings.
+        n: nodes per replicate, a power of 2.
+        replicates: independent sets of nodes.
+        seed: of the nodes.
+
+    Returns:
+        k, a real number, and its standard error over the replicates.
+    """
+
+    def excess(log_k):
+        k = float(np.exp(log_k))
+        nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
+        with double_precision():
+            found = _clean(
+                jax.tree.map(jnp.asarray, nodes), _setting(d, k, scaling),
+                scaling.bias_fraction / k**0.5, scaling.alpha, scaling.clean_time, 0.0,
+            )  # fmt: skip
+            return np.log(np.asarray(found[6]) / np.asarray(found[4]))
+
+    # The log of the ratio of radii is close to linear in log k: secant steps from d^{1/3}.
+    x = [np.log(d) / 3 - 0.15, np.log(d) / 3 + 0.15]
+    y = [excess(at) for at in x]
+    for _ in range(3):
+        slope = (y[-1].mean() - y[-2].mean()) / (x[-1] - x[-2])
+        x.append(float(np.clip(x[-1] - y[-1].mean() / slope, 0.1, 0.6 * np.log(d))))
+        y.append(excess(x[-1]))
+        if abs(y[-1].mean()) < 1e-4:
+            break
+    roots = x[-1] - y[-1] / slope
+    error = roots.std(ddof=1) / np.sqrt(len(roots)) if len(roots) > 1 else np.nan
+    return float(np.exp(roots.mean())), float(np.exp(roots.mean()) * error)
+
+
+class Quantity(NamedTuple):
+    """What is fitted against d, and what is predicted for it."""
+
+    name: str
+    of: Callable[[Point], np.ndarray]
+    predicted: Callable[[int, float, float], float]
+    """(d, k, τ) ↦ the predicted value, up to a constant"""
+    source: str
+
+
+QUANTITIES = (
+    Quantity(
+        "clean c/α",
+        lambda p: p.clean_ratio,
+        lambda d, k, tau: theory.clean_dense_ratio(d, k).value,
+        "k/d [D] §5.1",
+    ),
+    Quantity(
+        "adversarial c/α",
+        lambda p: p.adversarial_ratio,
+        lambda d, k, tau: theory.adversarial_dense_ratio(d, k, tau).value,
+        "1/(τ√k·d) [D] §5.1",
+    ),
+    Quantity(
+        "non-robust radius of the clean network, dense attack",
+        lambda p: p.dense_radius,
+        lambda d, k, tau: theory.dense_radius(d, k).value,
+        "√d/k² [D] §5.1",
+    ),
+    Quantity(
+        "FGM radius of the purified network",
+        lambda p: p.purified_radius,
+        lambda d, k, tau: theory.critical_radius(k).value,
+        "1/√k [P]",
+    ),
+)
+
+
+def solve_all(
+    a: float,
+    scaling: Scaling = Scaling(),
+    *,
+    dimensions: Sequence[int] = DIMENSIONS,
+    n: int = 512,
+    replicates: int = 4,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[int, Point]:
+    """Both phases at every dimension, with k = round(d^a).
+
+    Args:
+        a: log k/log d, in (0, 1).
+        scaling: the other settings.
+        dimensions: the values of d.
+        n: nodes per replicate, a power of 2.
+        replicates: independent sets of nodes, at least 2.
+        seed: of the nodes.
+        advance: called after each dimension.
+
+    Returns:
+        dimension → point.
+
+    Raises:
+        ValueError: a parameter is out of range, or an integration did not reach its end.
+    """
+    if not 0 < a < 1:
+        raise ValueError(f"a = {a!r}: must be in (0, 1), k = d^a. The window is 1/3 to 1/2.")
+    points = {}
+    for d in dimensions:
+        k = float(round(d**a))
+        nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
+        points[d] = solve(d, k, scaling, nodes)
+        if not points[d].arrived.all():
+            raise ValueError(
+                f"d = {d}, k = {k:g}: the integration did not reach its end. Lower the durations, "
+                "or take more nodes."
+            )
+        advance()
+    return points
+
+
+def fit(a: float, points: dict[int, Point], scaling: Scaling = Scaling()) -> list[Row]:
+    """Power laws in d through the points of `solve_all`.
+
+    Returns:
+        One row a quantity: ``quantity, a, exponent, ci, predicted, source, d_min, d_max``. ``ci``
+        joins the t-interval of the regression and that of the replicates' own exponents in
+        quadrature; ``predicted`` is the exponent of the formula at the same integers k.
+    """
+    dimensions = np.array(sorted(points))
+    log_d = np.log(dimensions)
+    rows = []
+    for quantity in QUANTITIES:
+        table = np.array([quantity.of(points[int(d)]) for d in dimensions])  # [d, R]
+        formula = []
+        for d in dimensions.tolist():
+            k = float(round(d**a))
+            tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
+            formula.append(quantity.predicted(d, k, tau))
+        line = stats.linregress(log_d, np.log(table.mean(axis=1)))
+        each = np.array([stats.linregress(log_d, np.log(t)).slope for t in table.T])  # pyright: ignore[reportAttributeAccessIssue]
+        half = np.hypot(
+            stats.t.ppf(0.975, len(log_d) - 2) * line.stderr,  # pyright: ignore[reportAttributeAccessIssue]
+            stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
+        )
+        slope = float(line.slope)  # pyright: ignore[reportAttributeAccessIssue]
+        rows.append(
+            {
+                "quantity": quantity.name,
+                "a": a,
+                "exponent": slope,
+                "ci": [slope - float(half), slope + float(half)],
+                "predicted": float(np.polyfit(log_d, np.log(formula), 1)[0]),
+                "source": quantity.source,
+                "d_min": int(dimensions[0]),
+                "d_max": int(dimensions[-1]),
+            }
+        )
+    return rows
