@@ -92,7 +92,8 @@ def populations(config, kept, seed, steps, measured):
                                    clean.learning_rate, clean.weight_decay))
     )  # fmt: skip
     schedule = schedule_of(clean.bias, duration_of(config, "clean"))
-    key, radius = jax.random.key(seed), jnp.float32(adversarial.radius)
+    # A generator that is cheap on CPU: the samples are most of a step's cost.
+    key, radius = jax.random.key(seed, impl="rbg"), jnp.float32(adversarial.radius)
     rows = {}
 
     def nu(step):
@@ -112,7 +113,9 @@ def populations(config, kept, seed, steps, measured):
             )  # fmt: skip
         now = step
         b = nu(step) * population.largest_coordinate(state)
-        rows["clean", step] = population.measure(state, b, radius, law, jax.random.key(1))
+        rows["clean", step] = population.measure(
+            state, b, radius, law, jax.random.key(1, impl="rbg")
+        )
     now = 0
     for step in steps["adversarial"]:
         if step > now:
@@ -121,7 +124,9 @@ def populations(config, kept, seed, steps, measured):
                 jax.random.fold_in(key, 10**6 + now), batch=adversarial.batch, adversarial=True,
             )  # fmt: skip
         now = step
-        rows["adversarial", step] = population.measure(state, b, radius, law, jax.random.key(1))
+        rows["adversarial", step] = population.measure(
+            state, b, radius, law, jax.random.key(1, impl="rbg")
+        )
     return rows
 
 
@@ -143,8 +148,9 @@ def homogeneous(config, steps):
                 "alpha": at(o.alpha),
                 "ratio": at(o.dense / o.alpha),
                 "residual": at(o.residual),
-                "active": at(trajectory.drive.active),
             }
+            if phase == "clean":  # the drive of the other phase is that of attacked inputs
+                rows[phase, step]["active"] = at(trajectory.drive.active)
         which = 0 if phase == "clean" else 1
         last = rows[phase, steps[phase][-1]]
         last["accuracy"], last["dense_accuracy"] = map(
@@ -171,10 +177,13 @@ def main():
     steps, index = {}, {}
     for phase in ("clean", "adversarial"):
         inside = np.flatnonzero(kept["phase"] == phase)
-        chosen = inside[np.unique(np.linspace(0, len(inside) - 1, given.points).round().astype(int))]
+        chosen = inside[
+            np.unique(np.linspace(0, len(inside) - 1, given.points).round().astype(int))
+        ]
         steps[phase] = [int(s) for s in kept["step"][chosen]]
         index |= {(phase, int(kept["step"][i])): i for i in chosen}
     rows = []
+    path = given.out / f"dynamics_{given.d}.json"
 
     def add(closure, at, values):
         # The homogeneous closure has no seeds, and not every statistic.
@@ -189,9 +198,9 @@ def main():
         seeds = [populations(config, kept, s, steps, measured) for s in range(given.seeds)]
         for at in seeds[0]:
             add(closure, at, {n: [float(getattr(s[at], n)) for s in seeds] for n in NAMES})
+        # Written after each closure: the next takes minutes.
+        path.write_text(json.dumps(rows, indent=1) + "\n")
         print(closure, "done", flush=True)
-    path = given.out / f"dynamics_{given.d}.json"
-    path.write_text(json.dumps(rows, indent=1) + "\n")
     figure = dynamics_figures.against_direct(rows)
     figure.savefig(given.out / f"dynamics_{given.d}.png", dpi=200)
     print(path)

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from featpur_sim.cli_dynamics import dynamics
+
 app = typer.Typer(
     name="featpur",
     help="Feature purification by adversarial training: simulate it, measure it, check it.",
@@ -301,10 +303,13 @@ def compare(
         _say(False, str(path))
 
 
+app.command()(dynamics)
+
+
 @app.command()
 def report(directory: Directory, quiet: Quiet = False) -> None:
     """Rebuild scorecard, figures and report.html of a finished run from its result.nc."""
-    from featpur_sim import claims, comparison, figures
+    from featpur_sim import claims, comparison, figures, reduced_claims
     from featpur_sim import report as html
     from featpur_sim.reproduce import parts
     from featpur_sim.result import REPORT, save_scorecard
@@ -316,6 +321,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
         rows += claims.scorecard(result) + comparison.scorecard(result, compared[name])
         if (result.status == "ok").any():
             figures.save_all(result, folder / "figures")
+    rows += reduced_claims.load(directory)
     save_scorecard(directory, rows)
     html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)

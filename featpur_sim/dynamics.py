@@ -117,7 +117,7 @@ def moments(
 
 
 def _perturbation(attack, order: Order, radius, active, setting: Setting):
-    """(p, q, s, N): x_j moves by −y(p·1_j + q), ⟨q_j, x⟩ by −y·s·1_j. [D] docs/dynamics.md step 4"""
+    """(p, q, s, N): x_j moves by −y(p·1_j + q), ⟨q_j, x⟩ by −y·s·1_j. [D] docs/dynamics.md"""
     zero = 0 * active
     if attack == "none":
         return zero, zero, zero, active
@@ -181,7 +181,9 @@ def _expectations(z, output, observables) -> _Expectations:
     return _Expectations(jnp.sum(s, 0), ss, jnp.sum(zs, 0), o, os, zo, jnp.sum(z0, 0))
 
 
-def _collect(e: _Expectations, with_own, with_residual, counts, setting: Setting, total, alpha) -> Moments:
+def _collect(
+    e: _Expectations, with_own, with_residual, counts, setting: Setting, total, alpha
+) -> Moments:
     """Sums over the d coordinates; the own noises ξ_j add up to a known number, so one direction of
     them is taken out of every covariance."""
     own_variance = setting.sigma_x**2 / setting.d
@@ -231,16 +233,17 @@ def drive(
     # E[g·O] with O regressed on f.
     tilted = (g * deviation) @ weight / m.variance
     n, t, r = m.sums * mean_g + m.covariances * tilted
-    small = 1 / setting.k
-    value2 = jnp.stack([small * setting.k, small * setting.k, small, small, 0 * small])
-    square = nodes.counts @ value2 + setting.sigma_x**2
+    one, small = setting.k / setting.k, 1 / setting.k
+    value2 = jnp.stack([one, one, small, small, 0 * small])
+    square = jnp.asarray(nodes.counts) @ value2 + setting.sigma_x**2
+    chance = jnp.asarray(nodes.weight)
     return Drive(
-        pure=nodes.weight @ t,
-        mixed=nodes.weight @ (n * m.total - t),
-        residual=nodes.weight @ r,
-        noise=nodes.weight @ ((g**2) @ weight * m.sums[0] * square),
-        active=nodes.weight @ m.sums[0] / setting.d,
-        loss=nodes.weight @ (jax.nn.softplus(-f) @ weight),
+        pure=chance @ t,
+        mixed=chance @ (n * m.total - t),
+        residual=chance @ r,
+        noise=chance @ ((g**2) @ weight * m.sums[0] * square),
+        active=chance @ m.sums[0] / setting.d,
+        loss=chance @ (jax.nn.softplus(-f) @ weight),
     )
 
 
@@ -268,7 +271,7 @@ def accuracy(
     Inactive neurons that the attack switches on are in the mean and in the variance.
     """
     m = moments(order, bias, radius, nodes, setting, attack)
-    return nodes.weight @ _below(m.mean / jnp.sqrt(m.variance))
+    return jnp.asarray(nodes.weight) @ _below(m.mean / jnp.sqrt(m.variance))
 
 
 def radius_at(

@@ -80,6 +80,40 @@ def against_direct(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def trajectories(result: xr.Dataset) -> Figure:
+    """Order parameters of a reduced run against time, both phases one after the other.
+
+    Args:
+        result: of `featpur_sim.dynamics_run.to_dataset`; lines are means over the replicates.
+    """
+    names = ("alpha", "dense_ratio", "residual", "active_fraction")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
+        grid = list(figure.subplots(2, 2, sharex=True).flat)
+        clean = float(result.time.sel(phase="clean").max())
+        mean = result.mean("replicate")
+        for axes, name in zip(grid, names, strict=True):
+            for phase, start in (("clean", 0.0), ("adversarial", clean)):
+                label, colour, _ = PHASES[phase]
+                part = mean.sel(phase=phase)
+                axes.plot(start + part.time, part[name], color=colour, label=label)
+                if name == "dense_ratio":
+                    rest = None if start else "where it would rest"
+                    axes.plot(
+                        start + part.time, part.stationary_ratio, color=BLACK, linestyle=":",
+                        label=rest,
+                    )  # fmt: skip
+            axes.set_ylabel({"alpha": "α", "dense_ratio": "c/α", "residual": "ρ²",
+                             "active_fraction": "active fraction"}[name])  # fmt: skip
+        ratio = mean.dense_ratio.values
+        grid[1].set_ylim(-0.5 * np.nanmax(ratio), 1.6 * np.nanmax(ratio))
+        for axes in grid[2:]:
+            axes.set_xlabel("t′ = η·step/d")
+        legend_above(figure, grid[1], 3)
+        figure.draw_without_rendering()
+    return figure
+
+
 def exponents(rows: Sequence[Row]) -> Figure:
     """Fitted exponents against a = log k/log d, with the predicted lines.
 

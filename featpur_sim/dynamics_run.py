@@ -6,17 +6,19 @@ module reads settings and never runs the simulator.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax import lax
 from scipy import integrate as quadrature
 from scipy import stats
 
 from featpur_sim._types import Array, Float
-from featpur_sim.config import BiasConfig, ConfigError, RunConfig
+from featpur_sim.config import BiasConfig, ConfigError, RunConfig, dump
 from featpur_sim.dynamics import AttackName, Drive, Order, Setting, accuracy, drive, velocity
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
 from featpur_sim.stiff import advance
@@ -243,7 +245,8 @@ def reduced_run(
         A `ReducedRun`, in float64.
 
     Raises:
-        ConfigError: the settings are outside the model (`require_reducible`).
+        ConfigError: the settings are outside the model (`require_reducible`), or the integrator did
+            not arrive.
     """
     require_reducible(config)
     p = config.problem
@@ -259,11 +262,19 @@ def reduced_run(
         ]
         start = initial_order(p.d, config.network.sigma_0)
         before = schedule.values[0] if config.clean.bias.schedule != "per-neuron" else 0.0
-        return _both_phases(
+        run = _both_phases(
             start, jnp.asarray(before), jax.tree.map(jnp.asarray, schedule),
             config.adversarial.radius, times, nodes, setting_of(config, "clean"),
             setting_of(config, "adversarial"),
         )  # fmt: skip
+        # NumPy keeps float64 outside the block.
+        run = jax.tree.map(np.asarray, run)
+    if not (run.clean.arrived & run.adversarial.arrived).all():
+        raise ConfigError(
+            "the reduced dynamics did not reach the end of a phase: the equations are too stiff or "
+            "left the finite numbers. Lower learning_rate·steps/d, or raise the final bias."
+        )
+    return run
 
 
 @jax.jit
@@ -285,3 +296,48 @@ def _both_phases(start, before, schedule, radius, times, nodes, clean_setting, a
         return ReducedRun(clean, purified, jnp.asarray(scores))
 
     return lax.map(one, nodes)
+
+
+def to_dataset(config: RunConfig, run: ReducedRun) -> xr.Dataset:
+    """A reduced run with its labels: dims phase, replicate, point, attack.
+
+    Args:
+        config: the settings, kept as an attribute.
+        run: of `reduced_run`.
+    """
+    phases = (run.clean, run.adversarial)
+    dims = ("phase", "replicate", "point")
+
+    def both(of: Callable[[Trajectory], Array]) -> np.ndarray:
+        return np.stack([np.asarray(of(t)) for t in phases])
+
+    p = config.problem
+    entries = {
+        "time": (lambda t: t.time, "t′ = η·step/d within the phase", "[D] §3"),
+        "alpha": (lambda t: t.order.alpha, "pure coefficient α", "[D] §7"),
+        "dense_ratio": (lambda t: t.order.dense / p.d / t.order.alpha, "c/α", "[D] §7"),
+        "residual": (lambda t: t.order.residual, "ρ² = ‖q‖²", "[D] §7"),
+        "bias": (lambda t: t.bias, "threshold b", "[P] §3"),
+        "active_fraction": (lambda t: t.drive.active, "E N/d, inputs as trained on", "[D] §7"),
+        "loss": (lambda t: t.drive.loss, "logistic loss, as trained on", "[P] §3"),
+        "stationary_ratio": (
+            lambda t: t.drive.mixed / ((p.d - 1) * t.drive.pure),
+            "c/α at which training would rest: E[g y (N X − T)]/((d−1)E[g y T])",
+            "[D] §7",
+        ),
+    }
+    variables: dict[str, tuple] = {
+        name: (dims, both(of), {"long_name": long_name, "source": source})
+        for name, (of, long_name, source) in entries.items()
+    }
+    scores = np.moveaxis(np.asarray(run.accuracy), 0, 1)
+    table = np.full((*scores.shape[:2], run.clean.time.shape[-1], 2), np.nan)
+    table[:, :, -1] = scores
+    variables["accuracy"] = (
+        (*dims, "attack"),
+        table,
+        {"long_name": "accuracy at the end of the phase, at radius τ", "source": "[D] §7"},
+    )
+    coords = {"phase": ["clean", "adversarial"], "attack": ["none", "dense mixture"]}
+    attributes = {"title": f"reduced dynamics of '{config.name}'", "config": dump(config)}
+    return xr.Dataset(variables, coords, attributes)

@@ -1,7 +1,7 @@
 """The theorem's exponents from the reduced dynamics at d = 10⁴ … 10⁹ (docs/dynamics.md).
 
-Both phases are integrated at k = d^a with b = ν_f α/√k, and each quantity is fitted as a power of d.
-The interval has two parts: the scatter of the points about the line, a property of the model at
+Both phases are integrated at k = d^a with b = ν_f α/√k, and each quantity is fitted as a power of
+d. The interval has two parts: the scatter of the points about the line, a property of the model at
 finite d, and the sampling error, from independent replicates of the nodes.
 """
 
@@ -16,6 +16,7 @@ from jax import lax
 from scipy import stats
 
 from featpur_sim import theory
+from featpur_sim.config import RunConfig
 from featpur_sim.dynamics import Order, Setting, accuracy, radius_at
 from featpur_sim.dynamics_run import constant, integrate_phase
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
@@ -54,18 +55,41 @@ class Scaling:
     alpha: float = 0.03
 
 
+DEFAULT = Scaling()
+
+
+def scaling_of(config: RunConfig) -> Scaling:
+    """The settings of a run, scaled: r = m/d, λd, ν_f = b/α·√k and ε = τ√k stay as they are.
+
+    A schedule without a threshold per neuron does not fix b/α; ν_f is then ½.
+    """
+    p = config.problem
+    bias = config.clean.bias
+    per_neuron = bias.schedule == "per-neuron" and bias.stop is not None
+    return Scaling(
+        sigma_x=p.sigma_x,
+        p_one=p.p_one,
+        copies=config.network.neurons / p.d,
+        decay=config.clean.weight_decay * p.d,
+        bias_fraction=bias.stop * p.k**0.5 if per_neuron and bias.stop else 0.5,
+        radius=config.adversarial.radius * p.k**0.5,
+    )
+
+
 class Point(NamedTuple):
     """What both phases end in, at one (d, k); arrays [R] over replicates."""
 
     clean_ratio: np.ndarray
     """c/α"""
     clean_accuracy: np.ndarray
+    pure_accuracy: np.ndarray
+    """of the network with the same α and b, and c = 0"""
     dense_radius: np.ndarray
     """at which the dense attack takes the clean network to accuracy ½"""
     dense_accuracy: np.ndarray
     """of the clean network, dense attack at the training radius"""
     pure_radius: np.ndarray
-    """at which FGM takes the accuracy to ½ of the network with the same α and b, and c = 0"""
+    """at which FGM takes the network with c = 0 to accuracy ½"""
     adversarial_ratio: np.ndarray
     purified_radius: np.ndarray
     """at which FGM takes the purified network to accuracy ½"""
@@ -115,6 +139,7 @@ def _clean(nodes, setting, fraction, alpha, duration, tau):
             b,
             order.dense / setting.d / order.alpha,
             accuracy(order, b, 0.0, sample, setting),
+            accuracy(order._replace(dense=zero), b, 0.0, sample, setting),
             radius_at(0.5, order, *attacked, "dense"),
             accuracy(order, b, tau, sample, setting, "dense"),
             radius_at(0.5, order._replace(dense=zero), *attacked, "fgm"),
@@ -142,13 +167,13 @@ def _purify(order, b, nodes, setting, tau, duration):
 
 
 def boundary(
-    d: int, scaling: Scaling = Scaling(), *, n: int = 512, replicates: int = 2, seed: int = 0
+    d: int, scaling: Scaling = DEFAULT, *, n: int = 512, replicates: int = 2, seed: int = 0
 ) -> tuple[float, float]:
     """The sparsity from which on the dense attack beats the clean network before the pure radius.
 
     Where the radius at which the dense attack takes the accuracy to ½ of the clean-trained network
-    equals that at which FGM does the same to the pure network: the lower end of the window, k ≈ d^{1/3}
-    with its constant. [D] §5.1, §7
+    equals that at which FGM does the same to the pure network: the lower end of the window,
+    k ≈ d^{1/3} with its constant. [D] §5.1, §7
 
     Args:
         d: dimension.
@@ -169,7 +194,7 @@ def boundary(
                 jax.tree.map(jnp.asarray, nodes), _setting(d, k, scaling),
                 scaling.bias_fraction / k**0.5, scaling.alpha, scaling.clean_time, 0.0,
             )  # fmt: skip
-            return np.log(np.asarray(found[6]) / np.asarray(found[4]))
+            return np.log(np.asarray(found[7]) / np.asarray(found[5]))
 
     # The log of the ratio of radii is close to linear in log k: secant steps from d^{1/3}.
     x = [np.log(d) / 3 - 0.15, np.log(d) / 3 + 0.15]
@@ -225,7 +250,7 @@ QUANTITIES = (
 
 def solve_all(
     a: float,
-    scaling: Scaling = Scaling(),
+    scaling: Scaling = DEFAULT,
     *,
     dimensions: Sequence[int] = DIMENSIONS,
     n: int = 512,
@@ -266,13 +291,38 @@ def solve_all(
     return points
 
 
-def fit(a: float, points: dict[int, Point], scaling: Scaling = Scaling()) -> list[Row]:
+def power(dimensions: np.ndarray, table: np.ndarray) -> tuple[float, float, float]:
+    """The exponent of d, and its 95 % interval.
+
+    Args:
+        dimensions: shape [p], at least 3.
+        table: positive values, shape [p, R]; replicates R ≥ 2.
+
+    Returns:
+        (exponent, low, high). The half-width joins the t-interval of the regression and that of
+        the replicates' own exponents in quadrature.
+
+    Example:
+        >>> d = np.array([10.0, 100.0, 1000.0])
+        >>> power(d, np.stack([d**-0.5, d**-0.5], axis=1))
+        (-0.50, -0.50, -0.50)
+    """
+    log_d = np.log(dimensions)
+    line: Any = stats.linregress(log_d, np.log(table.mean(axis=1)))
+    each = np.polyfit(log_d, np.log(table), 1)[0]
+    half = np.hypot(
+        stats.t.ppf(0.975, len(log_d) - 2) * line.stderr,
+        stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
+    )
+    return float(line.slope), float(line.slope - half), float(line.slope + half)
+
+
+def fit(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) -> list[Row]:
     """Power laws in d through the points of `solve_all`.
 
     Returns:
-        One row a quantity: ``quantity, a, exponent, ci, predicted, source, d_min, d_max``. ``ci``
-        joins the t-interval of the regression and that of the replicates' own exponents in
-        quadrature; ``predicted`` is the exponent of the formula at the same integers k.
+        One row a quantity: ``quantity, a, exponent, ci, predicted, source, d_min, d_max``;
+        ``predicted`` is the exponent of the formula at the same integers k.
     """
     dimensions = np.array(sorted(points))
     log_d = np.log(dimensions)
@@ -284,19 +334,13 @@ def fit(a: float, points: dict[int, Point], scaling: Scaling = Scaling()) -> lis
             k = float(round(d**a))
             tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
             formula.append(quantity.predicted(d, k, tau))
-        line = stats.linregress(log_d, np.log(table.mean(axis=1)))
-        each = np.array([stats.linregress(log_d, np.log(t)).slope for t in table.T])  # pyright: ignore[reportAttributeAccessIssue]
-        half = np.hypot(
-            stats.t.ppf(0.975, len(log_d) - 2) * line.stderr,  # pyright: ignore[reportAttributeAccessIssue]
-            stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
-        )
-        slope = float(line.slope)  # pyright: ignore[reportAttributeAccessIssue]
+        slope, low, high = power(dimensions, table)
         rows.append(
             {
                 "quantity": quantity.name,
                 "a": a,
                 "exponent": slope,
-                "ci": [slope - float(half), slope + float(half)],
+                "ci": [low, high],
                 "predicted": float(np.polyfit(log_d, np.log(formula), 1)[0]),
                 "source": quantity.source,
                 "d_min": int(dimensions[0]),

@@ -41,7 +41,7 @@ def double_precision() -> AbstractContextManager:
     """
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # its name before JAX 0.8
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     return enable_x64()
 
@@ -137,7 +137,8 @@ def exact_nodes(
     index = np.repeat(np.arange(len(counts)), points)
     noise = np.tile(at, len(counts))
     weight = np.repeat(mass, points) * np.tile(weights, len(counts))
-    return Nodes(*_labelled(d, k, *counts[index].T.astype(float), noise, weight))
+    one_up, one_down, small_up, small_down = counts[index].T.astype(float)
+    return Nodes(*_labelled(d, k, one_up, one_down, small_up, small_down, noise, weight))
 
 
 def _margin(counts, k):

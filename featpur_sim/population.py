@@ -6,9 +6,9 @@ features get one neuron and some ten, and the few-handed ones grow larger. Here 
     w_i = α_i e_{j(i)} + c_i Σ_{j'≠j(i)} ψ_{j'} e_{j'} + q_i,   q_i isotropic, ‖q_i‖² = ρ_i²,
 
 where j(i) is the largest coordinate of its initial weights towards the label and ψ, with mean 1, is
-one profile of the dense mixture for all neurons. Gradient descent moves along the projection on this
-family: the batch and the step size are those of the run, so its sampling noise is too. A step costs
-n·m operations, not n·m·d. The gauge is w* = 1, M = I; no simulation code is used.
+one profile of the dense mixture for all neurons. Gradient descent moves along the projection on
+this family: the batch and the step size are those of the run, so its sampling noise is too. A step
+costs n·m operations, not n·m·d. The gauge is w* = 1, M = I; no simulation code is used.
 """
 
 import functools
@@ -99,14 +99,15 @@ def _project(coordinates, feature, profile: bool) -> Population:
         psi /= psi.mean()
         c = (rest @ psi) / (others @ psi**2)
     residual = np.sum((rest - others * c[:, None] * psi) ** 2, axis=1)
-    values = (jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi))
-    return Population(*values, jnp.asarray(feature, jnp.int32))
+    alpha, c, residual, psi = (jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi))
+    return Population(alpha, c, residual, psi, jnp.asarray(feature, jnp.int32))
 
 
 def largest_coordinate(state: Population) -> Float[Array, " m"]:
     """max_j |C_ij|: the carried one, or the largest of the residual, a Gaussian vector. [D]"""
     d = state.profile.shape[-1]
-    among = largest_of(d) * jnp.sqrt(state.residual / d)
+    # The largest of d Gaussians in absolute value is that of 2d signed ones, nearly.
+    among = largest_of(2 * d) * jnp.sqrt(state.residual / d)
     return jnp.maximum(jnp.abs(state.alpha), jnp.abs(state.dense) + among)
 
 

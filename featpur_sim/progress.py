@@ -76,6 +76,10 @@ class Meter:
         """Move the bar of the competitors."""
         self._move("competitors", done, total, "")
 
+    def reducing(self, done: int, total: int) -> None:
+        """Move the bar of the reduced dynamics."""
+        self._move("reduced dynamics", done, total, "")
+
     def _move(self, name: str, done: int, total: int, status: str) -> None:
         if name not in self._tasks:
             self._progress.start()

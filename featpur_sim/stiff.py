@@ -1,8 +1,8 @@
 """A stiff integrator for a handful of variables: ROS2 with an exact Jacobian (docs/dynamics.md).
 
 During adversarial training the dense mode relaxes some N² times faster than the pure one, so an
-explicit step is bounded by stability, not accuracy. Two-stage Rosenbrock method of order 2, L-stable
-for γ = 1 − 1/√2 (Verwer, Spee, Blom and Hundsdorfer, SIAM J. Sci. Comput. 20:1456, 1999):
+explicit step is bounded by stability, not accuracy. Two-stage Rosenbrock method of order 2,
+L-stable for γ = 1 − 1/√2 (Verwer, Spee, Blom and Hundsdorfer, SIAM J. Sci. Comput. 20:1456, 1999):
 
     (I − γhJ)k₁ = F(u),  (I − γhJ)k₂ = F(u + hk₁) − 2k₁,  u ← u + (3k₁ + k₂)h/2,
 
