@@ -74,7 +74,7 @@ def exponents(rows: list[dict[str, Any]]) -> Table:
     span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
     table = Table(title=f"exponents of d in the reduced model, {span}")
     for name in ("a", "quantity", "exponent \\[95 %]", "predicted", "from"):
-        table.add_column(name, no_wrap=name != "quantity")
+        table.add_column(name, no_wrap=True)
     for row in rows:
         low, high = row["ci"]
         fitted = escape(f"{row['exponent']:.3f} [{low:.3f}, {high:.3f}]")
