@@ -19,6 +19,7 @@ def points():
     return exponents.solve_all(0.4, dimensions=DIMENSIONS, n=256, replicates=2)
 
 
+@pytest.mark.slow
 def test_the_exponents_are_the_predicted_ones(points):
     rows = {row["quantity"]: row for row in exponents.fit(0.4, points)}
     assert len(rows) == 4
