@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim import dynamics_figures, exponents
+from featpur_sim import dynamics_figures, reduced_exponents
 from featpur_sim.attack import FGM, DenseMixture
 from featpur_sim.experiment import make_phases, make_problem, seed_keys
 from featpur_sim.network import initialise, pure_network
@@ -68,10 +68,10 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("phase-boundary"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    scaling = exponents.scaling_of(sparse_regime(128, 8))
+    scaling = reduced_exponents.scaling_of(sparse_regime(128, 8))
     rows = []
     for d in (10**i for i in range(2, 10)):
-        k, error = exponents.boundary(d, scaling)
+        k, error = reduced_exponents.boundary(d, scaling)
         rows.append({"d": d, "k": k, "standard_error": error})
         print(
             f"d = {d:.0e}: k = {k:.4g} ± {error:.2g} = {k / d ** (1 / 3):.3f} d^(1/3)", flush=True

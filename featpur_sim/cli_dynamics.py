@@ -68,14 +68,14 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
 
 
 def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool) -> None:
-    from featpur_sim import dynamics_figures, exponents, reduced_claims, tables
+    from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents, tables
     from featpur_sim.config import ConfigError
     from featpur_sim.progress import Meter
     from featpur_sim.result import atomic_path, to_json
 
-    scaling = exponents.scaling_of(settings)
+    scaling = reduced_exponents.scaling_of(settings)
     rows, verdicts = [], []
-    total = len(a) * len(exponents.DIMENSIONS)
+    total = len(a) * len(reduced_exponents.DIMENSIONS)
     done = 0
     with Meter(settings.name, quiet=quiet or as_json) as meter:
         meter.reducing(0, total)
@@ -87,10 +87,10 @@ def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_j
 
         for value in sorted(set(a)):
             try:
-                points = exponents.solve_all(value, scaling, seed=seed, advance=advance)
+                points = reduced_exponents.solve_all(value, scaling, seed=seed, advance=advance)
             except ValueError as error:
                 raise ConfigError(str(error)) from None
-            rows += exponents.fit(value, points, scaling)
+            rows += reduced_exponents.fit(value, points, scaling)
             verdicts += reduced_claims.scorecard(value, points, scaling)
     for name, content in (("dynamics.json", rows), (reduced_claims.SCORECARD, verdicts)):
         with atomic_path(out / name) as temporary:
@@ -99,5 +99,5 @@ def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_j
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.exponents(rows))
+        Console().print(tables.reduced_exponents(rows))
         Console(stderr=True).print(str(out / "dynamics.json"), highlight=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from featpur_sim import theory
-from featpur_sim.exponents import DEFAULT, Point, Scaling, power
+from featpur_sim.reduced_exponents import DEFAULT, Point, Scaling, power
 from featpur_sim.result import ResultError
 from featpur_sim.verdict import Row, below, between, interval
 
@@ -26,7 +26,7 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
 
     Args:
         a: log k/log d.
-        points: of `featpur_sim.exponents.solve_all`.
+        points: of `featpur_sim.reduced_exponents.solve_all`.
         scaling: the settings they were made with.
     """
     dimensions = np.array(sorted(points))

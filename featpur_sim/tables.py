@@ -68,8 +68,8 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def exponents(rows: list[dict[str, Any]]) -> Table:
-    """The rows of dynamics.json (`featpur_sim.exponents.fit`)."""
+def reduced_exponents(rows: list[dict[str, Any]]) -> Table:
+    """The rows of dynamics.json (`featpur_sim.reduced_exponents.fit`)."""
     first = rows[0]
     span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
     table = Table(title=f"exponents of d in the reduced model, {span}")

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from featpur_sim import dynamics_figures, exponents, reduced_claims
+from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents
 from featpur_sim.config import dump
-from featpur_sim.exponents import Point, power
 from featpur_sim.presets import sparse_regime
+from featpur_sim.reduced_exponents import Point, power
 from featpur_sim.result import ResultError
 
 DIMENSIONS = (10**4, 10**6, 10**8)
@@ -16,12 +16,12 @@ DIMENSIONS = (10**4, 10**6, 10**8)
 
 @pytest.fixture(scope="module")
 def points():
-    return exponents.solve_all(0.4, dimensions=DIMENSIONS, n=256, replicates=2)
+    return reduced_exponents.solve_all(0.4, dimensions=DIMENSIONS, n=256, replicates=2)
 
 
 @pytest.mark.slow
 def test_the_exponents_are_the_predicted_ones(points):
-    rows = {row["quantity"]: row for row in exponents.fit(0.4, points)}
+    rows = {row["quantity"]: row for row in reduced_exponents.fit(0.4, points)}
     assert len(rows) == 4
     for name, row in rows.items():
         assert row["ci"][0] < row["exponent"] < row["ci"][1]
@@ -34,7 +34,7 @@ def test_the_exponents_are_the_predicted_ones(points):
 @pytest.mark.slow
 @pytest.mark.parametrize("a", [0.35, 0.4, 0.45])
 def test_the_exponents_up_to_a_billion(a):
-    rows = exponents.fit(a, exponents.solve_all(a))
+    rows = reduced_exponents.fit(a, reduced_exponents.solve_all(a))
     # docs/theory.md §7: measured before, with another program.
     measured = {
         0.35: (-0.650, -0.983, -0.194, -0.169),
@@ -47,7 +47,7 @@ def test_the_exponents_up_to_a_billion(a):
 
 
 def test_an_exact_power_law_is_recovered_and_noise_widens_the_interval():
-    d = np.array(exponents.DIMENSIONS, float)
+    d = np.array(reduced_exponents.DIMENSIONS, float)
     rng = np.random.default_rng(0)
     value, low, high = power(d, np.stack([3 * d**-0.7] * 3, 1))
     assert value == pytest.approx(-0.7) and high - low < 1e-9
@@ -60,12 +60,12 @@ def test_an_exact_power_law_is_recovered_and_noise_widens_the_interval():
 
 
 def test_the_boundary_is_the_cube_root_up_to_a_constant():
-    k, error = exponents.boundary(10**6, n=256)
+    k, error = reduced_exponents.boundary(10**6, n=256)
     assert 0.9 < k / 100 < 1.2 and error < 0.05 * k
 
 
 def test_a_preset_gives_its_own_scaling():
-    scaling = exponents.scaling_of(sparse_regime(128, 8))
+    scaling = reduced_exponents.scaling_of(sparse_regime(128, 8))
     assert (scaling.copies, scaling.sigma_x) == (4.0, 0.3)
     assert scaling.decay == pytest.approx(0.0128)
     assert scaling.bias_fraction == pytest.approx(0.38, rel=1e-5)
@@ -74,13 +74,13 @@ def test_a_preset_gives_its_own_scaling():
 
 def test_a_sparsity_outside_the_model_is_named():
     with pytest.raises(ValueError, match="a = 1.2: must be in"):
-        exponents.solve_all(1.2)
+        reduced_exponents.solve_all(1.2)
 
 
 def canned(loss=0.01, steeper=0.0):
     """Points that follow the predicted powers exactly, but for the dense radius."""
     found = {}
-    for d in exponents.DIMENSIONS:
+    for d in reduced_exponents.DIMENSIONS:
         k = float(round(d**0.4))
         one = np.ones(3)
         found[d] = Point(
@@ -101,7 +101,7 @@ def test_claims_of_exact_powers():
 
 
 def test_figures_have_a_panel_a_quantity():
-    rows = [row for a in (0.35, 0.4) for row in exponents.fit(a, canned())]
+    rows = [row for a in (0.35, 0.4) for row in reduced_exponents.fit(a, canned())]
     assert len(dynamics_figures.exponents(rows).axes) == 4
     found = dynamics_figures.boundary(
         [{"d": 100, "k": 5.0}, {"d": 10**9, "k": 1000.0}], [{"d": 128, "k": 8, "ratio": 0.7}]
@@ -112,11 +112,11 @@ def test_figures_have_a_panel_a_quantity():
 
 def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatch):
     def solve_all(a, scaling, *, seed, advance):
-        for _ in exponents.DIMENSIONS:
+        for _ in reduced_exponents.DIMENSIONS:
             advance()
         return canned()
 
-    monkeypatch.setattr(exponents, "solve_all", solve_all)
+    monkeypatch.setattr(reduced_exponents, "solve_all", solve_all)
     (tmp_path / "run.toml").write_text(dump(sparse_regime(128, 8)))
     arguments = ("dynamics", tmp_path / "run.toml", "--exponents", "--a", "0.4", "--out", tmp_path)
     code, shown, _ = featpur(*arguments)
