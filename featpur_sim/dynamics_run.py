@@ -71,6 +71,7 @@ def require_reducible(config: RunConfig) -> None:
         ("adversarial.optimizer", a.optimizer, "sgd"),
         ("adversarial.attack", a.attack, "fgm"),
         ("adversarial.norm", a.norm, "l2"),
+        ("adversarial.rank", a.rank, None),
         ("clean.dataset_size", config.clean.dataset_size, None),
         ("adversarial.dataset_size", a.dataset_size, None),
     ]

@@ -1,0 +1,159 @@
+"""Feature purification on CIFAR-10: train cleanly, train adversarially, attack, measure, draw.
+
+    python -m experiments.cifar10 --data DIR                 # sizes for the subset
+    python -m experiments.cifar10 --data DIR --net resnet --width 64 --depth 2 --stride 1 \\
+        --epochs 60 --adversarial-epochs 20 --points 10000   # the full data set, on a GPU
+
+DIR holds CIFAR-10's binary version: data_batch_*.bin and test_batch.bin, with any number of
+records. Killed at any moment, the same command goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from experiments.cifar10.settings import HEADLINE, NORMS, Settings
+
+BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
+HELP = {
+    "net": "alexnet or resnet",
+    "width": "channels of the first convolution",
+    "depth": "residual blocks per stage (resnet)",
+    "stride": "of the first convolution; 2 is four times cheaper than 1",
+    "epochs": "of clean training",
+    "adversarial_epochs": "of every training from the clean weights",
+    "batch": "images a step; a multiple of the number of devices",
+    "learning_rate": "largest of clean training",
+    "adversarial_learning_rate": "largest of every training from the clean weights",
+    "weight_decay": "coefficient of ‖w‖²/2",
+    "l2": "ℓ2 radius of training, for pixels in [0, 1]",
+    "linf": "ℓ∞ radius of training",
+    "pgd_steps": "of PGD in training",
+    "ranks": "of the low-rank updates; 0 trains biases alone",
+    "seeds": "independent repetitions, at least 2",
+    "seed": "names them all",
+    "points": "test images to attack",
+    "attack_steps": "of each descent of the attack protocol",
+    "atoms": "of the dictionary of patches",
+}
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line: an option for every field of `Settings`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.cifar10",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of the data"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("featpur-cifar10"), help="folder for results [%(default)s]"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no tables")
+    for field in dataclasses.fields(Settings):
+        many = isinstance(field.default, tuple)
+        kind = type(field.default[0] if many else field.default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            nargs="*" if many else None,
+            default=field.default,
+            help=f"{HELP[field.name]} [%(default).4g]" if kind is float
+            else f"{HELP[field.name]} [%(default)s]",
+        )  # fmt: skip
+    return parser
+
+
+class Bars:
+    """A progress bar for each thing that is being done, on standard error."""
+
+    def __init__(self, quiet: bool):
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=Console(stderr=True),
+            disable=quiet,
+        )
+        self._tasks = {}
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        # Without a bar there is nothing to close; rich would end with an empty line.
+        if self._tasks and not self._progress.disable:
+            self._progress.stop()
+
+    def move(self, name: str, done: int, total: int, status: str) -> None:
+        """Set the bar of ``name``, made when first named."""
+        if name not in self._tasks:
+            self._progress.start()
+            self._tasks[name] = self._progress.add_task(name, total=total, status="")
+        self._progress.update(self._tasks[name], completed=done, status=status)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run and return the exit code: 0 done, 2 bad input, 3 stopped part-way, 130 interrupted."""
+    options = vars(arguments().parse_args(argv))
+    data, out, quiet = options.pop("data"), options.pop("out"), options.pop("quiet")
+    # Imported here, so that --help answers at once.
+    from experiments.cifar10 import loader, tables
+    from experiments.cifar10.pictures import draw
+    from experiments.cifar10.run import run
+    from experiments.cifar10.training import Diverged
+    from featpur_sim.result import atomic_path, claim_folder
+
+    began = time.perf_counter()
+    if importlib.util.find_spec("sklearn") is None:
+        return _stop(
+            BAD_INPUT, "scikit-learn learns the patch dictionary: pip install '.[cifar]' first."
+        )
+    try:
+        settings = Settings(**options | {"ranks": tuple(options["ranks"])})
+        train_set, test_set = loader.load(data)
+        with claim_folder(out), Bars(quiet) as bars:
+            result, networks = run(train_set, test_set, settings, out, bars.move)
+            bars.move("figures", 0, 1, "")
+            draw(result, networks[0], settings, out)
+            bars.move("figures", 1, 1, "")
+        text = tables.summary(result, {n: settings.radius(n) for n in NORMS}, HEADLINE)
+        with atomic_path(out / "summary.md") as temporary:
+            temporary.write_text(text)
+    except ValueError as error:
+        return _stop(BAD_INPUT, str(error))
+    except Diverged as error:
+        return _stop(STOPPED, str(error))
+    except KeyboardInterrupt:
+        return _stop(INTERRUPTED, "interrupted: the same command goes on.")
+    if not quiet:
+        print(text)
+        print(f"{out}   ({time.perf_counter() - began:.0f} s)")
+    return 0
+
+
+def _stop(code: int, message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
