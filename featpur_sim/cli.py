@@ -30,6 +30,7 @@ from featpur_sim._terminal import (
     tell,
 )
 from featpur_sim.cli_attack import certify, compare, evaluate
+from featpur_sim.cli_dynamics import dynamics
 from featpur_sim.cli_fit import fit, holds_sweep, report_sweep
 from featpur_sim.cli_sweep import sweep
 
@@ -123,6 +124,7 @@ def run(
 app.command()(evaluate)
 app.command()(certify)
 app.command()(compare)
+app.command()(dynamics)
 
 
 @app.command()
@@ -134,7 +136,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     if holds_sweep(directory):
         report_sweep(directory, quiet)
         return
-    from featpur_sim import claims, comparison, figures
+    from featpur_sim import claims, comparison, figures, reduced_claims
     from featpur_sim import report as html
     from featpur_sim.reproduce import parts
     from featpur_sim.result import REPORT, save_scorecard
@@ -146,6 +148,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
         rows += claims.scorecard(result) + comparison.scorecard(result, compared[name])
         if (result.status == "ok").any():
             figures.save_all(result, folder / "figures")
+    rows += reduced_claims.load(directory)
     save_scorecard(directory, rows)
     html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)
