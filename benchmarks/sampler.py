@@ -53,7 +53,7 @@ class FixedProblem(SparseCoding):
 def steps_program(phase, seeds, steps):
     @eqx.filter_jit
     def program(problem, network, keys):
-        state = start_phase(network, replicate(phase, seeds))
+        state = start_phase(network, replicate(phase, seeds), keys)
 
         def one(problem, state, phase, key):
             def body(t, state):

@@ -17,6 +17,8 @@ from featpur_sim.bias import PerNeuron as PerNeuron
 from featpur_sim.bias import Tabulated as Tabulated
 from featpur_sim.checkpoint import Checkpoint as Checkpoint
 from featpur_sim.classifier import Classifier as Classifier
+from featpur_sim.devices import split_neurons as split_neurons
+from featpur_sim.devices import spread as spread
 from featpur_sim.distribution import Batch as Batch
 from featpur_sim.distribution import SparseCoding as SparseCoding
 from featpur_sim.hidden_law import GaussianTwin as GaussianTwin

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featpur_sim._drawing import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -38,7 +39,9 @@ CAPTION = (
     "radius, under one frozen attack protocol on the same points; bars are 95 % intervals over "
     "test points, one training seed. Hatched: proved out of reach for every member of the class of "
     "that colour, whatever trains it. Classes without hatching have no proved bound. The purified "
-    "network (dashed) is in every panel."
+    "network (dashed) is in every panel; triangles: the fraction on which it is proved robust, "
+    "down to the exact lower limit. Where that lies in a hatched region, the network is separated "
+    "from the class by proof."
 )
 _PANELS = {
     "linear": (LINEAR, AFFINE),
@@ -67,6 +70,7 @@ def draw(rows: list[dict[str, Any]], tau: float) -> Figure:
                     _class(axes, best[name], name, colour)
             if PURIFIED in best:
                 _line(axes, best[PURIFIED], "purified network", BLUE, "--")
+                _certified(axes, best[PURIFIED])
             axes.set_title(family, loc="left")
             axes.set_ylim(0, 1.02)
             axes.legend(loc="lower left")
@@ -109,6 +113,23 @@ def _class(axes: Axes, row: dict[str, Any], name: str, colour: str) -> None:
         radius, bound, 1.0, facecolor="none", edgecolor=colour, hatch="////", linewidth=0, alpha=0.6
     )
     axes.plot(radius, bound, color=colour, linewidth=0.8)
+
+
+def _certified(axes: Axes, row: dict[str, Any]) -> None:
+    proved = [point for point in row["curve"] if "certified" in point]
+    if not proved:
+        return
+    value = [point["certified"] for point in proved]
+    down = [point["certified"] - point["certified_floor"] for point in proved]
+    axes.errorbar(
+        [point["radius"] for point in proved],
+        value,
+        yerr=[down, [0.0] * len(down)],
+        color=BLACK,
+        linestyle=":",
+        marker="v",
+        label="purified network, certified",
+    )
 
 
 def _line(axes: Axes, row: dict[str, Any], name: str, colour: str, style: str) -> None:

@@ -125,6 +125,7 @@ class AdversarialConfig(PhaseConfig):
     norm: Literal["l2", "linf"] = "l2"
     radius: Positive
     pgd_steps: Count = 10
+    rank: Count | None = None
 
 
 class EvaluationConfig(_Section):
@@ -163,6 +164,16 @@ class RunConfig(_Section):
             raise ValueError(
                 f"problem.k = {self.problem.k:g} exceeds problem.d = {self.problem.d}: k is the "
                 "expected number of active features. Lower k or raise d"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _rank_fits(self):
+        rank, most = self.adversarial.rank, min(self.problem.d, self.network.neurons)
+        if rank is not None and rank > most:
+            raise ValueError(
+                f"adversarial.rank = {rank} exceeds {most}, the smaller of problem.d and "
+                "network.neurons: lower it, or leave it out to train all of W"
             )
         return self
 

@@ -23,7 +23,7 @@ REFERENCE_ATTACKS = ("dense mixture", "FGM", "PGD")
 # Neurons whose coordinates are kept for the heat map, from the first seed.
 SHOWN_NEURONS = 24
 
-_SUMMARIES = {
+SUMMARIES = {
     "kappa_over_alpha": ("signed κ/|α|, median over carriers", "[D] §4"),
     "kappa_over_alpha_mean": ("signed κ/|α|, mean over carriers", "[D] §4"),
     "kappa_over_alpha_weighted": ("signed κ/|α|, α²-weighted mean over carriers", "[D] §4"),
@@ -35,6 +35,13 @@ _SUMMARIES = {
     "sign_agreement": ("fraction of carriers with sgn α = sgn w*", "[M] §4"),
     "alpha_max": ("largest |α|", "[M] §4"),
     "active_fraction": ("fraction of (sample, neuron) pairs with |⟨w,x⟩| > b", "[M] §4"),
+}
+# Field of a `TicketOutcome` → what it says.
+TICKETS = {
+    "ticket_rate": "fraction of neurons that hold a winning ticket at the start",
+    "win_rate": "fraction of ticket holders that end with the ticket's feature",
+    "control_rate": "the same for the other neurons and their largest start coordinate",
+    "features_won": "fraction of offered features that a ticket holder carries at the end",
 }
 
 
@@ -202,7 +209,7 @@ def _weights(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
             {"long_name": long_name, "source": "[D] §4"},
         )
     for name, value in totals.items():
-        long_name, source = _SUMMARIES[name]
+        long_name, source = SUMMARIES[name]
         variables[name] = (
             ("seed", "phase"),
             np.asarray(value),
@@ -251,13 +258,7 @@ def _pairs(config: RunConfig, problem: SparseCoding, trained: TrainingRun) -> di
         )
     sigma_0 = config.network.sigma_0
     outcome = jax.vmap(lambda a, b: ticket_outcome(a, b, problem, sigma_0))(init, clean)
-    labels = {
-        "ticket_rate": "fraction of neurons that hold a winning ticket at the start",
-        "win_rate": "fraction of ticket holders that end with the ticket's feature",
-        "control_rate": "the same for the other neurons and their largest start coordinate",
-        "features_won": "fraction of offered features that a ticket holder carries at the end",
-    }
-    for name, label in labels.items():
+    for name, label in TICKETS.items():
         variables[f"ticket_{name.removeprefix('ticket_')}"] = (
             "seed",
             np.asarray(getattr(outcome, name)),
@@ -280,7 +281,7 @@ def _trajectories(trained: TrainingRun) -> dict[str, tuple]:
         "bias": ("threshold b, median over neurons", "[P] §3"),
         "dense_attack_accuracy": ("accuracy under the dense attack at τ", "[P] §5"),
     }
-    labels = _SUMMARIES | extra
+    labels = SUMMARIES | extra
     return {
         f"along_{name}": (
             ("record", "seed"),

@@ -17,11 +17,12 @@ import optax
 import xarray as xr
 
 from featpur_sim import dataset, evaluation
-from featpur_sim._types import Array
+from featpur_sim._types import Array, PRNGKey
 from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise
 from featpur_sim.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.devices import spread
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.measure import decompose, summarise
@@ -109,8 +110,7 @@ def run_experiment(
     meter = Silent() if meter is None else meter
     began = time.perf_counter()
     given = make_problem(config)
-    # ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
-    problem = given.gauge() if given.unitary and config.attack_fits_gauge else given
+    problem = simulated(config, given)
     init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
     trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
     trained_seconds = time.perf_counter() - began
@@ -170,6 +170,14 @@ def make_problem(config: RunConfig) -> SparseCoding:
     )
 
 
+def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
+    """The problem in the coordinates of the simulation.
+
+    ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
+    """
+    return given.gauge() if given.unitary and config.attack_fits_gauge else given
+
+
 def _make_law(config: RunConfig) -> HiddenLaw:
     p = config.problem
     if p.law != "levels" and (p.levels is not None or p.rates is not None):
@@ -199,11 +207,17 @@ def make_phases(config: RunConfig) -> list[Phase]:
         attack = RandomNoise(a.radius, a.norm)
     return [
         _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
-        _make_phase("adversarial", a, Frozen(), attack),
+        _make_phase("adversarial", a, Frozen(), attack, a.rank),
     ]
 
 
-def _make_phase(name: str, c: PhaseConfig, bias: BiasSchedule, attack: Attack | None) -> Phase:
+def _make_phase(
+    name: str,
+    c: PhaseConfig,
+    bias: BiasSchedule,
+    attack: Attack | None,
+    rank: int | None = None,
+) -> Phase:
     return Phase(
         name,
         c.steps,
@@ -215,6 +229,7 @@ def _make_phase(name: str, c: PhaseConfig, bias: BiasSchedule, attack: Attack | 
         optimizer=getattr(optax, c.optimizer),
         bias=bias,
         attack=attack,
+        rank=rank,
     )
 
 
@@ -235,28 +250,31 @@ def initial_bias(b: BiasConfig) -> float:
     return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
 
 
+def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
+    """The network of a run before step 0."""
+    n, bias = config.network, config.clean.bias
+    return initialise(
+        config.problem.d,
+        n.neurons,
+        sigma_0=n.sigma_0,
+        bias=initial_bias(bias),
+        per_neuron_bias=bias.schedule == "per-neuron",
+        sigma_rho=n.sigma_rho,
+        smoothing=n.smoothing,
+        key=key,
+    )
+
+
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
-    p, n = config.problem, config.network
-    bias = config.clean.bias
-    networks = eqx.filter_vmap(
-        lambda key: initialise(
-            p.d,
-            n.neurons,
-            sigma_0=n.sigma_0,
-            bias=initial_bias(bias),
-            per_neuron_bias=bias.schedule == "per-neuron",
-            sigma_rho=n.sigma_rho,
-            smoothing=n.smoothing,
-            key=key,
-        )
-    )(init_keys)
-    phases = make_phases(config)
+    networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
+    problems, phases = replicate((problem, make_phases(config)), config.seeds)
+    problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     steps = config.adversarial.steps
     return train_many(
-        replicate(problem, config.seeds),
+        problems,
         networks,
-        replicate(phases, config.seeds),
-        keys=train_keys,
+        phases,
+        keys=keys,
         observe=Watch(DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},

@@ -11,10 +11,9 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.stats import norm
 
-from featpur_sim._types import Array, Bool, Float, PRNGKey
+from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.classifier import Classifier
 
 _LEAST_SIGMA = 1e-12
@@ -74,28 +73,37 @@ class SymmetricReLU(Classifier):
         return x @ self.weights.T
 
     def output_and_gate(
-        self, u: Float[Array, "n m"], *, key: PRNGKey | None = None
-    ) -> tuple[Float[Array, " n"], Float[Array, "n m"]]:
+        self, u: Float[Array, "a b"], *, neurons: Literal[0, -1] = -1, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "a b"]]:
         """f and ∂f/∂u_i from the pre-activations.
 
         The derivative at a kink |u| = b is taken as 0 (the neuron counts as inactive).
+
+        Args:
+            u: [n, m], or [m, n] with ``neurons=0``.
+            neurons: the axis of ``u`` that runs over neurons.
+            key: PRNG key; needed by sampled smoothing alone.
         """
-        b = self.bias
+        b, sigma = self.bias, self.sigma_rho
+        if neurons == 0:
+            b, sigma = b[..., None], sigma[..., None]
         if self.smoothing == "none":
             excess = jnp.abs(u) - b
             gate = excess > 0
-            return jnp.sum(jnp.where(gate, jnp.sign(u) * excess, 0), -1), gate.astype(u.dtype)
+            return jnp.sum(jnp.where(gate, jnp.sign(u) * excess, 0), neurons), gate.astype(u.dtype)
         if self.smoothing == "sampled":
             if key is None:
                 raise ValueError("a network with sampled ρ needs key= at every evaluation.")
-            rho = self.sigma_rho * jax.random.normal(key, u.shape, u.dtype)
+            # One draw per (sample, neuron), whichever axis is which.
+            normal = jax.random.normal(key, u.shape if neurons else u.shape[::-1], u.dtype)
+            rho = sigma * (normal if neurons else normal.T)
             up, down = u + rho - b, -u + rho - b
             gate = (up > 0).astype(u.dtype) + (down > 0).astype(u.dtype)
-            return jnp.sum(jax.nn.relu(up) - jax.nn.relu(down), -1), gate
-        up, down = (u - b) / self.sigma_rho, (-u - b) / self.sigma_rho
+            return jnp.sum(jax.nn.relu(up) - jax.nn.relu(down), neurons), gate
+        up, down = (u - b) / sigma, (-u - b) / sigma
         cdf_up, cdf_down = norm.cdf(up), norm.cdf(down)
         value = up * cdf_up + norm.pdf(up) - down * cdf_down - norm.pdf(down)
-        return jnp.sum(self.sigma_rho * value, -1), cdf_up + cdf_down
+        return jnp.sum(sigma * value, neurons), cdf_up + cdf_down
 
     def __call__(self, x, *, key=None):
         return self.output_and_gate(self.preactivations(x), key=key)[0]
@@ -159,8 +167,8 @@ def initialise(
 
 
 def pure_network(
-    wstar: Float[Array, " D"], bias: float, M: Float[Array, "d D"] | None = None
+    wstar: Float[Array, " D"], bias: float | Scalar, M: Float[Array, "d D"] | None = None
 ) -> SymmetricReLU:
     """The reference without any mixture: one neuron w*_j M_j per feature (docs/theory.md §5.2)."""
     features = jnp.eye(len(wstar), dtype=wstar.dtype) if M is None else M.T
-    return SymmetricReLU(wstar[:, None] * features, np.float32(bias))
+    return SymmetricReLU(wstar[:, None] * features, jnp.asarray(bias, jnp.float32))

@@ -40,11 +40,11 @@ def loss_sum_and_gradient(
     The gradient is written out, −Σ_n y_n σ(−y_n f_n) (∂f/∂u_i)(u_n) x_n: two matrix products and no
     stored residuals. Sums, not means, so that chunks add up.
     """
-    u = network.preactivations(x)
-    value, gate = network.output_and_gate(u, key=key)
+    # [m, n], not [n, m]: both products are then plain A·B, which every backend has a fast path for.
+    # The contraction of [n, m] with [n, d] over n takes XLA on a CPU 1.5 to 2 times as long.
+    value, gate = network.output_and_gate(network.weights @ x.T, neurons=0, key=key)
     margin = y * value
     labelled = y != 0
     loss = jnp.sum(jnp.where(labelled, logistic_loss(margin), 0))
     slope = jnp.where(labelled, -y * jax.nn.sigmoid(-margin), 0)
-    gradient = jnp.einsum("nm,nd->md", slope[:, None] * gate, x)
-    return loss, gradient, jnp.sum(labelled)
+    return loss, (slope * gate) @ x, jnp.sum(labelled)

@@ -27,6 +27,7 @@ class Phase(eqx.Module):
     microbatch: int = eqx.field(static=True)
     dataset_size: int | None = eqx.field(static=True)
     optimizer: Optimizer = eqx.field(static=True)
+    rank: int | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Phase(eqx.Module):
         microbatch: int | None = None,
         dataset_size: int | None = None,
         optimizer: Optimizer = optax.sgd,
+        rank: int | None = None,
     ):
         for label, value in (("steps", steps), ("batch", batch)):
             if int(value) != value or value < 1:
@@ -56,6 +58,8 @@ class Phase(eqx.Module):
             )
         if dataset_size is not None and dataset_size < 1:
             raise ValueError(f"{name} phase: dataset_size must be ≥ 1, got {dataset_size}.")
+        if rank is not None and (int(rank) != rank or rank < 1):
+            raise ValueError(f"{name} phase: rank must be an integer ≥ 1, got {rank}.")
         self.name = name
         self.steps = jnp.asarray(steps, jnp.int32)
         self.learning_rate = jnp.asarray(learning_rate, jnp.float32)
@@ -63,6 +67,7 @@ class Phase(eqx.Module):
         self.bias = Frozen() if bias is None else bias
         self.attack = attack
         self.batch, self.dataset_size, self.optimizer = int(batch), dataset_size, optimizer
+        self.rank = None if rank is None else int(rank)
 
 
 def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a class to its users
@@ -75,7 +80,9 @@ def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a
             (gradient accumulation in chunks of this many samples; must divide ``batch``),
             ``dataset_size`` (N: train on N fixed samples, drawn with replacement, or all of them at
             once if ``batch`` ≥ N; None: fresh samples each step), ``optimizer`` (η ↦ an optax
-            transformation; plain gradient descent by default).
+            transformation; plain gradient descent by default), ``rank`` (r: descend on A [m, r] and
+            B [r, d] of W + AB instead of on W; see `featpur_sim.low_rank`. The objective is the
+            same, so weight decay acts on W + AB).
 
     Raises:
         ValueError: a setting is out of range.

@@ -101,21 +101,17 @@ def build(
     for row in scorecard:
         _require_known("id", row["id"], CLAIMS)
         _require_known("verdict", row["verdict"], _VERDICTS)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featpur_sim", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    return environment.get_template("report.html.j2").render(
-        runs=[_describe(name, result, (compared or {}).get(name)) for name, result in runs],
-        regimes=_by_regime(scorecard),
-        verdicts=_VERDICTS,
-        counts=Counter(row["verdict"] for row in scorecard),
-        claims=CLAIMS,
-        result_file=RESULT,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            runs=[_describe(name, result, (compared or {}).get(name)) for name, result in runs],
+            regimes=_by_regime(scorecard),
+            verdicts=_VERDICTS,
+            counts=Counter(row["verdict"] for row in scorecard),
+            claims=CLAIMS,
+            result_file=RESULT,
+        )
     )
 
 
@@ -139,6 +135,19 @@ def write(
     page = build(runs, scorecard, compared)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def environment() -> jinja2.Environment:
+    """Where the pages' templates are; they know the filter ``number``."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("featpur_sim", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["number"] = _number
+    return found
 
 
 def _require_known(key: str, value: Any, known: dict[str, Any]) -> None:
@@ -185,11 +194,11 @@ def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict
         "attrs": result.attrs,
         "failed": [entry for entry in status if entry[1] != "ok"],
         "seeds": len(status),
-        "figures": [_embedded(key, *entry) for key, entry in drawn.items()],
+        "figures": [embedded(key, *entry) for key, entry in drawn.items()],
     }
 
 
-def _embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:
+def embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:
     """A figure as a PNG in a data: address, with its caption and its width on the page."""
     return {
         "name": name,

@@ -6,6 +6,7 @@ A run's folder holds ``result.nc``, ``scorecard.json``, ``weights.npz``, ``confi
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import tempfile
@@ -15,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from featpur_sim import __version__
 
@@ -118,8 +121,23 @@ def save_run(
     with atomic_path(directory / WEIGHTS) as temporary:
         np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]
     save_scorecard(directory, scorecard)
-    with atomic_path(directory / RESULT) as temporary:
-        result.to_netcdf(temporary, engine="h5netcdf")
+    save_netcdf(directory / RESULT, result)
+
+
+def save_netcdf(path: str | Path, dataset: xr.Dataset) -> None:
+    """Write a netCDF file atomically.
+
+    The file is made in memory first: HDF5 that cannot flush to a full disk takes the whole process
+    down at exit, while a failing write of bytes is an error like any other.
+
+    Raises:
+        OSError: the disk is full, say; nothing is written then.
+    """
+    image = io.BytesIO()
+    with h5netcdf.File(image, "w") as file:
+        dataset.dump_to_store(H5NetCDFStore(file))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> None:
@@ -128,7 +146,7 @@ def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> No
         temporary.write_text(to_json(scorecard, indent=2) + "\n")
 
 
-def to_json(rows: list[dict[str, Any]], indent: int | None = None) -> str:
+def to_json(rows: list[dict[str, Any]] | dict[str, Any], indent: int | None = None) -> str:
     """JSON text of a scorecard or a table. NaN, which JSON does not have, becomes null."""
     clean = json.loads(json.dumps(rows), parse_constant=lambda constant: None)
     return json.dumps(clean, indent=indent, ensure_ascii=False, allow_nan=False)

@@ -47,6 +47,7 @@ batch = 512
 attack = "fgm"           # or "pgd" with pgd_steps, or "random-noise"
 norm = "l2"              # or "linf"
 radius = 0.134           # tau, in units of x; 0.3/sqrt(k) here
+# rank = 4               # train A and B of W + AB, a change of this rank, instead of W
 
 [evaluation]    # attacks on the trained networks; radii in units of tau, 0 and 1 among them
 samples = 1000           # test points per seed

@@ -1,4 +1,4 @@
-"""Confidence intervals: Student's t over seeds, Wilson's over samples.
+"""Confidence intervals: Student's t over seeds, Wilson's over samples, an exact lower limit.
 
 Models nothing; it is the error bar that docs/theory.md asks for beside every measured figure
 (opening paragraphs). Seeds are independent runs, so their spread is the uncertainty of a training
@@ -73,13 +73,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
         '0.490 0.943'
     """
     _check_level(level)
-    if not isinstance(n, Integral) or n < 1:
-        raise ValueError(f"n = {n!r}: must be an integer ≥ 1, the number of samples. Pass a count.")
-    if not isinstance(successes, Integral) or not 0 <= successes <= n:
-        raise ValueError(
-            f"successes = {successes!r}: must be an integer from 0 to n = {n!r}. "
-            "Pass the count, not the fraction."
-        )
+    _check_count(successes, n)
     fraction = successes / n
     q = float(special.ndtri((1 + level) / 2))
     centre = fraction + q**2 / (2 * n)
@@ -89,6 +83,42 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return low, high
+
+
+def exact_lower_limit(successes: int, n: int, level: float = 0.95) -> float:
+    """Clopper and Pearson's one-sided lower limit for a probability p: where "proved" leans on it.
+
+    The least p with Pr[Bin(n, p) ≥ successes] > 1 − level. It lies below the true p with at
+    least the stated probability at every n and p, which Wilson's interval does on average only.
+
+    Args:
+        successes: Number of successes, an integer in 0 … n.
+        n: Number of independent samples, an integer ≥ 1.
+        level: Coverage, in (0, 1).
+
+    Returns:
+        The limit, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> f"{exact_lower_limit(8, 10):.3f}"
+        '0.493'
+    """
+    _check_level(level)
+    _check_count(successes, n)
+    return float(special.betaincinv(successes, n - successes + 1, 1 - level)) if successes else 0.0
+
+
+def _check_count(successes: int, n: int) -> None:
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"n = {n!r}: must be an integer ≥ 1, the number of samples. Pass a count.")
+    if not isinstance(successes, Integral) or not 0 <= successes <= n:
+        raise ValueError(
+            f"successes = {successes!r}: must be an integer from 0 to n = {n!r}. "
+            "Pass the count, not the fraction."
+        )
 
 
 def _check_level(level: float) -> None:

@@ -12,6 +12,7 @@ from jax import lax
 from featpur_sim._types import Array, Int
 from featpur_sim.bias import Progress
 from featpur_sim.distribution import Batch
+from featpur_sim.low_rank import LowRankUpdate
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import loss_sum_and_gradient, regulariser_gradient
 from featpur_sim.phase import Phase
@@ -31,21 +32,40 @@ class State(eqx.Module):
     """What a step changes."""
 
     network: SymmetricReLU
+    low_rank: LowRankUpdate | None
+    """What makes up the weights in a phase with ``rank``; None where they are free."""
     optimizer_state: Any
     status: Int[Array, "*S"]
     status_step: Int[Array, "*S"]
     """Step of the phase at which the present status began."""
 
 
-def start_phase(network: SymmetricReLU, phase: Phase, before: State | None = None) -> State:
-    """The state at step 0 of a phase: a fresh optimiser; a diverged run stays diverged."""
-    seeds = network.weights.shape[0]
-    state = jax.vmap(lambda rate, w: phase.optimizer(rate).init(w))(
-        phase.learning_rate, network.weights
-    )
-    zero = jnp.zeros(seeds, jnp.int32)
-    diverged = zero if before is None else before.status
-    return State(network, state, diverged, zero if before is None else before.status_step)
+def start_phase(
+    network: SymmetricReLU, phase: Phase, keys: Array, before: State | None = None
+) -> State:
+    """The state at step 0 of a phase: a fresh optimiser; a diverged run stays diverged.
+
+    Args:
+        network, phase, before: of S runs.
+        keys: the runs' keys in this phase, shape [S]; they draw B of a `LowRankUpdate`.
+    """
+
+    def fresh(rate, weights, key):
+        low_rank = None
+        if phase.rank is not None:
+            low_rank = LowRankUpdate(weights, phase.rank, key=jax.random.fold_in(key, _FACTORS))
+        trained = weights if low_rank is None else low_rank.factors
+        return low_rank, phase.optimizer(rate).init(trained)
+
+    low_rank, optimizer_state = jax.vmap(fresh)(phase.learning_rate, network.weights, keys)
+    zero = jnp.zeros(network.weights.shape[0], jnp.int32)
+    status = zero if before is None else before.status
+    since = zero if before is None else before.status_step
+    return State(network, low_rank, optimizer_state, status, since)
+
+
+# Stream of a phase's key; steps use 0, 1, 2, …, and the data the very last one.
+_FACTORS = 2**31 - 2
 
 
 def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricReLU:
@@ -59,22 +79,41 @@ def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, 
     """One gradient step; a run that leaves the finite numbers keeps its weights and says so."""
     network = with_bias(state.network, problem, phase, t)
     loss, gradient = _loss_and_gradient(network, problem, phase, data, jax.random.fold_in(key, t))
-    # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
-    dead = ~jnp.any(gradient != 0) & (loss > 0)
     total = gradient + phase.weight_decay * regulariser_gradient(network.weights)
-    updates, optimizer_state = phase.optimizer(phase.learning_rate).update(
-        total, state.optimizer_state, network.weights
+    weights, low_rank, optimizer_state = _descend(state, phase, total)
+    # One reduction for both, so that devices which share the neurons exchange one message.
+    pushed, broken = jnp.any(
+        jnp.stack([jnp.any(gradient != 0, -1), ~jnp.all(jnp.isfinite(weights), -1)]), -1
     )
-    weights = jnp.asarray(optax.apply_updates(network.weights, updates))
+    # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
+    dead = ~pushed & (loss > 0)
     # The loss alone would not tell: a NaN pre-activation passes no threshold, so f = 0 there.
-    finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(weights))
-    diverged = ~finite | (state.status == Status.DIVERGED)
-    weights = jnp.where(diverged, state.network.weights, weights)
+    diverged = ~jnp.isfinite(loss) | broken | (state.status == Status.DIVERGED)
+    weights, low_rank = jax.tree.map(
+        lambda old, new: jnp.where(diverged, old, new),
+        (state.network.weights, state.low_rank),
+        (weights, low_rank),
+    )
     status = jnp.where(diverged, Status.DIVERGED, jnp.where(dead, Status.DEAD, Status.OK))
     status = status.astype(jnp.int32)
     since = jnp.where(status == state.status, state.status_step, t)
     network = eqx.tree_at(lambda n: n.weights, network, weights)
-    return State(network, optimizer_state, status, since), loss
+    return State(network, low_rank, optimizer_state, status, since), loss
+
+
+def _descend(state: State, phase: Phase, gradient):
+    """The optimiser's step from the gradient in the weights: weights, their make-up, its state."""
+    optimizer = phase.optimizer(phase.learning_rate)
+    weights, low_rank = state.network.weights, state.low_rank
+    if low_rank is None:
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, weights)
+        return jnp.asarray(optax.apply_updates(weights, updates)), None, optimizer_state
+    updates, optimizer_state = optimizer.update(
+        low_rank.pull_back(gradient), state.optimizer_state, low_rank.factors
+    )
+    factors = optax.apply_updates(low_rank.factors, updates)
+    low_rank = eqx.tree_at(lambda update: update.factors, low_rank, factors)
+    return low_rank.weights, low_rank, optimizer_state
 
 
 def _loss_and_gradient(network, problem, phase: Phase, data, key):
@@ -101,8 +140,10 @@ def _loss_and_gradient(network, problem, phase: Phase, data, key):
             zero,
             jnp.arange(phase.batch // phase.microbatch),
         )
-    count = jnp.maximum(count, 1)
-    return loss / count, gradient / count
+    # One reciprocal, then products: left to itself, XLA turns the quotient of an array and a number
+    # into either, and a run's last bit would depend on how many devices it was compiled for.
+    scale = 1 / jnp.maximum(count, 1).astype(gradient.dtype)
+    return loss * scale, gradient * scale
 
 
 def _draw(problem, data: Batch | None, key, size: int, start, batch: int) -> Batch:

@@ -66,3 +66,58 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
         cells = (row["class"], row["training"], measured, bound, row["label"])
         table.add_row(*cells, f"{row['seconds']:.0f}")
     return table
+
+
+def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Table:
+    """The swept fields of a sweep's points: the first and the last of them, if there are many."""
+    labels = list(dict.fromkeys(label for point in swept for label in point))
+    table = Table("point", title="points", box=box.SIMPLE_HEAD)
+    for label in labels:
+        table.add_column(escape(label.replace(".", ".\n")), overflow="fold")
+    many = len(swept) > shown
+    rows = [*range(shown - 2), *range(len(swept) - 2, len(swept))] if many else range(len(swept))
+    for index in rows:
+        if many and index == len(swept) - 2:
+            table.add_row("…", *("…" for _ in labels))
+        cells = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in swept[index].values())
+        table.add_row(str(index), *map(escape, cells))
+    return table
+
+
+def sweep_groups(groups: list[dict[str, Any]]) -> Table:
+    """The groups of `featpur_sim.sweep_cost.estimate`: what is computed together."""
+    table = Table(title="groups; those of one program share a compilation", box=box.SIMPLE_HEAD)
+    names = ("d", "m", "steps", "points", "runs", "batches", "width", "program", "GiB", "min")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in groups:
+        cells = {**group, "GiB": f"{group['gib']:.2g}", "min": f"{group['seconds'] / 60:.1f}"}
+        table.add_row(*(str(cells[name]) for name in names))
+    return table
+
+
+def exponents(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `featpur_sim.exponents.as_row`: how good each fit is, then its exponents."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="power laws, with the predicted exponents",
+        caption="[95 %]: seeds resampled within points; scatter: of the points about the fit",
+    )
+    table.add_column("quantity")
+    table.add_column("exponent \\[95 %]", no_wrap=True)
+    table.add_column("predicted", no_wrap=True, justify="right")
+    for row in rows:
+        left_out = f", {len(row['excluded'])} left out" if row["excluded"] else ""
+        fit = f"R² {row['r_squared']:.3f}, scatter {100 * row['scatter']:.0f} %"
+        points = f"{row['points']} points{left_out}"
+        table.add_row(escape(row["label"]), f"[dim]{fit}, {points}[/dim]", "")
+        for exponent in row["exponents"]:
+            numbers = (exponent[name] for name in ("value", "low", "high"))
+            value, low, high = (f"{number:.3f}" for number in numbers)
+            predicted = exponent["predicted"]
+            said = "" if predicted is None else f"{round(predicted, 3) + 0.0:.3f}"
+            table.add_row(
+                f"  in {exponent['coordinate']}", escape(f"{value} [{low}, {high}]"), said
+            )
+        table.add_section()
+    return table

@@ -3,11 +3,12 @@
 A phase is one compiled program: a loop over steps whose bounds are data, so that segments of any
 length, any number of steps and any hyperparameter share it. The host meets the loop only at
 record points, where it reads a few scalars, saves a checkpoint and moves the progress bar. All
-seeds run at once under vmap. Step t draws everything from ``fold_in(phase key, t)``: no save point,
-segment or resume changes a sample.
+runs share one program (`featpur_sim.devices.each_run`). Step t draws everything from
+``fold_in(phase key, t)``: no save point, segment or resume changes a sample.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from jax import lax
 
 from featpur_sim._types import Array, PRNGKey, Scalar
 from featpur_sim.checkpoint import Checkpoint, fingerprint
+from featpur_sim.devices import each_run, run_mesh
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import logistic_loss
@@ -165,25 +167,26 @@ def train_many(
         ValueError: no phase, two phases of one name, or runs that differ in the number of steps.
     """
     plan = _plan(phases, records, snapshots or {})
-    course = _Course(network, start_phase(network, phases[0]))
+    mesh = run_mesh(network.weights)
+    course = _Course(network, start_phase(network, phases[0], _phase_keys(keys, 0)))
     if checkpoint is not None:
         settings = (plan, test_samples, observe)
         identity = fingerprint((problem, network, list(phases), keys), settings)
-        course.restore(checkpoint.restore(identity), phases, plan)
+        course.restore(checkpoint.restore(identity), phases, plan, keys)
     data_phase, data = None, None
     for index in range(course.done, len(plan)):
         point = plan[index]
         phase = phases[point.phase]
-        phase_keys = jax.vmap(lambda key, p=point.phase: jax.random.fold_in(key, p))(keys)
+        phase_keys = _phase_keys(keys, point.phase)
         if point.phase != data_phase:
             data_phase, data = point.phase, _fixed_data(problem, phase, phase_keys)
-        state = (
-            course.state if point.stop else start_phase(course.state.network, phase, course.state)
-        )
+        state = course.state
+        if point.stop == 0:
+            state = start_phase(state.network, phase, phase_keys, state)
         test_keys = jax.vmap(lambda key: jax.random.fold_in(key, _TEST_STREAM))(keys)
         state, values = _segment_many(
-            state, problem, phase, phase_keys, data, test_keys,
-            jnp.int32(point.start), jnp.int32(point.stop), observe, test_samples,
+            (state, problem, phase, phase_keys, data, test_keys),
+            jnp.int32(point.start), jnp.int32(point.stop), observe, test_samples, mesh,
         )  # fmt: skip
         course.add(point, phase, state, {name: np.asarray(v) for name, v in values.items()})
         if checkpoint is not None:
@@ -195,6 +198,10 @@ def train_many(
 
 # Streams of a run's key: phases use 0, 1, 2, …; this one is far from them.
 _TEST_STREAM = 2**31 - 1
+
+
+def _phase_keys(keys: Array, position: int) -> Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
 
 
 class _Point(NamedTuple):
@@ -276,7 +283,7 @@ class _Course:
                 flat[f"{name}.{i}"] = np.asarray(leaf)
         return flat
 
-    def restore(self, saved, phases: Sequence[Phase], plan: list[_Point]) -> None:
+    def restore(self, saved, phases: Sequence[Phase], plan: list[_Point], keys: Array) -> None:
         """Take over what `pack` wrote; the arrays come back bit for bit."""
         if saved is None:
             return
@@ -296,7 +303,9 @@ class _Course:
                 self.snapshots[name, point.stop] = unpack(f"snapshot.{name}.{point.stop}", network)
             if point.ends:
                 self.networks[name] = unpack(f"network.{name}", network)
-        self.state = unpack("state", start_phase(network, phases[plan[done - 1].phase]))
+        # Only the shapes of a state of this phase matter here.
+        like = start_phase(network, phases[plan[done - 1].phase], keys)
+        self.state = unpack("state", like)
         self.done = done
 
     def result(self, plan: list[_Point], phases: Sequence[Phase]) -> TrainingRun:
@@ -346,12 +355,7 @@ def _segment(state, problem, phase, key, data, test_key, start, stop, observe, t
     return state, values
 
 
-_segment_many = eqx.filter_jit(
-    eqx.filter_vmap(
-        _segment,
-        in_axes=(
-            eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), 0, eqx.if_array(0), 0,
-            None, None, None, None,
-        ),
-    )
-)  # fmt: skip
+@eqx.filter_jit
+def _segment_many(runs, start, stop, observe, test_samples, mesh):
+    settings = {"start": start, "stop": stop, "observe": observe, "test_samples": test_samples}
+    return each_run(partial(_segment, **settings), runs, mesh)

@@ -6,6 +6,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from featpur_sim import claims, comparison, comparison_figure, report
@@ -46,7 +47,7 @@ def two_competitors(monkeypatch):
 
 @pytest.fixture
 def compared(two_competitors, tiny_folder):
-    return compare_run(load_run(tiny_folder), samples=200, radii=[0.5])
+    return compare_run(load_run(tiny_folder), samples=200, radii=[0.5], certify_points=100)
 
 
 def test_bounds_are_those_of_the_class():
@@ -110,6 +111,19 @@ def test_rows_say_what_was_measured(compared, tiny_folder):
     assert purified["robust_accuracy"] > clean["robust_accuracy"]
 
 
+def test_the_purified_network_is_certified(compared, tiny_folder):
+    *others, purified = compared
+    assert all("certified" not in point for row in others for point in row["curve"])
+    certified = [point["certified"] for point in purified["curve"]]
+    assert 0.5 < certified[1] < certified[0] < 1
+    for point in purified["curve"]:
+        # Other points than those of the attack.
+        assert point["certified"] < point["robust_accuracy"] + 0.12
+        # Two radii share the level of 5 %.
+        exact = stats.binomtest(round(100 * point["certified"]), 100, alternative="greater")
+        assert point["certified_floor"] == pytest.approx(exact.proportion_ci(0.975, "exact").low)
+
+
 def test_the_linear_row_is_exact(compared, tiny_folder):
     """Against the worst case of a linear classifier, on the rows' own number of points."""
     run = load_run(tiny_folder)
@@ -127,6 +141,7 @@ def test_the_linear_row_is_exact(compared, tiny_folder):
         ({"samples": 10}, "samples = 10"),
         ({"steps": 0}, "steps = 0"),
         ({"radii": [-1.0]}, "radius = -1.0"),
+        ({"certify_points": -1}, "certify_points = -1"),
     ],
 )
 def test_settings_out_of_range(tiny_folder, changes, message):
@@ -178,31 +193,41 @@ def test_scorecard_has_one_row_per_class_in_the_words_of_the_labels(tiny_run):
     assert rows[0]["predicted"] == "≤ 0.700" and rows[1]["predicted"] == "no bound"
 
 
-def certified(result, levels):
-    """``result`` with certified accuracies near ``levels``, one per radius."""
-    kept = result.copy(deep=True).drop_vars("certified_accuracy", errors="ignore")
-    table = np.broadcast_to(levels, tuple(kept.sizes[n] for n in ("seed", "phase", "radius")))
-    table = table + 1e-4 * np.arange(len(table))[:, None, None]
-    return kept.assign(certified_accuracy=(("seed", "phase", "radius"), table))
-
-
-def test_a_separation_is_claimed_only_above_the_bound(tiny_run):
-    tau, radii = tiny_run.result.attrs["tau"], tiny_run.result.relative_radius.values
-    assert list(radii) == [0, 0.5, 1]
+def with_floors(tau, floors):
+    """ROWS at τ/2 and τ, with the purified network certified as given."""
     rows = [dict(r) for r in ROWS]
     for r in rows:
         r["curve"] = [p | {"radius": s * tau} for p, s in zip(r["curve"], (0.5, 1), strict=True)]
-    for levels, words in (
-        ([1, 0.75, 0.65], "at 0.5τ no member exceeds 0.700"),
-        ([1, 0.65, 0.75], "at 1τ no member exceeds 0.700"),
-        ([1, 0.65, 0.65], "no separation proved"),
-        ([1, 0.65, np.nan], "no separation proved"),
-    ):
-        first, second, _ = comparison.scorecard(certified(tiny_run.result, levels), rows)
-        assert words in first["statement"]
-        assert "separation" not in second["statement"]
-    without = tiny_run.result.drop_vars("certified_accuracy", errors="ignore")
-    assert "separation" not in comparison.scorecard(without, rows)[0]["statement"]
+    rows[-1]["curve"] = [
+        point | ({} if floor is None else {"certified": floor + 0.01, "certified_floor": floor})
+        for point, floor in zip(rows[-1]["curve"], floors, strict=True)
+    ]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("floors", "words"),
+    [
+        ((0.75, 0.65), "at 0.5τ no member exceeds 0.700, and the purified network is certified on "
+         "0.760 of its points, which is at least 0.750"),
+        ((0.65, 0.75), "at 1τ no member exceeds 0.700"),
+        # The fraction 0.705 is above the bound; its lower limit is not.
+        ((0.695, 0.65), "no separation proved"),
+        ((None, 0.65), "no separation proved"),
+    ],
+)  # fmt: skip
+def test_a_separation_is_claimed_only_above_the_bound(tiny_run, floors, words):
+    rows = with_floors(tiny_run.result.attrs["tau"], floors)
+    linear, cubic, _ = comparison.scorecard(tiny_run.result, rows)
+    assert words in linear["statement"]
+    assert "exact binomial limit" in linear["rule"]
+    assert "separation" not in (cubic["statement"] + cubic["rule"]).lower()
+
+
+def test_without_a_certificate_nothing_is_said_of_separation(tiny_run):
+    rows = with_floors(tiny_run.result.attrs["tau"], (None, None))
+    linear = comparison.scorecard(tiny_run.result, rows)[0]
+    assert "separation" not in (linear["statement"] + linear["rule"]).lower()
 
 
 def test_figure_hatches_what_is_proved_and_nothing_else():
@@ -230,7 +255,8 @@ def test_command_writes_prints_and_feeds_the_report(two_competitors, tiny_folder
         if file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
     runner = CliRunner()
-    shown = runner.invoke(app, ["compare", str(folder), "--samples", "200", "--radius", "1"])
+    command = ["compare", str(folder), "--samples", "200", "--certify-points", "0"]
+    shown = runner.invoke(app, [*command, "--radius", "1"])
     assert shown.exit_code == 0 and "convex" in shown.stdout
     rows = json.loads((folder / "compare.json").read_text())
     needed = {"model", "class", "training", "robust_accuracy", "ci", "class_bound", "bound_kind",

@@ -81,6 +81,8 @@ def message_of(call, *arguments):
         ("adversarial.radius", -0.1, ["adversarial.radius = -0.1", "greater than 0"]),
         ("adversarial.radius", 0, ["adversarial.radius = 0", "greater than 0"]),
         ("adversarial.radius", MISSING, ["adversarial.radius is missing", "featpur init"]),
+        ("adversarial.rank", 0, ["adversarial.rank = 0", "1"]),
+        ("adversarial.rank", 65, ["adversarial.rank = 65 exceeds 64", "lower it, or leave it out"]),
         ("adversarial.norm", "l1", ["adversarial.norm = 'l1'", "'l2' or 'linf'"]),
         ("evaluation.samples", 10, ["evaluation.samples = 10", "100"]),
         ("evaluation.radii", [0.0, 2.0], ["evaluation.radii = [0.0, 2.0]", "hold 0 and 1"]),

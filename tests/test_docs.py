@@ -1,9 +1,13 @@
 """The Python of the README and of the pages runs as it stands there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from sweeps import made_up
+
+from featpur_sim.sweep_file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -20,6 +24,23 @@ def run_blocks(page: str) -> dict:
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+def test_the_sweep_file():
+    (text,) = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL
+    )
+    sweep = parse_sweep(tomllib.loads(text))
+    assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000
+
+
+def test_fit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "DIR").mkdir()
+    made_up(noise=0.1).to_netcdf(tmp_path / "DIR" / "sweep.nc", engine="h5netcdf")
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("docs/how-to/fit.md")
+    assert capsys.readouterr().out.split()[::5][:1] == ["d"]
+    assert names["law"]({"d": 1024, "k": 20}) == pytest.approx(20 / 1024, rel=0.5)
 
 
 @pytest.mark.slow

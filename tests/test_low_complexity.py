@@ -13,6 +13,7 @@ from featpur_sim import FGM, PGD, Classifier, SparseCoding, SymmetricReLU
 from featpur_sim.bounds import affine_bound, convex_optimum, linear_bound
 from featpur_sim.classifier import autodiff_input_gradient
 from featpur_sim.low_complexity import (
+    FullPolynomial,
     LinearClassifier,
     NTKClassifier,
     NTKLimit,
@@ -25,6 +26,7 @@ from featpur_sim.low_complexity import (
     train_linear,
 )
 from featpur_sim.low_complexity.ntk_limit import limit_kernel
+from featpur_sim.objective import logistic_loss
 from featpur_sim.robustness import robust_accuracy
 from featpur_sim.witness import tangent_kernel_witness
 
@@ -247,3 +249,53 @@ def test_fit_refuses_nonsense(sparse, unchecked):
         fit(ntk(sparse), lambda m: m.v, sparse, None, key=jax.random.key(0), steps=0)
     with pytest.raises(ValueError, match="radius must be > 0"):
         train_linear(sparse, 0.0, key=jax.random.key(0))
+
+
+def test_full_polynomials_hold_every_monomial():
+    """Against explicit loops over the monomials of degree ≤ 3 in two variables."""
+    tensor = np.random.default_rng(0).normal(size=(3, 3, 3))
+    x = np.random.default_rng(1).normal(size=(7, 2))
+    padded = np.concatenate([np.ones((7, 1)), x], 1)
+    expected = sum(
+        tensor[index] * np.prod(padded[:, index], axis=1)
+        for index in itertools.product(range(3), repeat=3)
+    )
+    model = FullPolynomial(jnp.asarray(tensor, jnp.float32))
+    np.testing.assert_allclose(model(jnp.asarray(x, jnp.float32)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_the_full_basis_embeds_the_reduced_one(degree):
+    problem = SparseCoding(5, 3, 0.3, key=jax.random.key(1))
+    weights = {t: 0.3 + i for i, t in enumerate(symmetric_terms(degree))}
+    reduced = PolynomialClassifier.start(problem, degree, weights, key=jax.random.key(0))
+    x = problem.sample(jax.random.key(2), 50).x
+    full = FullPolynomial.embed(reduced, degree)
+    np.testing.assert_allclose(full(x), reduced(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_full_basis_does_not_beat_the_reduced_family():
+    """P2: no descent in all monomials starts from the best odd symmetric polynomial.
+
+    The same descent from a symmetric polynomial that is not the best one does find a lower loss.
+    """
+    problem = SparseCoding(6, 3, 0.3, key=jax.random.key(0))
+    radius, key = 0.17, jax.random.key(1)
+    attack, judge = PGD(radius, steps=7, step_size=0.7), PGD(radius, steps=30, step_size=0.3)
+    points = problem.sample_labelled(jax.random.key(2), 4000)
+
+    def loss(model):
+        delta = judge(model, points, key=key)
+        return float(jnp.mean(logistic_loss(points.y * model(points.x + delta))))
+
+    start = PolynomialClassifier.start(problem, 3, {(3,): 1.0}, key=key)
+    best = fit(start, lambda m: m.coefficients, problem, attack, key=key, steps=1500,
+               learning_rate=0.1)  # fmt: skip
+    gained = []
+    for reduced in (start, best):
+        first = FullPolynomial.embed(reduced, 3)
+        after = fit(first, lambda m: m.tensor, problem, attack, key=key, steps=150, batch=256,
+                    learning_rate=0.002)  # fmt: skip
+        gained.append(loss(first) - loss(after))
+    assert gained[0] > 0.1
+    assert gained[1] < 0.001

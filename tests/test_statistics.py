@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featpur_sim.statistics import mean_interval, wilson_interval
+from featpur_sim.statistics import exact_lower_limit, mean_interval, wilson_interval
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
@@ -50,6 +50,27 @@ def test_wilson_interval_stays_in_range_at_the_ends():
         assert wilson_interval(n, n)[1] == 1.0 > wilson_interval(n, n)[0] > 0
 
 
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (831, 1000), (1, 1)])
+@pytest.mark.parametrize("level", [0.8, 0.9875])
+def test_exact_lower_limit_equals_scipy(successes, n, level):
+    expected = stats.binomtest(successes, n, alternative="greater").proportion_ci(level, "exact")
+    assert exact_lower_limit(successes, n, level) == pytest.approx(expected.low, abs=1e-12)
+
+
+def excess(limit, n, p):
+    """Pr[limit(X, n) > p] for X ~ Bin(n, p), by summation over all counts."""
+    limits = np.array([limit(x, n) for x in range(n + 1)])
+    return stats.binom.pmf(np.arange(n + 1), n, p)[limits > p].sum()
+
+
+def test_exact_lower_limit_covers_at_every_p():
+    for n in (5, 20, 100):
+        for p in (0.02, 0.5, 0.66, 0.9):
+            assert excess(exact_lower_limit, n, p) <= 0.05
+    # As Wilson's lower end does not.
+    assert excess(lambda x, n: wilson_interval(x, n, 0.9)[0], 20, 0.5) > 0.055
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -74,9 +95,10 @@ def test_mean_interval_refuses(values, message):
         ((1, 5, math.nan), "level = nan: must"),
     ],
 )
-def test_wilson_interval_refuses(arguments, message):
+@pytest.mark.parametrize("interval", [wilson_interval, exact_lower_limit])
+def test_intervals_of_counts_refuse(interval, arguments, message):
     with pytest.raises(ValueError, match=message):
-        wilson_interval(*arguments)
+        interval(*arguments)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])

@@ -6,6 +6,7 @@ a class can exceed is in `featpur_sim.bounds`; what some provably reach, in `fea
 
 from featpur_sim.low_complexity.fit import best_member as best_member
 from featpur_sim.low_complexity.fit import fit as fit
+from featpur_sim.low_complexity.full_polynomial import FullPolynomial as FullPolynomial
 from featpur_sim.low_complexity.linear import LinearClassifier as LinearClassifier
 from featpur_sim.low_complexity.linear import train_linear as train_linear
 from featpur_sim.low_complexity.ntk import NTKClassifier as NTKClassifier

@@ -5,6 +5,7 @@ The odd terms of degree ≤ q span a family that holds an optimum of every conve
 over all polynomials of degree q. [D]
 """
 
+import functools
 import itertools
 
 import equinox as eqx
@@ -68,9 +69,14 @@ class PolynomialClassifier(Classifier):
     def features(self, x: Float[Array, "n d"]) -> Float[Array, "n T"]:
         """The terms at x, in their units."""
         u = x * self.wstar
-        sums = {r: jnp.sum(u**r, -1) for r in set(itertools.chain(*self.terms))}
+        powers = itertools.accumulate([u] * max(map(sum, self.terms)), jnp.multiply)
+        sums = [jnp.sum(power, -1) for power in powers]
         ones = jnp.ones(x.shape[:-1], x.dtype)
-        columns = [jnp.prod(jnp.stack([ones, *(sums[r] for r in t)]), 0) for t in self.terms]
+        # Plain products: the gradient of jnp.prod is slow to compile, and compiling is most of the
+        # cost.
+        columns = [
+            functools.reduce(jnp.multiply, (sums[r - 1] for r in term), ones) for term in self.terms
+        ]
         return jnp.stack(columns, -1) / self.units
 
     def __call__(self, x, *, key=None):

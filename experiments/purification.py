@@ -1,0 +1,28 @@
+"""The purification factor against k and τ, beside k·τ√k (docs/theory.md §5.1).
+
+featpur sweep experiments/purification.toml --out purification
+python experiments/purification.py purification --picture docs/images/purification-factor.png
+"""
+
+from panels import arguments, load, save
+
+from featpur_sim.exponents import Quantity, fit_power_law
+from featpur_sim.sweep_figures import draw_power_law
+
+
+def main():
+    (folder,), picture = arguments(__doc__)
+    sweep = load(folder)
+    law = fit_power_law(sweep, Quantity.parse("purification_factor"))
+    for e in law.exponents:
+        inside = e.low <= e.predicted <= e.high
+        print(
+            f"exponent in {e.coordinate}: {e.value:.2f} [{e.low:.2f}, {e.high:.2f}], predicted "
+            f"{e.predicted:.2f}: {'supported' if inside else 'contradicted at this size'}"
+        )
+    print(f"R² = {law.r_squared:.3f}, scatter {100 * law.scatter:.0f} %, {len(law.points)} points")
+    save(draw_power_law(sweep, law), picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What the commands of the command line share: options, exit codes, messages."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+BAD_INPUT, STOPPED, CONTRADICTED, INTERRUPTED = 2, 3, 4, 130
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
+Radius = Annotated[
+    list[float] | None,
+    typer.Option(help="Radius in units of the training radius; repeat for several."),
+]
+ProtocolName = Literal["standard", "quick"]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
+
+
+def stop(code: int, message: str) -> NoReturn:
+    tell(f"[bold red]featpur:[/bold red] {escape(message)}")
+    sys.exit(code)
+
+
+def say(quiet: bool, message: str) -> None:
+    if not quiet:
+        tell(escape(message))
+
+
+def tell(markup: str) -> None:
+    # Not wrapped: a path or a command in it can be copied, and one message is one line.
+    # No emoji: "local:x:" is what was typed.
+    Console(stderr=True, emoji=False).print(markup, highlight=False, soft_wrap=True)

@@ -1,0 +1,84 @@
+"""``featpur fit``, and ``featpur report`` of a sweep: exponents beside the predicted ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from featpur_sim._terminal import AsJson, Quiet, say, tell
+
+SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished sweep.")]
+
+
+def fit(
+    directory: SweepFolder,
+    quantity: Annotated[
+        list[str] | None,
+        typer.Option(help="Such as 'kappa_over_alpha[phase=clean]'; repeat for several."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Coordinate, such as d; repeat for a joint fit. Default: all that vary."),
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(help="Keep the points with this coordinate, such as sigma_x=0.3; repeatable."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit power laws to a sweep, with intervals over seeds; writes DIR/fit.json and figures.
+
+    By default everything that the theory predicts an exponent for. Phase diagrams are drawn where
+    d and k both vary.
+    """
+    from featpur_sim import tables
+    from featpur_sim.exponents import Quantity, as_row
+    from featpur_sim.phase_diagram import select
+    from featpur_sim.result import to_json
+    from featpur_sim.sweep import load_sweep
+    from featpur_sim.sweep_report import FIT, draw_all, fit_all, write_fits
+
+    quantities = [Quantity.parse(text) for text in quantity] if quantity else None
+    result = select(load_sweep(directory), dict(map(_assignment, at or [])))
+    fits = fit_all(result, quantities, against or None)
+    write_fits(directory, fits, draw_all(result, fits.laws))
+    rows = [as_row(law) for law in fits.laws]
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        Console().print(tables.exponents(rows))
+        for name, reason in fits.refused.items():
+            tell(f"[yellow]not fitted:[/yellow] {name}. {reason}".replace("[phase", r"\[phase"))
+        say(False, f"{directory / FIT}, {directory / 'figures'}")
+
+
+def _assignment(text: str) -> tuple[str, float]:
+    from featpur_sim.config import ConfigError
+
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise ConfigError(f"--at {text!r}: write name=number, such as sigma_x=0.3.") from None
+
+
+def holds_sweep(directory: Path) -> bool:
+    """Whether a folder holds a finished sweep, and no run."""
+    from featpur_sim.result import RESULT
+    from featpur_sim.sweep import SWEEP
+
+    return (directory / SWEEP).is_file() and not (directory / RESULT).exists()
+
+
+def report_sweep(directory: Path, quiet: bool) -> None:
+    """Fits, figures and ``report.html`` of a sweep's folder."""
+    from featpur_sim.sweep import load_sweep
+    from featpur_sim.sweep_report import draw_all, fit_all, write_fits, write_report
+
+    result = load_sweep(directory)
+    fits = fit_all(result)
+    drawn = draw_all(result, fits.laws)
+    write_fits(directory, fits, drawn)
+    say(quiet, str(write_report(directory, result, fits, drawn)))

@@ -1,0 +1,88 @@
+"""Run by test_devices in a process with four devices: prints one JSON object of findings."""
+
+import json
+import os
+import re
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim import (
+    FGM,
+    AdversarialPhase,
+    PerNeuron,
+    SparseCoding,
+    initialise,
+    train,
+    train_many,
+)
+from featpur_sim.devices import run_mesh, split_neurons, spread
+from featpur_sim.step import start_phase
+from featpur_sim.train import _segment_many, observe_nothing, replicate
+
+D, M, RUNS = 32, 64, 6
+COLLECTIVE = re.compile(r" = \S+ (all-\w+|collective-\w+|reduce-scatter)\(")
+PROBLEM = SparseCoding(D, 4, 0.3)
+
+
+def network(key, per_neuron=False):
+    return initialise(D, M, bias=0.02, sigma_0=0.05, per_neuron_bias=per_neuron, key=key)
+
+
+def collectives(problem, network, phase, keys):
+    """What the devices exchange in one segment of training, by the compiled program."""
+    run = (start_phase(network, phase, keys), problem, phase, keys, None, keys)
+    segment = _segment_many.lower(
+        run, jnp.int32(0), jnp.int32(1), observe_nothing, 64, run_mesh(network.weights)
+    )
+    return COLLECTIVE.findall(segment.compile().compiled.as_text())
+
+
+def runs():
+    """Six different runs, one after another on one device and spread over three."""
+    keys = jax.random.split(jax.random.key(1), RUNS)
+    networks = eqx.filter_vmap(lambda key: network(key, per_neuron=True))(keys)
+    schedule = PerNeuron(0.3, begin=0.1, end=0.7)
+    attack = FGM(0.1)
+    phases = [AdversarialPhase(attack, 30, batch=64, bias=schedule, microbatch=16, dataset_size=50)]
+    problem, phases = replicate((PROBLEM, phases), RUNS)
+    problem = eqx.tree_at(lambda p: p.sigma_x, problem, jnp.linspace(0.1, 0.5, RUNS))
+    one = train_many(problem, networks, phases, keys=keys, records=3)
+    problem, networks, phases, keys = spread((problem, networks, phases, keys))
+    many = train_many(problem, networks, phases, keys=keys, records=3)
+    return {
+        "devices of runs": len(many.network.weights.sharding.device_set),
+        "runs per device": many.network.weights.addressable_shards[0].data.shape[0],
+        "runs differ by": float(jnp.abs(one.network.weights[0] - one.network.weights[1]).max()),
+        "same weights": np.array_equal(one.network.weights, many.network.weights),
+        "same records": all(
+            np.array_equal(one.records[name], many.records[name], equal_nan=True)
+            for name in one.records
+        ),
+        "exchanged by runs": collectives(problem, networks, phases[0], keys),
+    }
+
+
+def neurons():
+    """One network on one device, and cut over four."""
+    whole = network(jax.random.key(2))
+    cut = split_neurons(whole)
+    settings = {"key": jax.random.key(3), "records": 2}
+    phases = [AdversarialPhase(FGM(0.1), 30, batch=64)]
+    one, many = (train(PROBLEM, start, phases, **settings) for start in (whole, cut))
+    thresholds = split_neurons(network(jax.random.key(2), per_neuron=True)).bias
+    return {
+        "slice": many.network.weights.addressable_shards[0].data.shape,
+        "devices of neurons": len(many.network.weights.sharding.device_set),
+        "slice of thresholds": thresholds.addressable_shards[0].data.shape,
+        "moved": float(jnp.abs(one.network.weights - whole.weights).max()),
+        "gap": float(np.abs(np.asarray(one.network.weights) - many.network.weights).max()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(runs() | neurons()))
