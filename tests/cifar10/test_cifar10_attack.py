@@ -36,9 +36,19 @@ def perturbed(rule, network, x, labels, value):
     return attacked(rule, network, x, labels, value, key=KEY)
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("kind", [FGM, PGD, APGD])
-def test_attacked_images_stay_in_the_ball_and_in_the_box(network, pixels, images, norm, kind):
+# Each attack and each norm by default, every pair when slow.
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        (FGM, "l2"),
+        (FGM, "linf"),
+        (PGD, "linf"),
+        (APGD, "l2"),
+        pytest.param(PGD, "l2", marks=pytest.mark.slow),
+        pytest.param(APGD, "linf", marks=pytest.mark.slow),
+    ],
+)
+def test_attacked_images_stay_in_the_ball_and_in_the_box(network, pixels, images, kind, norm):
     budget = {} if kind is FGM else {"steps": 5, "restarts": 2}
     rule = kind(RADIUS[norm], norm, **budget)
     value = "margin" if kind is APGD else "log-probability"
