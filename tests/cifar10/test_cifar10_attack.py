@@ -110,9 +110,9 @@ def withstand(rule, network, images, radius):
 def test_the_first_stage_leaves_what_foolboxs_one_step_leaves(network, images, monkeypatch):
     stages = attack.stages
     monkeypatch.setattr(attack, "stages", lambda *budget: stages(*budget)[:1])
-    standing = attack.robust(network, images, "l2", RADIUS["l2"], steps=1, key=KEY)
-    assert 0.05 < standing.mean() < 0.95
-    theirs = withstand("L2FastGradientAttack", network, images, RADIUS["l2"])
+    radius = 1.25  # where a change by a tenth changes several points
+    standing = attack.robust(network, images, "l2", radius, steps=1, key=KEY)
+    theirs = withstand("L2FastGradientAttack", network, images, radius)
     # The same points up to rounding at the boundary.
     assert (standing != theirs).sum() <= 1
 
