@@ -3,7 +3,8 @@
 "One after another" is the library's own `train`, one compiled call per run; "step by step" is a
 Python loop over a compiled step, as one would first write it. Every contestant does the same work.
 
-    python benchmarks/runs.py
+    python benchmarks/runs.py                            # one device: runs take turns
+    JAX_NUM_CPU_DEVICES=2 python benchmarks/runs.py      # a CPU as two devices: two runs at a time
 """
 
 import argparse
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from timing import alternate, show, table
 
 from featpur_sim import FGM, AdversarialPhase, SparseCoding, initialise, train, train_many
+from featpur_sim.devices import spread
 from featpur_sim.step import gradient_step, start_phase
 from featpur_sim.train import replicate
 
@@ -25,10 +27,11 @@ def measure(runs=64, d=64, steps=100, repeats=3, sizes=((64, 64), (128, 256), (2
         keys = jax.random.split(jax.random.key(1), runs)
         singles = [initialise(d, m, bias=0.02, key=key) for key in keys]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *singles)
-        problems, phases = replicate((problem, [phase]), runs)
+        many = stacked, keys, *replicate((problem, [phase]), runs)
+        stacked, many_keys, problems, phases = spread(many)
         settings = {"records": 1, "test_samples": 32}
 
-        def together(args=(problems, stacked, phases), keys=keys, settings=settings):
+        def together(args=(problems, stacked, phases), keys=many_keys, settings=settings):
             return train_many(*args, keys=keys, **settings).network.weights
 
         def in_turn(args=(problem, singles, phase), keys=keys, settings=settings):
@@ -58,7 +61,8 @@ def measure(runs=64, d=64, steps=100, repeats=3, sizes=((64, 64), (128, 256), (2
             (f"{size}: over one after another", show(seconds["in turn"] / mine), "≥ 3"),
             (f"{size}: over step by step from Python", show(seconds["by steps"] / mine), ""),
         ]
-    return table(f"{runs} runs at once (d = {d}, FGM, {steps} steps each)", rows)
+    devices = f"{jax.local_device_count()} device{'s' * (jax.local_device_count() > 1)}"
+    return table(f"{runs} runs at once, {devices} (d = {d}, FGM, {steps} steps each)", rows)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import torch
 from jax import lax
 from timing import alternate, show, table
@@ -115,6 +116,53 @@ def layouts(network, x, repeats: int) -> tuple[str, str, str]:
     return "one product as Aᵀ·B: its time over A·B of the same shapes", show(cost), ""
 
 
+def drawing(problem, network, batch: int, steps: int):
+    """A call that draws the samples of ``steps`` steps and does nothing else."""
+
+    @jax.jit
+    def program(key, steps):
+        # What a loop carries is written to memory at every turn.
+        def body(t, x):
+            return problem.sample(jax.random.fold_in(key, t), batch).x
+
+        return lax.fori_loop(0, steps, body, jnp.zeros((batch, network.d)))
+
+    return lambda: program(jax.random.key(1), steps)
+
+
+def passes(network, x, attacked: bool, steps: int):
+    """A call that makes the passes over [m, n] arrays of ``steps`` steps, without the products.
+
+    Pre-activations in; thresholded sum and gates out, and gates times slopes: once, and under FGM
+    the gates of the attack too.
+    """
+    u = network.weights @ x.T
+
+    @jax.jit
+    def program(u, steps):
+        def body(t, carry):
+            fresh = u + 1e-30 * t
+            value, gate = network.output_and_gate(fresh, neurons=0)
+            return jax.nn.sigmoid(-value) * gate, gate if attacked else carry[1]
+
+        return lax.fori_loop(0, steps, body, (u, u))
+
+    return lambda: program(u, steps)
+
+
+def parts(seconds, name: str) -> list[tuple[str, str, str]]:
+    """Where the time of a step goes: its pieces alone, as shares of the whole step."""
+    labels = {
+        "products": "its matrix products",
+        "drawing": "drawing samples",
+        "passes": "passes over [m, n]",
+    }
+    return [
+        (f"{name} step, profile: {label} alone", show(seconds[piece] / seconds["ours"]), "")
+        for piece, label in labels.items()
+    ]
+
+
 def repeated(step, steps):
     def call():
         for _ in range(steps):
@@ -138,6 +186,8 @@ def measure(d=256, m=1024, batch=1024, steps=15, repeats=9) -> str:
             {
                 "ours": ours(phase, network, steps),
                 "products": products(network.weights, x, attacked, steps),
+                "drawing": drawing(SparseCoding(d, K, SIGMA_X), network, batch, steps),
+                "passes": passes(network, x, attacked, steps),
                 "torch products": torch_products(network.weights, x, attacked, steps),
                 "torch": repeated(torch_step(network.weights, batch, attacked), steps),
                 "torch.compile": repeated(
@@ -171,6 +221,7 @@ def measure(d=256, m=1024, batch=1024, steps=15, repeats=9) -> str:
                 show(seconds["torch.compile"] / mine),
                 "",
             ),
+            *parts(seconds, name),
         ]
     return table(f"One training step (d = {d}, m = {m}, batch {batch})", rows)
 

@@ -30,6 +30,10 @@ CAPTIONS: dict[str, str] = {
     "hold. {spread}",
     "accuracy_along": "Accuracy under PGD at the training radius during the adversarial phase, "
     "from the clean-trained network on. {spread} {samples} test samples each.",
+    "stationarity": "Both sides of the stationarity identity on held-out samples, over the "
+    "carriers: κ/α of the weights, and κ/α of what the data push them towards. Weight decay "
+    "cancels, so the two are equal where training rests; their distance is how far it is from "
+    "rest. Scale linear within ±0.1. {spread}",
 }
 """Name → caption with fields to fill in; see `caption`."""
 

@@ -280,15 +280,23 @@ def _trajectories(trained: TrainingRun) -> dict[str, tuple]:
         "accuracy": ("clean accuracy on held-out samples", "[M] §5"),
         "bias": ("threshold b, median over neurons", "[P] §3"),
         "dense_attack_accuracy": ("accuracy under the dense attack at τ", "[P] §5"),
+        "stationarity_weights": ("κ/α of the weights, α²-weighted over carriers", "[D] §7"),
+        "stationarity_data": ("κ/α of what the data push towards; equal at rest", "[D] §7"),
     }
     labels = SUMMARIES | extra
+    records = dict(trained.records)
+    if "stationarity_clean" in records:
+        # Each phase is measured on its own loss.
+        adversarial = (trained.record_phase == "adversarial")[:, None]
+        sides = records["stationarity_adversarial"], records["stationarity_clean"]
+        records["stationarity_data"] = np.where(adversarial, *sides)
     return {
         f"along_{name}": (
             ("record", "seed"),
             values,
             {"long_name": labels[name][0], "source": labels[name][1]},
         )
-        for name, values in trained.records.items()
+        for name, values in records.items()
         if name in labels
     }
 

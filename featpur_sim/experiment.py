@@ -28,6 +28,7 @@ from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, Un
 from featpur_sim.measure import decompose, summarise
 from featpur_sim.network import SymmetricReLU, initialise
 from featpur_sim.robustness import attacked_margin
+from featpur_sim.stationarity import stationarity
 from featpur_sim.train import Phase, Record, TrainingRun, replicate, train_many
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
@@ -69,17 +70,25 @@ class Experiment(NamedTuple):
 
 
 class Watch(eqx.Module):
-    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack."""
+    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack, and
+    both sides of the stationarity identity, for either phase's loss."""
 
     attack: Attack
+    training_attack: Attack
 
     def __call__(self, network, problem, batch):
-        margin = attacked_margin(network, batch, self.attack, key=jax.random.key(0))
+        key = jax.random.key(0)
+        margin = attacked_margin(network, batch, self.attack, key=key)
         labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
+        clean = stationarity(network, problem, batch, key=key)
+        attacked = stationarity(network, problem, batch, self.training_attack, key=key)
         return {
             **summarise(decompose(network.weights, problem), problem),
             "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
             "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
+            "stationarity_weights": clean.weights,
+            "stationarity_clean": clean.data,
+            "stationarity_adversarial": attacked.data,
         }
 
 
@@ -267,7 +276,11 @@ def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
 
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
-    problems, phases = replicate((problem, make_phases(config)), config.seeds)
+    phases = make_phases(config)
+    training_attack = phases[1].attack
+    assert training_attack is not None
+    dense = DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)
+    problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     steps = config.adversarial.steps
     return train_many(
@@ -275,7 +288,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         networks,
         phases,
         keys=keys,
-        observe=Watch(DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)),
+        observe=Watch(dense, training_attack),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint),

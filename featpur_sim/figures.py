@@ -36,6 +36,7 @@ from featpur_sim._drawing import (
     render,
     seed_interval,
 )
+from featpur_sim.dynamics_figures import stationarity
 from featpur_sim.result import atomic_path
 
 
@@ -373,6 +374,7 @@ ALL: dict[str, Callable[[xr.Dataset], Figure]] = {
         overlaps,
         update_spectrum,
         accuracy_along,
+        stationarity,
     )
 }
 """Name → function from the Dataset of a run to its figure."""

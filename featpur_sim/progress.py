@@ -76,6 +76,10 @@ class Meter:
         """Move the bar of the competitors."""
         self._move("competitors", done, total, "")
 
+    def reducing(self, done: int, total: int) -> None:
+        """Move the bar of the reduced dynamics."""
+        self._move("reduced dynamics", done, total, "")
+
     def sweeping(self, done: int, total: int, status: str) -> None:
         """Move the bar of a sweep's batches; ``status`` says what the present one does."""
         self._move("batches", done, total, status)

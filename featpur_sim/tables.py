@@ -68,6 +68,48 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def reduced_exponents(rows: list[dict[str, Any]]) -> Table:
+    """The rows of dynamics.json (`featpur_sim.reduced_exponents.fit`)."""
+    first = rows[0]
+    span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
+    table = Table(title=f"exponents of d in the reduced model, {span}")
+    for name in ("a", "quantity", "exponent \\[95 %]", "predicted", "from"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        low, high = row["ci"]
+        fitted = escape(f"{row['exponent']:.3f} [{low:.3f}, {high:.3f}]")
+        cells = (f"{row['a']:g}", row["quantity"], fitted, f"{row['predicted']:.3f}")
+        table.add_row(*cells, escape(row["source"]))
+    return table
+
+
+def reduced_rows(result: xr.Dataset) -> list[dict[str, Any]]:
+    """The end of each phase of `featpur_sim.dynamics_run.to_dataset`: means over the replicates."""
+    rows = []
+    for phase in result.phase.values:
+        end = result.sel(phase=phase).isel(point=-1).mean("replicate")
+        row: dict[str, Any] = {"phase": str(phase), "time": float(end.time)}
+        for name in ("alpha", "dense_ratio", "residual", "active_fraction", "bias"):
+            row[name] = float(end[name])
+        for attack in result.attack.values:
+            row[f"accuracy, {attack}"] = float(end.accuracy.sel(attack=attack))
+        rows.append(row)
+    return rows
+
+
+def reduced(result: xr.Dataset) -> Table:
+    """The rows of `reduced_rows`."""
+    rows = reduced_rows(result)
+    table = Table(title="reduced dynamics at the end of each phase")
+    table.add_column("")
+    for row in rows:
+        table.add_column(row["phase"], justify="right")
+    for name in list(rows[0])[1:]:
+        table.add_row(result[name].attrs["long_name"] if name in result else name,
+                      *(f"{row[name]:.4g}" for row in rows))  # fmt: skip
+    return table
+
+
 def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Table:
     """The swept fields of a sweep's points: the first and the last of them, if there are many."""
     labels = list(dict.fromkeys(label for point in swept for label in point))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -243,6 +244,20 @@ def test_evaluate_attacks_a_finished_run_again(featpur, mine):
     assert (code, out, err) == (0, "", "")
     code, out, _ = featpur("evaluate", mine, "--radius", "0.5")
     assert code == 0 and "dense mixture" in out and "0.5" in out
+
+
+def test_evaluate_on_a_full_disk_leaves_the_old_file(featpur, mine, few_attacks):
+    """A limit on the size of files stands for the disk."""
+    (mine / "evaluation.nc").write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+        code, _, err = featpur("evaluate", mine, "-q")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 3 and "stopped" in err and err.count("\n") == 1
+    assert (mine / "evaluation.nc").read_bytes() == b"old"
+    assert not list(mine.glob(".evaluation*"))
 
 
 def test_evaluate_refuses_bad_settings_and_writes_nothing(featpur, mine, unchecked):

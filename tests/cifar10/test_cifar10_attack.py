@@ -61,13 +61,15 @@ def test_fgm_follows_pytorchs_gradient_of_the_loss(network, images):
 
 
 def test_the_values_are_those_of_the_logits(network, pixels, images):
-    logits = np.asarray(network(jnp.asarray(pixels)), np.float64)
+    logits = np.asarray(eqx.filter_jit(network)(jnp.asarray(pixels)), np.float64)
     own = logits[np.arange(len(logits)), images.labels]
     others = np.where(np.eye(10)[images.labels] > 0, -np.inf, logits)
     flat = pixels.reshape(len(pixels), -1)
-    margin = Labelled(network, jnp.asarray(images.labels), "margin")(flat)
+    margin = Labelled(network, jnp.asarray(images.labels), "margin")
+    margin = eqx.filter_jit(margin)(flat)
     np.testing.assert_allclose(margin, own - others.max(1), rtol=1e-4, atol=1e-4)
-    score = Labelled(network, jnp.asarray(images.labels), "log-probability")(flat)
+    score = Labelled(network, jnp.asarray(images.labels), "log-probability")
+    score = eqx.filter_jit(score)(flat)
     expected = own - np.log(np.exp(logits).sum(1))
     np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-4)
 
@@ -77,13 +79,14 @@ def test_outside_the_box_the_value_is_that_of_the_border(network, pixels, images
     flat = jnp.asarray(pixels.reshape(len(pixels), -1))
     # Black and white pixels pushed further out: the same image, and the same gradient to return by.
     outside = jnp.where(flat == 0, -0.3, jnp.where(flat == 1, 1.3, flat))
-    here, there = model.value_and_input_gradient(flat), model.value_and_input_gradient(outside)
+    look = eqx.filter_jit(model.value_and_input_gradient)
+    here, there = look(flat), look(outside)
     np.testing.assert_array_equal(here[0], there[0])
     np.testing.assert_array_equal(here[1], there[1])
     assert (np.abs(here[1])[:, : 8 * 32 * 3] > 0).mean() > 0.5
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
 def test_the_protocol_finds_what_foolbox_finds(network, images, norm):
     foolbox = pytest.importorskip("foolbox")
     radius = RADIUS[norm]
@@ -102,6 +105,7 @@ def test_the_protocol_finds_what_foolbox_finds(network, images, norm):
     assert standing.sum() <= theirs.sum()
 
 
+@pytest.mark.slow
 def test_a_larger_radius_leaves_fewer_and_none_leaves_all(network, images):
     counts = [
         attack.robust(network, images, "l2", radius, steps=3, key=KEY).sum()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.cifar10 import density, nets
+from experiments.cifar10 import density
 from experiments.cifar10.maximise import maximising
 from experiments.cifar10.measure import compare
 
@@ -14,14 +14,15 @@ RANDOM = np.random.default_rng(0)
 
 def test_overlaps_and_splits_are_those_of_the_definition(start):
     others = [
-        nets.build("alexnet", width=4, depth=1, stride=2, key=jax.random.key(i)) for i in (1, 2)
+        jax.tree.map(lambda leaf: jnp.array(RANDOM.normal(size=leaf.shape), jnp.float32), start)
+        for _ in range(2)
     ]
     found = compare(start, *others)
     at = 0
     for name, layer in start.convolutions().items():
         clean, after = (net.convolutions()[name] for net in others)
         for channel in range(layer.weight.shape[-1]):
-            rows = [x.weight[..., channel] for x in (layer, clean, after)]
+            rows = [np.asarray(x.weight)[..., channel] for x in (layer, clean, after)]
             first, w, new = (np.asarray(row, np.float64).ravel() for row in rows)
 
             def cosine(u, v):
@@ -56,9 +57,9 @@ def test_patches_are_windows_of_the_images(images):
     assert all(np.round(255 * patch).astype(np.uint8).tobytes() in have for patch in found)
 
 
-@pytest.mark.parametrize(("mixed", "needed"), [(1, 1), (10, 9), (20, 18)])
+@pytest.mark.parametrize(("mixed", "needed"), [(1, 1), (11, 10), (21, 19)])
 def test_atoms_are_counted(mixed, needed):
-    """Of n equal orthogonal parts, nine tenths of the energy takes 0.9 n."""
+    """Of n equal orthogonal parts, nine tenths of the energy takes 0.9 n, rounded up."""
     atoms = np.linalg.qr(RANDOM.normal(size=(30, 30)))[0]
     code = density.SparseCode(atoms, np.eye(30), np.eye(30), np.zeros(30))
     signs = RANDOM.choice([-1.0, 1.0], (4, mixed))
@@ -97,6 +98,7 @@ def test_scrambling_keeps_the_spectrum():
     np.testing.assert_array_equal(twice, np.stack([found, found]))
 
 
+@pytest.mark.slow
 def test_maximising_inputs_drive_their_neuron(start):
     channels, layer = jnp.array([0, 2]), "convolution 1"
     found = maximising(start, layer, channels, key=jax.random.key(0))

@@ -85,6 +85,7 @@ def few(monkeypatch):
     monkeypatch.setattr(attack, "stages", lambda *budget: stages(*budget)[:1])
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_and_goes_on(command, data_folder, tmp_path, few, monkeypatch):
     arguments = ("--data", data_folder, "--out", tmp_path / "out", *TINY)
     code, out, err = command(*arguments)

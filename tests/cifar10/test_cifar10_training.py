@@ -91,6 +91,7 @@ def test_a_killed_training_goes_on_bit_for_bit(start, images, tmp_path, monkeypa
     assert same(resumed, train(start, images, SHORT, key=KEY))
 
 
+@pytest.mark.slow
 def test_an_update_of_low_rank_has_that_rank(start, images):
     rank = 2
     updated = train(start, images, SHORT, FGM(0.5), rank=rank, key=KEY)

@@ -1,0 +1,210 @@
+"""The reduced dynamics against direct simulation in the sparse regime: docs/dynamics.md's table.
+
+    python experiments/dynamics_against_direct.py --d 128 --k 8 --seeds 5 --out DIR
+
+Three closures: "homogeneous" (three order parameters), "population" from the initial weights, and
+"population (measured)", whose adversarial phase starts from the clean weights of the direct run.
+Writes DIR/dynamics_<d>.json, one row per time and closure with means over seeds, and a figure.
+Direct runs are kept in DIR and not repeated.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim import dynamics_figures, population
+from featpur_sim.attack import DenseMixture
+from featpur_sim.dynamics_run import duration_of, reduced_run, schedule_of
+from featpur_sim.experiment import make_phases, make_problem, seed_keys
+from featpur_sim.measure import decompose
+from featpur_sim.network import initialise
+from featpur_sim.presets import sparse_regime
+from featpur_sim.robustness import attacked_margin
+from featpur_sim.train import replicate, train_many
+
+NAMES = population.Statistics._fields
+
+
+def observer(config):
+    """What a direct run records: the entries of `population.Statistics`."""
+
+    def observe(network, problem, batch):
+        parts = decompose(network.weights, problem)
+        alpha = parts.alpha * problem.wstar[parts.pure_index]
+        margin = attacked_margin(
+            network, batch, DenseMixture.of(problem, config.adversarial.radius, "l2"),
+            key=jax.random.key(0),
+        )  # fmt: skip
+        labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
+
+        def mean(values):
+            return jnp.sum(jnp.where(parts.carrier, values, 0.0)) / jnp.sum(parts.carrier)
+
+        level = mean(alpha)
+        return {
+            "alpha": level,
+            "spread": jnp.sqrt(mean((alpha - level) ** 2)) / level,
+            "ratio": mean(problem.d * parts.kappa / alpha),
+            "residual": mean(parts.residual_norm**2),
+            "carriers": jnp.mean(parts.carrier.astype(jnp.float32)),
+            "active": jnp.mean(network.active(batch.x).astype(jnp.float32)),
+            "dense_accuracy": jnp.sum(margin > 0) / labelled,
+        }
+
+    return observe
+
+
+def direct(config):
+    """Records [phase and step, seed] and the weights of all phases."""
+    problem = make_problem(config).gauge()
+    start, keys, _, _ = seed_keys(config)
+    networks = eqx.filter_vmap(
+        lambda key: initialise(
+            config.problem.d, config.network.neurons, sigma_0=config.network.sigma_0,
+            per_neuron_bias=True, key=key,
+        )
+    )(start)  # fmt: skip
+    run = train_many(
+        replicate(problem, config.seeds), networks, replicate(make_phases(config), config.seeds),
+        keys=keys, observe=observer(config), records=60, test_samples=4000,
+    )  # fmt: skip
+    wstar = np.asarray(problem.wstar)
+    return {
+        "phase": run.record_phase,
+        "step": run.record_step,
+        **{name: run.records[name] for name in NAMES},
+        "start": np.asarray(run.networks["init"].weights) * wstar,
+        "clean": np.asarray(run.networks["clean"].weights) * wstar,
+        "bias": np.asarray(run.networks["clean"].bias),
+    }
+
+
+def populations(config, kept, seed, steps, measured):
+    """Statistics of the population at the given steps of both phases, for one seed."""
+    clean, adversarial = config.clean, config.adversarial
+    law = population.Law(
+        *(jnp.float32(v) for v in (config.problem.k, 1.0, config.problem.sigma_x,
+                                   clean.learning_rate, clean.weight_decay))
+    )  # fmt: skip
+    schedule = schedule_of(clean.bias, duration_of(config, "clean"))
+    # A generator that is cheap on CPU: the samples are most of a step's cost.
+    key, radius = jax.random.key(seed, impl="rbg"), jnp.float32(adversarial.radius)
+    rows = {}
+
+    def nu(step):
+        time = clean.learning_rate * np.asarray(step) / config.problem.d
+        return jnp.asarray(np.interp(time, schedule.times, schedule.values), jnp.float32)
+
+    state = population.of_weights(kept["clean"][seed]) if measured else population.at_start(
+        kept["start"][seed]
+    )  # fmt: skip
+    none = jnp.zeros(config.network.neurons, jnp.float32)
+    b, now = jnp.asarray(kept["bias"][seed]), 0
+    for step in [] if measured else steps["clean"]:
+        if step > now:
+            state = population.evolve(
+                state, nu(np.arange(now, step)), none, radius, law, jax.random.fold_in(key, now),
+                batch=clean.batch, adversarial=False,
+            )  # fmt: skip
+        now = step
+        b = nu(step) * population.largest_coordinate(state)
+        rows["clean", step] = population.measure(
+            state, b, radius, law, jax.random.key(1, impl="rbg")
+        )
+    now = 0
+    for step in steps["adversarial"]:
+        if step > now:
+            state = population.evolve(
+                state, jnp.zeros(step - now), b, radius, law,
+                jax.random.fold_in(key, 10**6 + now), batch=adversarial.batch, adversarial=True,
+            )  # fmt: skip
+        now = step
+        rows["adversarial", step] = population.measure(
+            state, b, radius, law, jax.random.key(1, impl="rbg")
+        )
+    return rows
+
+
+def homogeneous(config, steps):
+    """The reduced run at the same steps, means over the replicates of its nodes."""
+    run = reduced_run(config)
+    rows = {}
+    for phase, trajectory in (("clean", run.clean), ("adversarial", run.adversarial)):
+        c = getattr(config, phase)
+        for step in steps[phase]:
+            time = c.learning_rate * step / config.problem.d
+
+            def at(values, time=time, trajectory=trajectory):
+                lines = zip(trajectory.time, values, strict=True)
+                return float(np.mean([np.interp(time, t, v) for t, v in lines]))
+
+            o = trajectory.order
+            rows[phase, step] = {
+                "alpha": at(o.alpha),
+                "ratio": at(o.dense / o.alpha),
+                "residual": at(o.residual),
+            }
+            if phase == "clean":  # the drive of the other phase is that of attacked inputs
+                rows[phase, step]["active"] = at(trajectory.drive.active)
+        which = 0 if phase == "clean" else 1
+        last = rows[phase, steps[phase][-1]]
+        last["accuracy"], last["dense_accuracy"] = map(
+            float, np.asarray(run.accuracy)[:, which].mean(axis=0)
+        )
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--d", type=int, default=128)
+    parser.add_argument("--k", type=float, default=8)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--points", type=int, default=10, help="times compared per phase")
+    parser.add_argument("--out", type=Path, default=Path("dynamics-against-direct"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    config = sparse_regime(given.d, given.k, seeds=given.seeds)
+    store = given.out / f"direct_{given.d}_{given.k:g}_{given.seeds}.npz"
+    if not store.exists():
+        np.savez_compressed(store, **direct(config))  # pyright: ignore[reportArgumentType]
+    with np.load(store) as archive:
+        kept = {name: archive[name] for name in archive.files}
+    steps, index = {}, {}
+    for phase in ("clean", "adversarial"):
+        inside = np.flatnonzero(kept["phase"] == phase)
+        chosen = inside[
+            np.unique(np.linspace(0, len(inside) - 1, given.points).round().astype(int))
+        ]
+        steps[phase] = [int(s) for s in kept["step"][chosen]]
+        index |= {(phase, int(kept["step"][i])): i for i in chosen}
+    rows = []
+    path = given.out / f"dynamics_{given.d}.json"
+
+    def add(closure, at, values):
+        # The homogeneous closure has no seeds, and not every statistic.
+        means = {name: float(np.mean(v)) for name, v in values.items()}
+        rows.append({"closure": closure, "phase": at[0], "step": at[1], **means})
+
+    for at, i in index.items():
+        add("direct", at, {name: kept[name][i] for name in NAMES})
+    for at, values in homogeneous(config, steps).items():
+        add("homogeneous", at, values)
+    for closure, measured in (("population", False), ("population (measured)", True)):
+        seeds = [populations(config, kept, s, steps, measured) for s in range(given.seeds)]
+        for at in seeds[0]:
+            add(closure, at, {n: [float(getattr(s[at], n)) for s in seeds] for n in NAMES})
+        # Written after each closure: the next takes minutes.
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        print(closure, "done", flush=True)
+    figure = dynamics_figures.against_direct(rows)
+    figure.savefig(given.out / f"dynamics_{given.d}.png", dpi=200)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

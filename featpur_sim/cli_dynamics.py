@@ -1,0 +1,103 @@
+"""``featpur dynamics``: the reduced model of a run, or its exponents (docs/dynamics.md)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+# Checked by typer before anything else: three points are the least that a line with an error needs.
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--a", min=0.0, max=1.0, help="k = d^a; repeat for several. Default: 0.35, 0.4, 0.45."
+    ),
+]
+
+
+def dynamics(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
+        "featpur-dynamics"
+    ),
+    exponents: Annotated[
+        bool, typer.Option("--exponents", help="Fit exponents over d = 10⁴ … 10⁹.")
+    ] = False,
+    a: Sparsities = None,
+    seed: Annotated[int, typer.Option(min=0, help="Names the nodes.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """The reduced dynamics of a settings file: trajectories, or exponents at d up to 10⁹.
+
+    Takes the file of 'featpur run'. Writes DIR/dynamics.nc and figures; with --exponents
+    DIR/dynamics.json, DIR/dynamics_scorecard.json and figures. 'featpur report DIR' on the folder
+    of a run adds the scorecard rows to its report.
+    """
+    from featpur_sim import config as configuration
+    from featpur_sim.dynamics_run import require_reducible
+    from featpur_sim.result import claim_folder
+
+    settings = configuration.load(config)
+    require_reducible(settings)
+    with claim_folder(out):
+        if exponents:
+            _exponents(settings, out, a or [0.35, 0.4, 0.45], seed, quiet, as_json)
+        else:
+            _trajectories(settings, out, seed, quiet, as_json)
+
+
+def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) -> None:
+    from featpur_sim import dynamics_figures, tables
+    from featpur_sim.dynamics_run import reduced_run, to_dataset
+    from featpur_sim.progress import Meter
+    from featpur_sim.result import atomic_path, to_json
+
+    with Meter(settings.name, quiet=quiet or as_json) as meter:
+        meter.reducing(0, 1)
+        result = to_dataset(settings, reduced_run(settings, seed=seed))
+        meter.reducing(1, 1)
+    with atomic_path(out / "dynamics.nc") as temporary:
+        result.to_netcdf(temporary, engine="h5netcdf")
+    dynamics_figures.save({"dynamics": dynamics_figures.trajectories(result)}, out / "figures")
+    if as_json:
+        typer.echo(to_json(tables.reduced_rows(result)))
+    elif not quiet:
+        Console().print(tables.reduced(result))
+        Console(stderr=True).print(str(out / "dynamics.nc"), highlight=False)
+
+
+def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool) -> None:
+    from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents, tables
+    from featpur_sim.config import ConfigError
+    from featpur_sim.progress import Meter
+    from featpur_sim.result import atomic_path, to_json
+
+    scaling = reduced_exponents.scaling_of(settings)
+    rows, verdicts = [], []
+    total = len(a) * len(reduced_exponents.DIMENSIONS)
+    done = 0
+    with Meter(settings.name, quiet=quiet or as_json) as meter:
+        meter.reducing(0, total)
+
+        def advance():
+            nonlocal done
+            done += 1
+            meter.reducing(done, total)
+
+        for value in sorted(set(a)):
+            try:
+                points = reduced_exponents.solve_all(value, scaling, seed=seed, advance=advance)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+            rows += reduced_exponents.fit(value, points, scaling)
+            verdicts += reduced_claims.scorecard(value, points, scaling)
+    for name, content in (("dynamics.json", rows), (reduced_claims.SCORECARD, verdicts)):
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(to_json(content, indent=2) + "\n")
+    dynamics_figures.save({"exponents": dynamics_figures.exponents(rows)}, out / "figures")
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        Console().print(tables.reduced_exponents(rows))
+        Console(stderr=True).print(str(out / "dynamics.json"), highlight=False)

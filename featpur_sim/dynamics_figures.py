@@ -1,0 +1,226 @@
+"""Figures of the reduced dynamics (docs/dynamics.md): runs, exponents, the phase boundary.
+
+Drawn from the rows of dynamics.json, of `experiments/dynamics_against_direct.py`, or the Dataset of
+a run; nothing is computed here.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from featpur_sim._drawing import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAGE,
+    PHASES,
+    STYLE,
+    VERMILLION,
+    curve,
+    legend_above,
+    page,
+    render,
+)
+from featpur_sim.result import atomic_path
+
+Row = Mapping[str, Any]
+
+_CLOSURES = {
+    "direct": ("direct simulation", BLACK, "o", ""),
+    "homogeneous": ("homogeneous closure", ORANGE, "", "--"),
+    "population": ("population, from the start", BLUE, "", "-"),
+    "population (measured)": ("population, from measured clean weights", GREEN, "", ":"),
+}
+_STATISTICS = {
+    "alpha": "α",
+    "ratio": "C/α",
+    "residual": "ρ²",
+    "active": "active fraction",
+    "accuracy": "clean accuracy",
+    "dense_accuracy": "accuracy, dense attack at τ",
+}
+
+
+def against_direct(rows: Sequence[Row]) -> Figure:
+    """Order parameters and accuracies along both phases, direct points over the closures' lines.
+
+    Args:
+        rows: with ``closure, phase, step`` and the entries of `featpur_sim.population.Statistics`.
+    """
+    clean = max(r["step"] for r in rows if r["phase"] == "clean")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
+        grid = list(figure.subplots(2, 3, sharex=True).flat)
+        for axes, (name, label) in zip(grid, _STATISTICS.items(), strict=True):
+            axes.axvline(clean, color=GREY, linewidth=0.6, linestyle=":")
+            for closure, (legend, colour, marker, line) in _CLOSURES.items():
+                found = [r for r in rows if r["closure"] == closure and name in r]
+                step = [r["step"] + clean * (r["phase"] == "adversarial") for r in found]
+                axes.plot(
+                    step, [r[name] for r in found], color=colour, label=legend, marker=marker,
+                    linestyle=line or "none",
+                )  # fmt: skip
+            axes.set_ylabel(label)
+            if name == "ratio":
+                axes.set_yscale("symlog", linthresh=0.1)
+            if "accuracy" in name:
+                axes.set_ylim(0, 1.02)
+        for axes in grid[3:]:
+            axes.set_xlabel("step")
+        legend_above(figure, grid[0], 2)
+        figure.draw_without_rendering()
+    return figure
+
+
+def trajectories(result: xr.Dataset) -> Figure:
+    """Order parameters of a reduced run against time, both phases one after the other.
+
+    Args:
+        result: of `featpur_sim.dynamics_run.to_dataset`; lines are means over the replicates.
+    """
+    names = ("alpha", "dense_ratio", "residual", "active_fraction")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
+        grid = list(figure.subplots(2, 2, sharex=True).flat)
+        clean = float(result.time.sel(phase="clean").max())
+        mean = result.mean("replicate")
+        for axes, name in zip(grid, names, strict=True):
+            for phase, start in (("clean", 0.0), ("adversarial", clean)):
+                label, colour, _ = PHASES[phase]
+                part = mean.sel(phase=phase)
+                axes.plot(start + part.time, part[name], color=colour, label=label)
+                if name == "dense_ratio":
+                    rest = None if start else "where it would rest"
+                    axes.plot(
+                        start + part.time, part.stationary_ratio, color=BLACK, linestyle=":",
+                        label=rest,
+                    )  # fmt: skip
+            axes.set_ylabel({"alpha": "α", "dense_ratio": "c/α", "residual": "ρ²",
+                             "active_fraction": "active fraction"}[name])  # fmt: skip
+        ratio = mean.dense_ratio.values
+        grid[1].set_ylim(-0.5 * np.nanmax(ratio), 1.6 * np.nanmax(ratio))
+        for axes in grid[2:]:
+            axes.set_xlabel("t′ = η·step/d")
+        legend_above(figure, grid[1], 3)
+        figure.draw_without_rendering()
+    return figure
+
+
+def exponents(rows: Sequence[Row]) -> Figure:
+    """Fitted exponents against a = log k/log d, with the predicted lines.
+
+    Args:
+        rows: of dynamics.json.
+    """
+    names = list(dict.fromkeys(row["quantity"] for row in rows))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
+        grid = list(figure.subplots(2, 2, sharex=True).flat)
+        for axes, name in zip(grid, names, strict=False):
+            found = sorted((r for r in rows if r["quantity"] == name), key=lambda r: r["a"])
+            a = [r["a"] for r in found]
+            value = np.array([r["exponent"] for r in found])
+            ends = np.array([r["ci"] for r in found]).T
+            axes.errorbar(
+                a, value, yerr=[value - ends[0], ends[1] - value], color=BLUE, marker="o",
+                linestyle="none", capsize=2, label="fit over "
+                f"d = {found[0]['d_min']:.0e} … {found[0]['d_max']:.0e}, 95 % interval",
+            )  # fmt: skip
+            axes.plot(a, [r["predicted"] for r in found], color=BLACK, linestyle="--",
+                      marker="_", label="predicted")  # fmt: skip
+            axes.set_title(f"{name}\npredicted: {found[0]['source']}", loc="left")
+            axes.set_ylabel("exponent of d")
+            axes.margins(x=0.15, y=0.3)
+        for axes in grid[2:]:
+            axes.set_xlabel("a = log k / log d")
+        legend_above(figure, grid[0], 2)
+        figure.draw_without_rendering()
+    return figure
+
+
+def boundary(rows: Sequence[Row], runs: Sequence[Row] = ()) -> Figure:
+    """Where clean training becomes non-robust: the k at which the dense radius is the pure one's.
+
+    Args:
+        rows: with ``d, k`` of the boundary in the reduced model.
+        runs: direct runs, with ``d, k, ratio``: the radius at which the dense attack defeats half
+            of the clean network's points over that at which FGM defeats half of the pure one's.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN, 3.0), layout="constrained")
+        axes = figure.subplots()
+        d = np.array([row["d"] for row in rows], float)
+        span = np.geomspace(d.min(), d.max(), 50)
+        axes.plot(span, span ** (1 / 3), color=GREY, linestyle=":", label="$d^{1/3}$")
+        axes.plot(span, span**0.5, color=GREY, linestyle="-.", label="$d^{1/2}$")
+        axes.plot(d, [row["k"] for row in rows], color=BLUE, label="reduced model: boundary")
+        for robust, colour, label in (
+            (False, VERMILLION, "direct: dense attack wins"),
+            (True, GREEN, "direct: robust at the pure radius"),
+        ):
+            chosen = [r for r in runs if (r["ratio"] >= 1) == robust]
+            axes.plot(
+                [r["d"] for r in chosen], [r["k"] for r in chosen], color=colour, marker="o",
+                linestyle="none", label=label if chosen else None,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("d")
+        axes.set_ylabel("k")
+        axes.legend(loc="upper left")
+        figure.draw_without_rendering()
+    return figure
+
+
+def stationarity(result: xr.Dataset) -> Figure:
+    """Both sides of the stationarity identity along training; equal where training rests (§7)."""
+    with page(result, PAGE, 2.6) as (figure, seeds):
+        panels = figure.subplots(1, 2)
+        for axes, phase in zip(panels, ("clean", "adversarial"), strict=True):
+            _, colour, _ = PHASES[phase]
+            inside = seeds.record_phase.values == phase
+            step = seeds.record_step.values[inside]
+            for side, line, tint, label in (
+                ("weights", "-", colour, "weights: κ/α"),
+                ("data", "--", BLACK, "data: κ/α of the push"),
+            ):
+                name = f"along_stationarity_{side}"
+                if name in seeds:  # results of early development versions lack it
+                    values = seeds[name].values[inside].T
+                    curve(axes, step, values, tint, linestyle=line, label=label)
+            axes.axhline(0, color=GREY, linewidth=0.6)
+            axes.set_yscale("symlog", linthresh=0.1)
+            axes.set_title(PHASES[phase][0], loc="left")
+            axes.set_xlabel("step of the phase")
+            axes.legend(loc="best")
+        panels[0].set_ylabel("κ/α")
+    return figure
+
+
+def save(figures: Mapping[str, Figure], directory: str | Path) -> list[Path]:
+    """Write each figure as PNG and PDF.
+
+    Args:
+        figures: name → figure.
+        directory: made if it does not exist.
+
+    Returns:
+        The files written.
+    """
+    paths = []
+    for name, figure in figures.items():
+        for kind in ("png", "pdf"):
+            content = render(figure, kind)
+            path = Path(directory) / f"{name}.{kind}"
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
+            paths.append(path)
+    return paths
