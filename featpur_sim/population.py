@@ -209,9 +209,9 @@ def _step(state: Population, b, radius, law: Law, key, n: int, adversarial: bool
     residual = jnp.sum(push * along, axis=0)
     noise = (slope**2 * jnp.sum(x**2, axis=1)) @ gate
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
-    held = gate * state.dense
-    elsewhere = (held @ jnp.ones(m))[:, None] - jnp.zeros_like(x).at[:, state.feature].add(held)
-    profile = (slope * y) @ (x * elsewhere) / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
+    profile = (slope * y * (gate @ state.dense)) @ x
+    profile = profile.at[state.feature].add(-state.dense * pure)
+    profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
     profile = profile - state.profile * (profile @ state.profile) / square
     norm = jnp.sqrt(state.alpha**2 + square * state.dense**2 + state.residual)
     decay, eta = law.decay * (1 + norm), law.rate

@@ -10,6 +10,7 @@ from featpur_sim.objective import loss_sum_and_gradient, regulariser_gradient
 from featpur_sim.population import Law, Population
 
 M, D = 24, 32
+sample = jax.jit(population._sample, static_argnums=(2, 3, 4))
 LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
 
 
@@ -37,7 +38,7 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial):
     moved = population.evolve(
         state, jnp.zeros(1), b, radius, LAW, key, batch=64, adversarial=adversarial
     )
-    x, y, _ = population._sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+    x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
     network = SymmetricReLU(weights(state), b)
     if adversarial:
         x = x + FGM(0.1)(network, Batch(x=x, y=y, z=x), key=key)
@@ -69,7 +70,7 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
         moved = population.evolve(
             state, jnp.zeros(1), b, jnp.float32(0), LAW, key, batch=64, adversarial=False
         )
-        x, y, _ = population._sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+        x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
         u = x @ weights(state).T
         gate = np.abs(u) > 0.2
         f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
@@ -101,7 +102,7 @@ def test_the_start_keeps_every_norm():
 def test_measured_accuracies_are_those_of_the_network():
     state, b = make(), jnp.full(M, 0.2)
     found = population.measure(state, b, jnp.float32(0.2), LAW, jax.random.key(5), n=4000)
-    x, y, _ = population._sample(jax.random.key(5), LAW, 4000, D, M)
+    x, y, _ = sample(jax.random.key(5), LAW, 4000, D, M)
     network = SymmetricReLU(weights(state), b)
     labelled = np.asarray(y) != 0
     for shift, name in ((0.0, "accuracy"), (0.2 / D**0.5, "dense_accuracy")):
