@@ -185,22 +185,27 @@ def main():
     rows = []
     path = given.out / f"dynamics_{given.d}.json"
 
-    def add(closure, at, values):
+    def add(closure, at, values, seeds):
         # The homogeneous closure has no seeds, and not every statistic.
         means = {name: float(np.mean(v)) for name, v in values.items()}
-        rows.append({"closure": closure, "phase": at[0], "step": at[1], **means})
+        row = {"closure": closure, "phase": at[0], "step": at[1], "seeds": seeds}
+        rows.append(row | means)
 
     for at, i in index.items():
-        add("direct", at, {name: kept[name][i] for name in NAMES})
+        add("direct", at, {name: kept[name][i] for name in NAMES}, given.seeds)
     for at, values in homogeneous(config, steps).items():
-        add("homogeneous", at, values)
-    for closure, measured in (("population", False), ("population (measured)", True)):
-        seeds = [populations(config, kept, s, steps, measured) for s in range(given.seeds)]
-        for at in seeds[0]:
-            add(closure, at, {n: [float(getattr(s[at], n)) for s in seeds] for n in NAMES})
-        # Written after each closure: the next takes minutes.
+        add("homogeneous", at, values, 0)
+    whole, done = list(rows), {"population": [], "population (measured)": []}
+    for seed in range(given.seeds):
+        rows[:] = whole
+        for closure, runs in done.items():
+            runs.append(populations(config, kept, seed, steps, closure != "population"))
+            for at in runs[0]:
+                values = {n: [float(getattr(r[at], n)) for r in runs] for n in NAMES}
+                add(closure, at, values, len(runs))
+        # Written after each seed: the next takes minutes.
         path.write_text(json.dumps(rows, indent=1) + "\n")
-        print(closure, "done", flush=True)
+        print("seeds done:", seed + 1, flush=True)
     figure = dynamics_figures.against_direct(rows)
     figure.savefig(given.out / f"dynamics_{given.d}.png", dpi=200)
     print(path)

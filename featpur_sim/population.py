@@ -1,14 +1,16 @@
-"""The heterogeneous closure: every neuron keeps its own α, c and ρ² (docs/dynamics.md, step 7).
+"""The heterogeneous closure: every neuron keeps its own α, β, c and ρ² (docs/dynamics.md, step 8).
 
 One value of (α, c, ρ²) for all neurons misses what the lottery at the start leaves behind: some
 features get one neuron and some ten, and the few-handed ones grow larger. Here neuron i has
 
-    w_i = α_i e_{j(i)} + c_i Σ_{j'≠j(i)} ψ_{j'} e_{j'} + q_i,   q_i isotropic, ‖q_i‖² = ρ_i²,
+    w_i = α_i e_{j(i)} + β_i e_{l(i)} + c_i Σ_{j'≠j(i),l(i)} ψ_{j'} e_{j'} + q_i,
 
-where j(i) is the largest coordinate of its initial weights towards the label and ψ, with mean 1, is
-one profile of the dense mixture for all neurons. Gradient descent moves along the projection on
-this family: the batch and the step size are those of the run, so its sampling noise is too. A step
-costs n·m operations, not n·m·d. The gauge is w* = 1, M = I; no simulation code is used.
+with q_i isotropic and ‖q_i‖² = ρ_i², where j(i) and l(i) are the two largest coordinates of its
+initial weights towards the label and ψ, with mean 1, is one profile of the dense mixture for all
+neurons. The second feature matters late: a tenth of the purified neurons carry two. Gradient
+descent moves along the projection on this family: the batch and the step size are those of the run,
+so its sampling noise is too. A step costs n·m operations, not n·m·d. The gauge is w* = 1, M = I; no
+simulation code is used.
 """
 
 import functools
@@ -23,7 +25,7 @@ from featpur_sim.dynamics_run import largest_of
 
 
 class Population(NamedTuple):
-    """The state: 3m + d numbers."""
+    """The state: 4m + d numbers."""
 
     alpha: Float[Array, "*S m"]
     dense: Float[Array, "*S m"]
@@ -34,6 +36,10 @@ class Population(NamedTuple):
     """ψ"""
     feature: Int[Array, "*S m"]
     """j(i)"""
+    beta: Float[Array, "*S m"]
+    """β_i, the whole coordinate like α_i"""
+    second: Int[Array, "*S m"]
+    """l(i) ≠ j(i)"""
 
 
 class Law(NamedTuple):
@@ -49,7 +55,10 @@ class Law(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Means over the carriers (|α| at least half the largest), and accuracies."""
+    """Means over the carriers (|α| at least half the largest), and accuracies.
+
+    α is the larger of a neuron's two coordinates and the other counts in ρ², as in `decompose`.
+    """
 
     alpha: Scalar
     spread: Scalar
@@ -67,12 +76,13 @@ class Statistics(NamedTuple):
 
 
 def at_start(coordinates: Float[np.ndarray, "m d"]) -> Population:
-    """The untrained network: the neuron's feature is its largest coordinate towards the label.
+    """The untrained network: the neuron's features are its largest coordinates towards the label.
 
     Args:
         coordinates: C = WM diag(w*) of the initial weights.
     """
-    return _project(coordinates, np.argmax(coordinates, axis=1), profile=False)
+    order = np.argsort(coordinates, axis=1)
+    return _project(coordinates, order[:, -1], order[:, -2], profile=False)
 
 
 def of_weights(coordinates: Float[np.ndarray, "m d"]) -> Population:
@@ -81,17 +91,20 @@ def of_weights(coordinates: Float[np.ndarray, "m d"]) -> Population:
     Args:
         coordinates: C = WM diag(w*).
     """
-    return _project(coordinates, np.argmax(np.abs(coordinates), axis=1), profile=True)
+    rows, feature = np.arange(len(coordinates)), np.argmax(np.abs(coordinates), axis=1)
+    rest = np.array(coordinates, float)
+    rest[rows, feature] = np.nan
+    rest = np.abs(rest - np.nanmean(rest, axis=1, keepdims=True))
+    return _project(coordinates, feature, np.nanargmax(rest, axis=1), profile=True)
 
 
-def _project(coordinates, feature, profile: bool) -> Population:
+def _project(coordinates, feature, second, profile: bool) -> Population:
     m, d = coordinates.shape
     rows = np.arange(m)
-    alpha = coordinates[rows, feature]
-    rest = np.array(coordinates, float)
-    rest[rows, feature] = 0
+    alpha, beta = coordinates[rows, feature], coordinates[rows, second]
     others = np.ones((m, d))
-    others[rows, feature] = 0
+    others[rows, feature] = others[rows, second] = 0
+    rest = others * coordinates
     psi = np.ones(d)
     c = (rest @ psi) / (others @ psi**2)
     for _ in range(20 if profile else 0):
@@ -99,16 +112,20 @@ def _project(coordinates, feature, profile: bool) -> Population:
         psi /= psi.mean()
         c = (rest @ psi) / (others @ psi**2)
     residual = np.sum((rest - others * c[:, None] * psi) ** 2, axis=1)
-    alpha, c, residual, psi = (jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi))
-    return Population(alpha, c, residual, psi, jnp.asarray(feature, jnp.int32))
+    alpha, c, residual, psi, beta = (
+        jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi, beta)
+    )
+    feature, second = (jnp.asarray(v, jnp.int32) for v in (feature, second))
+    return Population(alpha, c, residual, psi, feature, beta, second)
 
 
 def largest_coordinate(state: Population) -> Float[Array, " m"]:
-    """max_j |C_ij|: the carried one, or the largest of the residual, a Gaussian vector. [D]"""
+    """max_j |C_ij|: a carried one, or the largest of the residual, a Gaussian vector. [D]"""
     d = state.profile.shape[-1]
     # The largest of d Gaussians in absolute value is that of 2d signed ones, nearly.
     among = largest_of(2 * d) * jnp.sqrt(state.residual / d)
-    return jnp.maximum(jnp.abs(state.alpha), jnp.abs(state.dense) + among)
+    carried = jnp.maximum(jnp.abs(state.alpha), jnp.abs(state.beta))
+    return jnp.maximum(carried, jnp.abs(state.dense) + among)
 
 
 @functools.partial(jax.jit, static_argnames=("batch", "adversarial"))
@@ -161,25 +178,33 @@ def _sample(key, law: Law, n: int, d: int, m: int):
     return x, y, jax.random.normal(residual_key, (n, m))
 
 
-def _preactivation(state: Population, own, total, along):
-    """u_i from x_{j(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
-    local = state.alpha - state.dense * state.profile[state.feature]
-    return local * own + state.dense * total[:, None] + along
+def _local(state: Population):
+    """What stands out of the dense part at j(i) and at l(i)."""
+    return (
+        state.alpha - state.dense * state.profile[state.feature],
+        state.beta - state.dense * state.profile[state.second],
+    )
 
 
-def _see(state: Population, x, view):
-    """x_{j(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
-    d = x.shape[1]
-    square = jnp.sum(x**2, axis=1)
-    along = jnp.sqrt(state.residual * square[:, None] / d) * view
-    return x[:, state.feature], x @ state.profile, along
+def _preactivation(state: Population, x, along):
+    """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
+    first, second = _local(state)
+    carried = first * x[:, state.feature] + second * x[:, state.second]
+    return carried + state.dense * (x @ state.profile)[:, None] + along
+
+
+def _along(state: Population, x, view):
+    """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
+    square = jnp.sum(x**2, axis=1)[:, None]
+    return jnp.sqrt(state.residual * square / x.shape[1]) * view
 
 
 def _attack(state: Population, u, b, radius, y, x):
-    """FGM in the family's coordinates: the moves of x, ⟨ψ, x⟩, x_{j(i)} and ⟨q_i, x⟩."""
+    """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     gate = (jnp.abs(u) > b).astype(x.dtype)
-    local = state.alpha - state.dense * state.profile[state.feature]
-    pure = jnp.zeros_like(x).at[:, state.feature].add(gate * local)
+    first, second = _local(state)
+    pure = jnp.zeros_like(x).at[:, state.feature].add(gate * first)
+    pure = pure.at[:, state.second].add(gate * second)
     mixed = gate @ state.dense
     gradient = pure + mixed[:, None] * state.profile
     residual = gate * state.residual
@@ -191,37 +216,40 @@ def _attack(state: Population, u, b, radius, y, x):
 def _step(state: Population, b, radius, law: Law, key, n: int, adversarial: bool) -> Population:
     m, d = state.alpha.size, state.profile.size
     x, y, view = _sample(key, law, n, d, m)
-    own, total, along = _see(state, x, view)
-    u = _preactivation(state, own, total, along)
+    along = _along(state, x, view)
+    u = _preactivation(state, x, along)
     if adversarial:
         move, residual_move = _attack(state, u, b, radius, y, x)
         x, along = x + move, along + residual_move
-        own, total = x[:, state.feature], x @ state.profile
-        u = _preactivation(state, own, total, along)
+        u = _preactivation(state, x, along)
     gate = (jnp.abs(u) > b).astype(x.dtype)
     f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
     push = (slope * y)[:, None] * gate
-    psi = state.profile[state.feature]
     square = jnp.sum(state.profile**2)
-    pure = jnp.sum(push * own, axis=0)
-    dense = jnp.sum(push * (total[:, None] - psi * own), axis=0) / square
+    first = jnp.sum(push * x[:, state.feature], axis=0)
+    second = jnp.sum(push * x[:, state.second], axis=0)
+    carried = state.profile[state.feature] * first + state.profile[state.second] * second
+    dense = ((x @ state.profile) @ push - carried) / square
     residual = jnp.sum(push * along, axis=0)
     noise = (slope**2 * jnp.sum(x**2, axis=1)) @ gate
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
-    held = gate * state.dense
-    elsewhere = (held @ jnp.ones(m))[:, None] - jnp.zeros_like(x).at[:, state.feature].add(held)
-    profile = (slope * y) @ (x * elsewhere) / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
+    profile = (slope * y * (gate @ state.dense)) @ x
+    profile = profile.at[state.feature].add(-state.dense * first)
+    profile = profile.at[state.second].add(-state.dense * second)
+    profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
     profile = profile - state.profile * (profile @ state.profile) / square
-    norm = jnp.sqrt(state.alpha**2 + square * state.dense**2 + state.residual)
+    norm = jnp.sqrt(state.alpha**2 + state.beta**2 + square * state.dense**2 + state.residual)
     decay, eta = law.decay * (1 + norm), law.rate
     grown = state.residual + 2 * eta * (residual - decay * state.residual) + eta**2 * noise
     return Population(
-        state.alpha + eta * (pure - decay * state.alpha),
+        state.alpha + eta * (first - decay * state.alpha),
         state.dense + eta * (dense - decay * state.dense),
         jnp.maximum(grown, 0.0),
         state.profile + eta * profile,
         state.feature,
+        state.beta + eta * (second - decay * state.beta),
+        state.second,
     )
 
 
@@ -243,26 +271,29 @@ def measure(
     x, y, view = _sample(key, law, n, d, m)
 
     def score(x):
-        u = _preactivation(state, *_see(state, x, view))
+        u = _preactivation(state, x, _along(state, x, view))
         f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
         right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
         return right, jnp.mean(jnp.abs(u) > b)
 
     accuracy, active = score(x)
     dense_accuracy, _ = score(x - radius / d**0.5 * y[:, None])
-    size = jnp.abs(state.alpha)
-    carrier = size >= 0.5 * jnp.max(size)
     c = state.dense * jnp.mean(state.profile)
+    swapped = jnp.abs(state.beta) > jnp.abs(state.alpha)
+    carried = jnp.where(swapped, state.beta, state.alpha)
+    other = jnp.where(swapped, state.alpha, state.beta)
+    size = jnp.abs(carried)
+    carrier = size >= 0.5 * jnp.max(size)
 
     def mean(values):
         return jnp.sum(jnp.where(carrier, values, 0.0)) / jnp.sum(carrier)
 
-    alpha = mean(state.alpha)
+    alpha = mean(carried)
     return Statistics(
         alpha,
-        jnp.sqrt(mean((state.alpha - alpha) ** 2)) / alpha,
-        mean(d * c / jnp.where(state.alpha == 0, 1.0, state.alpha)),
-        mean(state.residual),
+        jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
+        mean(d * c / jnp.where(carried == 0, 1.0, carried)),
+        mean(state.residual + (other - c) ** 2),
         jnp.mean(carrier.astype(x.dtype)),
         active,
         accuracy,

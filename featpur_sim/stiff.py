@@ -8,7 +8,7 @@ L-stable for γ = 1 − 1/√2 (Verwer, Spee, Blom and Hundsdorfer, SIAM J. Sci.
 
 with u + hk₁, of order 1, as the error estimate. With three order parameters the Jacobian is three
 forward derivatives and a step is two evaluations and a 4×4 solve: twenty lines, against a
-dependency. The tests hold it to `diffrax.Kvaerno5` and SciPy's Radau.
+dependency. The tests hold it to SciPy's Radau.
 """
 
 from collections.abc import Callable

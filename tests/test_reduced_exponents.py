@@ -59,6 +59,7 @@ def test_an_exact_power_law_is_recovered_and_noise_widens_the_interval():
     assert 180 <= inside <= 199
 
 
+@pytest.mark.slow
 def test_the_boundary_is_the_cube_root_up_to_a_constant():
     k, error = reduced_exponents.boundary(10**6, n=256)
     assert 0.9 < k / 100 < 1.2 and error < 0.05 * k
