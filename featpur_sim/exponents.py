@@ -223,7 +223,9 @@ def fit_power_law(
     if predict is not None:
         table = [predict(*_place(result, p)) for p in used.tolist()]
         prediction = table[0]
-        predicted = (solve @ np.log([entry.value for entry in table]))[1:].tolist()
+        exact = (solve @ np.log([entry.value for entry in table]))[1:]
+        # Settings have six digits, so τ = 0.3/√k is one up to 1e-6; adding 0 turns −0 into 0.
+        predicted = (np.round(exact, 5) + 0.0).tolist()
     return PowerLaw(
         quantity,
         tuple(map(Exponent, against, coefficients[1:].tolist(), low, high, predicted)),

@@ -179,7 +179,7 @@ def _slope(exponent) -> str:
     if np.isfinite(exponent.low):
         text += f" [{exponent.low:.2f}, {exponent.high:.2f}]"
     if exponent.predicted is not None:
-        text += f"\npredicted: {round(exponent.predicted, 2) + 0.0:.2f}"
+        text += f"\npredicted: {exponent.predicted:.2f}"
     return text.replace("-", "−")
 
 

@@ -157,7 +157,7 @@ def exponents(rows: list[dict[str, Any]]) -> Table:
             numbers = (exponent[name] for name in ("value", "low", "high"))
             value, low, high = (f"{number:.3f}" for number in numbers)
             predicted = exponent["predicted"]
-            said = "" if predicted is None else f"{round(predicted, 3) + 0.0:.3f}"
+            said = "" if predicted is None else f"{predicted:.3f}"
             table.add_row(
                 f"  in {exponent['coordinate']}", escape(f"{value} [{low}, {high}]"), said
             )

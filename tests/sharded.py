@@ -20,6 +20,7 @@ from featpur_sim import (
     train,
     train_many,
 )
+from featpur_sim import survey as surveys
 from featpur_sim.devices import run_mesh, split_neurons, spread
 from featpur_sim.step import start_phase
 from featpur_sim.train import _segment_many, observe_nothing, replicate
@@ -67,6 +68,29 @@ def runs():
     }
 
 
+def surveyed():
+    """Two measurements of six different networks, on one device and spread over three."""
+    keys = jax.random.split(jax.random.key(4), RUNS)
+    networks = eqx.filter_vmap(network)(keys)
+    (problem,) = replicate((PROBLEM,), RUNS)
+    problem = eqx.tree_at(lambda p: p.sigma_x, problem, jnp.linspace(0.1, 0.5, RUNS))
+    tau = jnp.linspace(0.1, 0.2, RUNS)
+    found = []
+    for place in (lambda tree: tree, spread):
+        nets, own, names = place((networks, problem, keys))
+        fgm, dense = (surveys._Kind(name, "l2", 3, 1) for name in ("FGM", "dense mixture"))
+        accuracy = surveys._accuracy(nets, own, tau, names, fgm, 300, RUNS)
+        radius = surveys._critical(nets, own, tau, names, dense, 300, RUNS)[0]
+        found.append((np.asarray(accuracy), np.asarray(radius)))
+    (accuracy, radius), (other_accuracy, other_radius) = found
+    return {
+        "accuracies": accuracy.tolist(),
+        "same accuracies": np.array_equal(accuracy, other_accuracy),
+        "critical radii": int(np.isfinite(radius).sum()),
+        "same critical radii": np.allclose(radius, other_radius, rtol=1e-6, atol=0, equal_nan=True),
+    }
+
+
 def neurons():
     """One network on one device, and cut over four."""
     whole = network(jax.random.key(2))
@@ -85,4 +109,4 @@ def neurons():
 
 
 if __name__ == "__main__":
-    print(json.dumps(runs() | neurons()))
+    print(json.dumps(runs() | surveyed() | neurons()))

@@ -65,8 +65,9 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
-def equal_variables(a, b):
-    return [name for name in a.data_vars if not a[name].variable.equals(b[name].variable)] == []
+def differing(a, b):
+    """The variables in which two results are not the same to the bit."""
+    return [name for name in a.data_vars if not a[name].variable.equals(b[name].variable)]
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,14 @@ def test_a_run_leaves_the_promised_files(finished, tiny_run):
     names = {path.name for path in finished.iterdir()}
     assert names - {".lock"} == FILES
     assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
-    assert equal_variables(load_result(finished), tiny_run.result)
+    assert differing(load_result(finished), tiny_run.result) == []
     assert "</html>" in (finished / "report.html").read_text()
 
 
 def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, no_pictures):
     code, out, err = featpur("run", finished / "config.toml", "--out", tmp_path / "b", "--json")
     assert code == 0
-    assert equal_variables(load_result(tmp_path / "b"), load_result(finished))
+    assert differing(load_result(tmp_path / "b"), load_result(finished)) == []
     rows = strict(out)
     assert rows == load_scorecard(tmp_path / "b") == load_scorecard(finished)
     assert "clean training" in err and "adversarial training" in err and "attacks" in err
@@ -317,7 +318,7 @@ def test_a_full_disk_stops_part_way_and_the_same_command_goes_on(
     code, _, err = featpur("run", settings_file(), "--out", out)
     # Training was finished before: no bar for it now, and nothing is left of the checkpoint.
     assert code == 0 and "training" not in err and "attacks" in err
-    assert equal_variables(load_result(out), tiny_run.result)
+    assert differing(load_result(out), tiny_run.result) == []
     assert not (out / ".checkpoint").exists()
 
 
@@ -460,5 +461,5 @@ cli.main()
     assert third.returncode == 0
     assert "adversarial training" in err and "clean training" not in err
     uninterrupted = run_experiment(load(path)).result
-    assert equal_variables(load_result(out), uninterrupted)
+    assert differing(load_result(out), uninterrupted) == []
     assert np.isfinite(uninterrupted.along_loss).all()

@@ -315,11 +315,23 @@ def test_a_finished_folder_is_only_assembled(small, undisturbed, tmp_path):
 
 
 def test_resume_takes_the_widths_of_the_folder(small, undisturbed, half_done, monkeypatch):
+    """On a machine that would choose wider batches: one of ten lanes a size, not 4 + 4 + 2."""
     monkeypatch.setattr(sweep_plan, "WIDEST", {"cpu": 16})
-    counting = Counting()
-    finished = run_sweep(small, half_done, execute=counting, resume=True)
+    assert [group.width for group in make_plan(small, 2**32).groups] == [10, 10]
+    given = {}
+
+    def noting(tasks, survey, status):
+        given.update(tasks)
+        yield from in_process(tasks, survey, status)
+
+    finished = run_sweep(small, half_done, execute=noting, resume=True)
     # On a CPU the bits alone would not tell: there a lane does not depend on those beside it.
-    assert counting.numbers == [1, 3, 4] and not finished.damaged
+    lanes = {
+        number: [lane.point * 2 + lane.seed for lane in t.lanes] for number, t in given.items()
+    }
+    assert lanes == {1: [4, 5, 6, 7], 3: [10, 11, 12, 13], 4: [14, 15, 16, 17]}
+    assert [task.width for task in given.values()] == [4, 4, 4] and not finished.damaged
+    assert len(list((half_done / "batches").iterdir())) == 6
     assert bits(half_done) == bits(undisturbed)
 
 

@@ -7,6 +7,7 @@ directions have equal variance. There ⟨w, x⟩ = ⟨Σ^(1/2)w, x̃⟩ + const:
 Σ^(1/2)w. [D]
 """
 
+import importlib.util
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class SparseCode(NamedTuple):
     root: np.ndarray
     inverse: np.ndarray
     mean: np.ndarray
+
+
+def can_learn() -> bool:
+    """Whether scikit-learn, which nothing else here needs, is installed."""
+    return importlib.util.find_spec("sklearn") is not None
 
 
 def patches(pixels: np.ndarray, size: int, n: int, seed: int) -> np.ndarray:

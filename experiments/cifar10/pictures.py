@@ -177,9 +177,10 @@ def draw(result: xr.Dataset, networks: Networks, settings: Settings, folder: Pat
     figures = {
         "accuracy": accuracy(result, settings),
         "overlap": overlap(result),
-        "density": density(result),
         "filters": filters(networks),
     }
+    if "atoms" in result:
+        figures["density"] = density(result)
     if settings.ranks:
         figures["rank"] = rank(result, settings)
     # What maximises a neuron of the first layer is its filter.

@@ -198,7 +198,8 @@ def run(
 
     Returns:
         The result, also in ``result.nc``: dims seed, network, norm, relative_radius, filter,
-        first_filter, patch. And the networks of each seed by name.
+        first_filter, patch; without scikit-learn the last two and what has them are left out. And
+        the networks of each seed by name.
 
     Raises:
         OtherRun: the folder belongs to another run.
@@ -217,9 +218,10 @@ def run(
     result = xr.concat(
         parts, "seed", data_vars="all", coords="minimal", compat="equals", join="exact"
     )
-    progress("patch dictionary", 0, 1, "")
-    result = result.merge(densities(per_seed, settings, train_set, test_set))
-    progress("patch dictionary", 1, 1, "")
+    if density.can_learn():
+        progress("patch dictionary", 0, 1, "")
+        result = result.merge(densities(per_seed, settings, train_set, test_set))
+        progress("patch dictionary", 1, 1, "")
     result = _labelled(result, per_seed, settings, train_set, points)
     with atomic_path(folder / RESULT) as temporary:
         result.to_netcdf(temporary, engine="h5netcdf")
@@ -233,8 +235,8 @@ def _labelled(result, per_seed, settings, train_set, points) -> xr.Dataset:
         norm=list(NORMS),
         relative_radius=list(RELATIVE_RADII),
     )
-    for name, text in DESCRIPTIONS.items():
-        result[name].attrs = {"long_name": text}
+    for name, values in result.data_vars.items():
+        values.attrs = {"long_name": DESCRIPTIONS[str(name)]}
     return result.assign_attrs(
         settings=json.dumps(dataclasses.asdict(settings)),
         train_images=len(train_set.labels),

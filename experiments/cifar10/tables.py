@@ -100,41 +100,28 @@ def densities(result: xr.Dataset) -> str:
 
 def differences(result: xr.Dataset) -> str:
     """A row a network: what it gained over the control that went on cleanly, seed by seed."""
-    control = result.sel(network=CONTINUED)
-    ratio = result.atoms.mean("first_filter") / result.atoms_scrambled.mean("first_filter")
+    columns = {"no attack": result.accuracy}
+    for norm in result.norm.values:
+        under = result.robust_accuracy.sel(norm=norm, relative_radius=1.0)
+        columns[f"robust, {NORM_NAMES[norm]} τ"] = under
+    columns["θ(clean, w′)"] = result.theta_clean.median("filter")
+    if "atoms" in result:
+        own = result.atoms.mean("first_filter")
+        control = result.atoms_scrambled.mean("first_filter")
+        columns |= {"atoms": own, "atoms, same spectrum": control, "ratio": own / control}
     rows = []
     for name in result.network.values:
-        if name in (INIT, CLEAN, CONTINUED):
-            continue
-        here = result.sel(network=name)
-        gain = (here.robust_accuracy - control.robust_accuracy).sel(relative_radius=1.0)
-        atoms = (here.atoms - control.atoms).mean("first_filter")
-        scrambled = (here.atoms_scrambled - control.atoms_scrambled).mean("first_filter")
-        overlap = here.theta_clean.median("filter") - control.theta_clean.median("filter")
-        rows.append(
-            [
-                shown(name),
-                interval(here.accuracy - control.accuracy),
-                *(interval(gain.sel(norm=norm)) for norm in result.norm.values),
-                interval(overlap),
-                interval(atoms, 2),
-                interval(scrambled, 2),
-                interval(ratio.sel(network=name) - ratio.sel(network=CONTINUED)),
+        if name not in (INIT, CLEAN, CONTINUED):
+            gains = {
+                column: values.sel(network=name) - values.sel(network=CONTINUED)
+                for column, values in columns.items()
+            }
+            cells = [
+                interval(gain, 2 if column.startswith("atoms") else 3)
+                for column, gain in gains.items()
             ]
-        )
-    norms = [f"robust, {NORM_NAMES[norm]} τ" for norm in result.norm.values]
-    return table(
-        [
-            "less the control",
-            "no attack",
-            *norms,
-            "θ(clean, w′)",
-            "atoms",
-            "atoms, same spectrum",
-            "ratio",
-        ],
-        rows,
-    )
+            rows.append([shown(name), *cells])
+    return table(["less the control", *columns], rows)
 
 
 def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:
@@ -144,8 +131,9 @@ def summary(result: xr.Dataset, radii: dict[str, float], headline: str) -> str:
         (f"Filters, w′ after {shown(headline)}: medians over filters", overlaps(result, headline)),
         ("Filters, w′ after the control: medians over filters", overlaps(result, CONTINUED)),
         ("Filters of all layers: medians", all_overlaps(result)),
-        ("Atoms for nine tenths of a filter, means over filters", densities(result)),
         ("Differences to the control that trained on cleanly", differences(result)),
     ]
+    if "atoms" in result:
+        parts.append(("Atoms for nine tenths of a filter, means over filters", densities(result)))
     seeds = f"Means over {result.sizes['seed']} seeds ± half of their 95 % t-interval."
     return "\n\n".join([seeds, *(f"**{title}**\n\n{text}" for title, text in parts)]) + "\n"

@@ -36,9 +36,19 @@ def perturbed(rule, network, x, labels, value):
     return attacked(rule, network, x, labels, value, key=KEY)
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("kind", [FGM, PGD, APGD])
-def test_attacked_images_stay_in_the_ball_and_in_the_box(network, pixels, images, norm, kind):
+# Each attack and each norm by default, every pair when slow.
+@pytest.mark.parametrize(
+    ("kind", "norm"),
+    [
+        (FGM, "l2"),
+        (FGM, "linf"),
+        (PGD, "linf"),
+        (APGD, "l2"),
+        pytest.param(PGD, "l2", marks=pytest.mark.slow),
+        pytest.param(APGD, "linf", marks=pytest.mark.slow),
+    ],
+)
+def test_attacked_images_stay_in_the_ball_and_in_the_box(network, pixels, images, kind, norm):
     budget = {} if kind is FGM else {"steps": 5, "restarts": 2}
     rule = kind(RADIUS[norm], norm, **budget)
     value = "margin" if kind is APGD else "log-probability"
@@ -86,20 +96,37 @@ def test_outside_the_box_the_value_is_that_of_the_border(network, pixels, images
     assert (np.abs(here[1])[:, : 8 * 32 * 3] > 0).mean() > 0.5
 
 
-@pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
-def test_the_protocol_finds_what_foolbox_finds(network, images, norm):
+def withstand(rule, network, images, radius):
+    """Which images withstand a Foolbox attack."""
     foolbox = pytest.importorskip("foolbox")
+    outside = foolbox.PyTorchModel(Twin(network).eval(), bounds=(0, 1), device="cpu")
+    x = channels_first(images.pixels.astype(np.float32) / 255)
+    budget = {} if "Fast" in rule else {"steps": 20}
+    outside_attack = getattr(foolbox.attacks, rule)(**budget)
+    _, _, fooled = outside_attack(outside, x, tensor(images.labels).long(), epsilons=radius)
+    return ~fooled.numpy()
+
+
+def test_the_first_stage_leaves_what_foolboxs_one_step_leaves(network, images, monkeypatch):
+    stages = attack.stages
+    monkeypatch.setattr(attack, "stages", lambda *budget: stages(*budget)[:1])
+    standing = attack.robust(network, images, "l2", RADIUS["l2"], steps=1, key=KEY)
+    assert 0.05 < standing.mean() < 0.95
+    theirs = withstand("L2FastGradientAttack", network, images, RADIUS["l2"])
+    # The same points up to rounding at the boundary.
+    assert (standing != theirs).sum() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_protocol_finds_what_foolbox_finds(network, images, norm):
     radius = RADIUS[norm]
     standing = attack.robust(network, images, norm, radius, steps=20, key=KEY)
     right = attack.right(network, images)
     assert right.mean() > 0.9 and 0.05 < standing.mean() < 0.95
     assert not (standing & ~right).any()
 
-    outside = foolbox.PyTorchModel(Twin(network).eval(), bounds=(0, 1), device="cpu")
-    rule = foolbox.attacks.L2PGD if norm == "l2" else foolbox.attacks.LinfPGD
-    x = channels_first(images.pixels.astype(np.float32) / 255)
-    _, _, fooled = rule(steps=20)(outside, x, tensor(images.labels).long(), epsilons=radius)
-    theirs = ~fooled.numpy()
+    theirs = withstand("L2PGD" if norm == "l2" else "LinfPGD", network, images, radius)
     # Ours holds several attacks: what Foolbox breaks and we do not is at most a point in fifty.
     assert (standing & ~theirs).sum() <= 2
     assert standing.sum() <= theirs.sum()

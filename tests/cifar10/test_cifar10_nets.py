@@ -20,7 +20,7 @@ def resnet():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", [1, 3, 5])
 def test_a_convolution_and_both_gradients_are_pytorchs(size, stride):
     layer = Convolution(4, 6, size, stride, key=KEY)
     layer = eqx.tree_at(lambda c: c.bias, layer, jnp.arange(6.0))
@@ -65,12 +65,15 @@ def test_the_alexnet_is_its_twin_in_pytorch(images, stride):
 
 
 def test_the_resnet_shows_every_convolution():
-    network = nets.build("resnet", width=4, depth=2, stride=2, key=KEY)
+    def look(key, x):
+        network = nets.build("resnet", width=4, depth=2, stride=2, key=key)
+        return *network.look(x), network.convolutions()
+
     x = jax.ShapeDtypeStruct((3, 32, 32, 3), jnp.float32)
-    logits, seen = eqx.filter_eval_shape(network.look, x)
+    logits, seen, convolutions = eqx.filter_eval_shape(look, KEY, x)
     assert logits.shape == (3, 10)
     # Two in each of six blocks, and a shortcut where the second and third stage begin.
-    assert set(seen) == set(network.convolutions()) and len(seen) == 1 + 6 * 2 + 2
+    assert set(seen) == set(convolutions) and len(seen) == 1 + 6 * 2 + 2
     assert seen["stem"].shape == (3, 16, 16, 4)
     assert seen["block 5 second"].shape == (3, 4, 4, 16)
 
