@@ -429,12 +429,15 @@ from featpur_sim import cli, figures, report
 figures.save_all = report.write = lambda *arguments: None
 cli.main()
 """
-    command = [sys.executable, "-c", program]
-    command += ["run", str(path), "--out", str(out)]
+    command = [sys.executable, "-c", program, "run", str(path), "--out"]
 
-    def start():
+    def start(folder=out):
         return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, str(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def saved():
@@ -460,6 +463,8 @@ cli.main()
     _, err = third.communicate(timeout=300)
     assert third.returncode == 0
     assert "adversarial training" in err and "clean training" not in err
-    uninterrupted = run_experiment(load(path)).result
+    whole = start(tmp_path / "whole")
+    whole.communicate(timeout=300)
+    uninterrupted = load_result(tmp_path / "whole")
     assert differing(load_result(out), uninterrupted) == []
     assert np.isfinite(uninterrupted.along_loss).all()
