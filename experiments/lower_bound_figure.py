@@ -31,6 +31,7 @@ from featpur_sim._drawing import (
     render,
 )
 from featpur_sim.bounds import affine_bound, linear_bound, quadratic_bound
+from featpur_sim.disk import atomic_path
 from featpur_sim.low_complexity.league import (
     AFFINE,
     LINEAR,
@@ -39,7 +40,6 @@ from featpur_sim.low_complexity.league import (
     ntk_class,
     polynomial_class,
 )
-from featpur_sim.result import atomic_path
 from featpur_sim.statistics import mean_interval, wilson_interval
 from featpur_sim.witness import cubic_witness, septic_witness, witness_robust_accuracy
 

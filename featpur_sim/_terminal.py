@@ -1,6 +1,9 @@
 """What the commands of the command line share: options, exit codes, messages."""
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -25,6 +28,20 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a fini
 def stop(code: int, message: str) -> NoReturn:
     tell(f"[bold red]featpur:[/bold red] {escape(message)}")
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show what the package warns of without the line of code that does."""
+    from featpur_sim.disk import DiskWarning
+
+    def show(message, category, *where) -> None:
+        tell(f"[yellow]warning:[/yellow] {escape(str(message))}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DiskWarning)
+        warnings.showwarning = show
+        yield
 
 
 def say(quiet: bool, message: str) -> None:

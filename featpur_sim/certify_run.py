@@ -11,9 +11,10 @@ import numpy as np
 
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
 from featpur_sim.config import ConfigError
+from featpur_sim.disk import atomic_path, write_text
 from featpur_sim.experiment import seed_keys
 from featpur_sim.protocol import STANDARD, Protocol
-from featpur_sim.result import atomic_path, to_json
+from featpur_sim.result import to_json
 from featpur_sim.sandwich import Sandwich, require_certifiable, squeeze
 from featpur_sim.saved import SavedRun
 from featpur_sim.statistics import mean_interval
@@ -216,8 +217,7 @@ def _require_finite(run: SavedRun, phase: str, seeds: int | None) -> None:
 def save_certificate(directory: str | Path, rows: list[Row]) -> Path:
     """Write ``certificate.json`` atomically; returns its path."""
     path = Path(directory) / CERTIFICATE
-    with atomic_path(path) as temporary:
-        temporary.write_text(to_json(rows, indent=2) + "\n")
+    write_text(path, to_json(rows, indent=2) + "\n")
     return path
 
 

@@ -1,19 +1,29 @@
 """Checkpoints of a training run, so that a run killed at any moment goes on bit for bit.
 
-Orbax writes each checkpoint into a temporary folder and renames it when complete: a kill in the
-middle leaves the one before. No pickles.
+A checkpoint is one NumPy archive, replaced whole: a kill in the middle leaves the one before. No
+pickles. It holds a digest of its contents, the versions that its bits depend on, and the
+fingerprint of the settings that it belongs to.
 """
 
 import hashlib
-import re
+import platform
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
+import optax
+
+from featpur_sim.disk import DiskWarning, atomic_path, require_writable
+
+STATE = "state.npz"
+
+# What the archive says about itself; the caller's arrays have a prefix, and no name of these.
+_DONE, _IDENTITY, _SOFTWARE, _DIGEST = "done", "identity", "software", "digest"
+_ARRAY, _TYPE = "array.", "type."
 
 
 class CheckpointError(ValueError):
@@ -21,32 +31,24 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint:
-    """A folder of checkpoints.
+    """A folder with the latest checkpoint of one training run, in the file ``state.npz``.
 
     Args:
-        directory: created if absent; holds nothing else.
+        directory: created if absent.
         every: seconds between saves (phase ends are always saved).
 
     Raises:
-        ValueError: ``every`` is negative.
+        ValueError: ``every`` is negative, or ``directory`` is a file.
     """
 
     def __init__(self, directory: str | Path, *, every: float = 30.0):
         if not every >= 0:
             raise ValueError(f"Checkpoint: every must be ≥ 0 seconds, got {every}.")
         self.directory = Path(directory).absolute()
+        if self.directory.exists() and not self.directory.is_dir():
+            raise ValueError(f"Checkpoint: {self.directory} is a file: name a folder.")
         self.every = every
         self._last = time.monotonic()
-        self._open_manager = None
-
-    def _manager(self):
-        if self._open_manager is None:
-            # Imported here: it takes seconds, and most uses of the package need no checkpoint.
-            import orbax.checkpoint as ocp
-
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-            self._open_manager = ocp.CheckpointManager(self.directory, options=options)
-        return self._open_manager
 
     def save_if_due(
         self,
@@ -56,51 +58,118 @@ class Checkpoint:
         *,
         force: bool = False,
     ) -> None:
-        """Save the state after ``done`` record points if it is time to, or if ``force``."""
+        """Save the state after ``done`` record points if it is time to, or if ``force``.
+
+        Raises:
+            OSError: the disk is full, say; the checkpoint before is still there.
+        """
         if not force and time.monotonic() - self._last < self.every:
             return
-        import orbax.checkpoint as ocp
-
-        # Orbax has not always taken NumPy scalars.
-        tree = {name: np.asarray(v) for name, v in {"identity": identity, **pack()}.items()}
-        self._manager().save(done, args=ocp.args.StandardSave(tree))
+        archive = _storable({name: np.asarray(value) for name, value in pack().items()})
+        archive |= {_DONE: np.array(done), _IDENTITY: identity, _SOFTWARE: np.array(software())}
+        archive[_DIGEST] = _digest(archive)
+        with atomic_path(self.directory / STATE) as temporary:
+            np.savez(temporary, **archive)  # pyright: ignore[reportArgumentType]
         self._last = time.monotonic()
 
     def restore(self, identity: np.ndarray) -> tuple[int, dict[str, np.ndarray]] | None:
-        """The newest checkpoint as (record points done, arrays); None if there is none.
+        """The checkpoint as (record points done, arrays); None if there is none.
+
+        A damaged one is none, with a `DiskWarning`: nothing in it can be trusted.
 
         Raises:
-            CheckpointError: the checkpoint belongs to a run with other settings.
+            CheckpointError: the checkpoint belongs to a run with other settings or was written by
+                other versions, whose bits would be others.
+            ResultError: the folder cannot be written to, so that nothing could be saved.
         """
-        if not self.directory.exists():
+        require_writable(self.directory)
+        path = self.directory / STATE
+        if not path.exists():
+            self._refuse_old_format()
             return None
-        manager = self._manager()
-        done = manager.latest_step()
-        if done is None:
+        try:
+            archive = _read(path)
+        except Exception as error:  # damaged bytes make zipfile and NumPy raise anything
+            warnings.warn(
+                f"the checkpoint {path} is damaged ({error}): training starts anew.",
+                DiskWarning,
+                stacklevel=2,
+            )
             return None
-        import orbax.checkpoint as ocp
-
-        tree = {k: np.asarray(v) for k, v in manager.restore(
-            done, args=ocp.args.StandardRestore()
-        ).items()}  # fmt: skip
-        if not np.array_equal(tree.pop("identity"), identity):
+        remedy = f"remove the folder {self.directory} to start anew"
+        if (wrote := str(archive[_SOFTWARE])) != software():
+            raise CheckpointError(
+                f"the checkpoint in {self.directory} was written by {wrote}; this is "
+                f"{software()}, whose last digits may differ: install those versions to go on, or "
+                f"{remedy}."
+            )
+        if not np.array_equal(archive[_IDENTITY], identity):
             raise CheckpointError(
                 f"the checkpoint in {self.directory} belongs to a run with other settings, seeds "
-                "or software: remove that folder to start anew, or restore the old settings."
+                f"or code: {remedy}, or restore the old settings."
             )
-        return done, tree
+        return int(archive[_DONE]), _arrays(archive)
+
+    def _refuse_old_format(self) -> None:
+        """Development versions wrote, with Orbax, one folder for each checkpoint."""
+        if any(entry.name.isdigit() and entry.is_dir() for entry in self.directory.iterdir()):
+            raise CheckpointError(
+                f"the checkpoint in {self.directory} was written by an older version, in a "
+                "format that this one does not read: remove that folder to start anew, or go on "
+                "with that version."
+            )
 
 
-def fingerprint(tree: Any, *extra: Any) -> np.ndarray:
-    """SHA-256, as 32 bytes, of every array and every static setting of a tree."""
-    leaves, structure = jax.tree.flatten(tree)
-    # Functions print with their address, which differs from process to process.
-    settings = re.sub(r" at 0x[0-9a-f]+", "", repr((structure, extra)))
-    digest = hashlib.sha256(settings.encode())
-    for leaf in leaves:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.asarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
+def software() -> str:
+    """The versions that the bits of a run and the fingerprint of its code depend on."""
+    # Imported here: the package imports this module before it knows its version.
+    from featpur_sim import __version__
+
+    python = ".".join(platform.python_version_tuple()[:2])
+    return (
+        f"featpur_sim {__version__}, jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, "
+        f"optax {optax.__version__}, numpy {np.__version__}, Python {python}"
+    )
+
+
+def _storable(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """``arrays`` as an archive holds them; one of a type such as bfloat16 as bytes and its type.
+
+    NumPy's file format knows NumPy's own types alone.
+    """
+    stored = {}
+    for name, array in arrays.items():
+        if np.dtype(array.dtype.str) != array.dtype:
+            stored[_TYPE + name] = np.array(array.dtype.name)
+            array = array.view(f"V{array.dtype.itemsize}")
+        stored[_ARRAY + name] = array
+    return stored
+
+
+def _arrays(archive: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `_storable` was given."""
+    arrays = {}
+    for key, array in archive.items():
+        if key.startswith(_ARRAY):
+            name = key.removeprefix(_ARRAY)
+            foreign = archive.get(_TYPE + name)
+            arrays[name] = array if foreign is None else array.view(np.dtype(str(foreign)))
+    return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The archive; an error of any type if it is not what was written."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+        archive = {name: found[name] for name in found.files}
+    if not np.array_equal(archive.pop(_DIGEST), _digest(archive)):
+        raise ValueError("its contents have another checksum")
+    return archive
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """SHA-256, as 32 bytes, of every name, type, shape and value."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.tobytes())
     return np.frombuffer(digest.digest(), np.uint8)

@@ -5,6 +5,7 @@ same command goes on where it stopped); 4 an attack contradicts a certificate (t
 DIR/contradiction.npz); 130 interrupted with Ctrl-C (the same command goes on).
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from featpur_sim._terminal import (
     Out,
     Overwrite,
     Quiet,
+    one_line_warnings,
     say,
     stop,
     tell,
@@ -71,11 +73,12 @@ def reproduce(
     Two regimes: dense-regime (files at the top of the folder) and sparse-regime (in a folder of
     that name). Under three minutes on two cores. Killed part-way, the same command goes on.
     """
+    from featpur_sim.disk import claim_folder
     from featpur_sim.experiment import check
     from featpur_sim.progress import Meter
     from featpur_sim.reproduce import presets
     from featpur_sim.reproduce import reproduce as library_reproduce
-    from featpur_sim.result import REPORT, claim_folder, require_free
+    from featpur_sim.result import REPORT, require_free
 
     began = time.perf_counter()
     configs = presets(seeds=seeds, seed=seed, full=full)
@@ -103,10 +106,11 @@ def run(
 ) -> None:
     """One run of your own settings ('featpur init' writes a commented file to start from)."""
     from featpur_sim import config as configuration
+    from featpur_sim.disk import claim_folder
     from featpur_sim.experiment import check
     from featpur_sim.progress import Meter
     from featpur_sim.reproduce import reproduce as library_reproduce
-    from featpur_sim.result import REPORT, claim_folder, require_free
+    from featpur_sim.result import REPORT, require_free
 
     settings = configuration.load(config)
     if seed is not None:
@@ -160,14 +164,13 @@ def init(
     file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("featpur.toml"),
 ) -> None:
     """Write a commented settings file to start from."""
-    from featpur_sim.result import atomic_path
+    from featpur_sim.disk import write_text
     from featpur_sim.starter import STARTER
 
-    if file.exists():
+    if os.path.lexists(file):
         stop(BAD_INPUT, f"{file} exists already: name another file, or remove it.")
     try:
-        with atomic_path(file) as temporary:
-            temporary.write_text(STARTER)
+        write_text(file, STARTER)
     except OSError as error:
         stop(BAD_INPUT, f"cannot write {file}: {error.strerror}. Name another file.")
     typer.echo(f"{file}: edit it, then  featpur run {file} --out DIR")
@@ -187,7 +190,8 @@ def main() -> NoReturn:
     from featpur_sim.result import ResultError
 
     try:
-        app(prog_name="featpur")
+        with one_line_warnings():
+            app(prog_name="featpur")
     except (KeyboardInterrupt, SystemExit) as signal:
         # typer turns Ctrl-C into an exit without a word.
         if isinstance(signal, SystemExit) and signal.code != INTERRUPTED:

@@ -79,9 +79,10 @@ def evaluate(
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
     from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
+    from featpur_sim.disk import write_text
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
-    from featpur_sim.result import atomic_path, save_netcdf, to_json
+    from featpur_sim.result import save_netcdf, to_json
     from featpur_sim.saved import load_run
 
     saved = load_run(directory)
@@ -91,8 +92,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
         rows = attack_run(
             saved, protocol=PROTOCOLS[protocol], seed=seed, advance=meter.evaluating, **given
         )
-    with atomic_path(directory / "evaluation.json") as temporary:
-        temporary.write_text(to_json(rows, indent=2) + "\n")
+    write_text(directory / "evaluation.json", to_json(rows, indent=2) + "\n")
     scores = as_dataset(rows)
     save_netcdf(directory / "evaluation.nc", scores)
     if as_json:
@@ -185,9 +185,10 @@ def compare(
     from featpur_sim.certify_run import keep_contradiction
     from featpur_sim.compare import compare_run
     from featpur_sim.comparison import COMPARISON
+    from featpur_sim.disk import write_text
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
-    from featpur_sim.result import atomic_path, to_json
+    from featpur_sim.result import to_json
     from featpur_sim.saved import load_run
 
     saved = load_run(directory)
@@ -204,8 +205,7 @@ def compare(
             **given,
         )
     path = directory / COMPARISON
-    with atomic_path(path) as temporary:
-        temporary.write_text(to_json(rows, indent=2) + "\n")
+    write_text(path, to_json(rows, indent=2) + "\n")
     comparison_figure.save(rows, saved.config.adversarial.radius, directory / "figures")
     if as_json:
         typer.echo(to_json(rows))

@@ -35,8 +35,8 @@ def dynamics(
     of a run adds the scorecard rows to its report.
     """
     from featpur_sim import config as configuration
+    from featpur_sim.disk import claim_folder
     from featpur_sim.dynamics_run import require_reducible
-    from featpur_sim.result import claim_folder
 
     settings = configuration.load(config)
     require_reducible(settings)
@@ -51,14 +51,13 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
     from featpur_sim import dynamics_figures, tables
     from featpur_sim.dynamics_run import reduced_run, to_dataset
     from featpur_sim.progress import Meter
-    from featpur_sim.result import atomic_path, to_json
+    from featpur_sim.result import save_netcdf, to_json
 
     with Meter(settings.name, quiet=quiet or as_json) as meter:
         meter.reducing(0, 1)
         result = to_dataset(settings, reduced_run(settings, seed=seed))
         meter.reducing(1, 1)
-    with atomic_path(out / "dynamics.nc") as temporary:
-        result.to_netcdf(temporary, engine="h5netcdf")
+    save_netcdf(out / "dynamics.nc", result)
     dynamics_figures.save({"dynamics": dynamics_figures.trajectories(result)}, out / "figures")
     if as_json:
         typer.echo(to_json(tables.reduced_rows(result)))
@@ -70,8 +69,9 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
 def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool) -> None:
     from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents, tables
     from featpur_sim.config import ConfigError
+    from featpur_sim.disk import write_text
     from featpur_sim.progress import Meter
-    from featpur_sim.result import atomic_path, to_json
+    from featpur_sim.result import to_json
 
     scaling = reduced_exponents.scaling_of(settings)
     rows, verdicts = [], []
@@ -93,8 +93,7 @@ def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_j
             rows += reduced_exponents.fit(value, points, scaling)
             verdicts += reduced_claims.scorecard(value, points, scaling)
     for name, content in (("dynamics.json", rows), (reduced_claims.SCORECARD, verdicts)):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(to_json(content, indent=2) + "\n")
+        write_text(out / name, to_json(content, indent=2) + "\n")
     dynamics_figures.save({"exponents": dynamics_figures.exponents(rows)}, out / "figures")
     if as_json:
         typer.echo(to_json(rows))

@@ -110,7 +110,7 @@ def load_comparison(directory: str | Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        rows = json.loads(path.read_text())
+        rows = json.loads(path.read_text(encoding="utf-8"))
         if not all(set(row) >= _NEEDED for row in rows):
             raise ValueError("a row lacks an entry")
     except (ValueError, TypeError, OSError) as error:

@@ -23,6 +23,7 @@ from featpur_sim._drawing import (
     render,
 )
 from featpur_sim.comparison import CLEAN, PURE, PURIFIED, best_rows
+from featpur_sim.disk import atomic_path
 from featpur_sim.low_complexity.league import (
     AFFINE,
     DEGREES,
@@ -32,7 +33,6 @@ from featpur_sim.low_complexity.league import (
     ntk_class,
     polynomial_class,
 )
-from featpur_sim.result import atomic_path
 
 CAPTION = (
     "Robust accuracy against radius of the best member found of each class, trained for the dotted "

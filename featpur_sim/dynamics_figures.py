@@ -29,7 +29,7 @@ from featpur_sim._drawing import (
     page,
     render,
 )
-from featpur_sim.result import atomic_path
+from featpur_sim.disk import atomic_path
 
 Row = Mapping[str, Any]
 

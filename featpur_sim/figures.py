@@ -36,8 +36,8 @@ from featpur_sim._drawing import (
     render,
     seed_interval,
 )
+from featpur_sim.disk import atomic_path
 from featpur_sim.dynamics_figures import stationarity
-from featpur_sim.result import atomic_path
 
 
 def _training_radius(result: xr.Dataset) -> int:

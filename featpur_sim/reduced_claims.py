@@ -105,7 +105,7 @@ def load(directory: str | Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text())
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if not all({"id", "regime", "measured", "ci", "verdict", "rule"} <= set(r) for r in rows):
             raise ValueError("a row lacks an entry")
     except (ValueError, TypeError, OSError) as error:

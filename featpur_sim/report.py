@@ -15,7 +15,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim import claims, comparison, comparison_figure, figures
-from featpur_sim.result import RESULT, atomic_path
+from featpur_sim.disk import write_text
+from featpur_sim.result import RESULT
 
 Row = dict[str, Any]
 
@@ -133,8 +134,7 @@ def write(
         ValueError: see `build`.
     """
     page = build(runs, scorecard, compared)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def environment() -> jinja2.Environment:

@@ -113,6 +113,7 @@ def parts(directory: Path) -> dict[Path, tuple[str, xr.Dataset]]:
         ResultError: there is no finished run at the top.
     """
     found = {directory: load_result(directory)}
-    for folder in sorted(path.parent for path in directory.glob(f"*/{RESULT}")):
-        found[folder] = load_result(folder)
+    for folder in sorted(directory.iterdir()):
+        if (folder / RESULT).is_file():
+            found[folder] = load_result(folder)
     return {folder: (result.attrs["name"], result) for folder, result in found.items()}

@@ -1,18 +1,14 @@
-"""Results on disk: written whole or not at all, read without pickles (docs/how-to/read-results).
+"""A run on disk: its files, read without pickles (docs/how-to/read-results).
 
 A run's folder holds ``result.nc``, ``scorecard.json``, ``weights.npz``, ``config.toml``,
 ``figures/`` and ``report.html``.
 """
 
-import contextlib
-import fcntl
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,70 +18,13 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from featpur_sim import __version__
+from featpur_sim.disk import ResultError, atomic_path, write_text
 
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
 REPORT = "report.html"
 
 # What zipfile raises on damaged bytes, besides OSError and ValueError.
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-
-
-class ResultError(ValueError):
-    """A folder that cannot be read as a run, or must not be written to; the message says why."""
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it only if the block succeeds.
-
-    >>> import tempfile, pathlib
-    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with atomic_path(target) as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> target.read_text()
-    'whole'
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private; a result is as readable as the user's other files.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def claim_folder(directory: str | Path) -> Iterator[Path]:
-    """Hold an output folder for one process.
-
-    Raises:
-        ResultError: another process is writing to it, or it cannot be created.
-    """
-    directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / ".lock", "w")
-    except OSError as error:
-        raise ResultError(
-            f"cannot write to the output folder {directory}: {error.strerror}. Choose another "
-            "with --out."
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ResultError(
-                f"the output folder {directory} is in use by another run: wait for it, or choose "
-                "another with --out."
-            ) from None
-        yield directory
 
 
 def require_free(directory: str | Path, overwrite: bool) -> None:
@@ -116,8 +55,7 @@ def save_run(
 ) -> None:
     """Write a run's data files, each atomically; ``result.nc`` last, as the mark of a whole run."""
     directory = Path(directory)
-    with atomic_path(directory / CONFIG) as temporary:
-        temporary.write_text(result.attrs["config"])
+    write_text(directory / CONFIG, result.attrs["config"])
     with atomic_path(directory / WEIGHTS) as temporary:
         np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]
     save_scorecard(directory, scorecard)
@@ -142,8 +80,7 @@ def save_netcdf(path: str | Path, dataset: xr.Dataset) -> None:
 
 def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> None:
     """Write ``scorecard.json`` atomically. NaN is written as null."""
-    with atomic_path(Path(directory) / SCORECARD) as temporary:
-        temporary.write_text(to_json(scorecard, indent=2) + "\n")
+    write_text(Path(directory) / SCORECARD, to_json(scorecard, indent=2) + "\n")
 
 
 def to_json(rows: list[dict[str, Any]] | dict[str, Any], indent: int | None = None) -> str:
@@ -202,10 +139,10 @@ def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / SCORECARD
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {SCORECARD}.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not UTF-8, not JSON
         raise ResultError(f"{path} is not valid JSON: {error}.") from None
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim import sweep_plan
-from featpur_sim.result import ResultError, atomic_path, claim_folder, save_netcdf
+from featpur_sim.disk import ResultError, claim_folder, write_text
+from featpur_sim.result import save_netcdf
 from featpur_sim.sweep_assemble import assemble
 from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers, software
 from featpur_sim.sweep_file import Sweep
@@ -101,7 +102,7 @@ def run_sweep(
             outcome = _require_software(outcome)
             if isinstance(outcome, Exception):
                 failed[number] = f"{type(outcome).__name__}: {_one_line(outcome)}"
-                _write_text(_log_path(out, number), "".join(traceback.format_exception(outcome)))
+                write_text(_log_path(out, number), "".join(traceback.format_exception(outcome)))
             else:
                 _save(_batch_path(out, number), outcome)
                 _log_path(out, number).unlink(missing_ok=True)
@@ -195,24 +196,23 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
             )
         plan = make_plan(sweep, 0, widths=old["widths"])
     else:
-        _write_text(out / SETTINGS, sweep.text)
-        _write_text(out / MANIFEST, json.dumps(new, indent=2) + "\n")
+        write_text(out / SETTINGS, sweep.text)
+        write_text(out / MANIFEST, json.dumps(new, indent=2) + "\n")
     (out / BATCHES).mkdir(exist_ok=True)
-    # What a kill in the middle of writing left behind.
-    for leftover in [*out.glob(".sweep.*"), *(out / BATCHES).glob(".batch-*")]:
-        leftover.unlink(missing_ok=True)
     return plan
 
 
 def _clear(out: Path) -> None:
     # The manifest first: what is left after a kill in between is no sweep to go on with.
-    for path in (out / MANIFEST, out / SWEEP, out / SETTINGS, *(out / BATCHES).glob("*batch-*")):
+    batches = (out / BATCHES).iterdir() if (out / BATCHES).is_dir() else ()
+    ours = [path for path in batches if path.name.startswith("batch-")]
+    for path in (out / MANIFEST, out / SWEEP, out / SETTINGS, *ours):
         path.unlink(missing_ok=True)
 
 
 def _read_manifest(out: Path) -> dict[str, Any]:
     try:
-        found = json.loads((out / MANIFEST).read_text())
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         if not {"software", "sweep", "points", "widths"} <= set(found):
             raise ValueError("entries are missing")
         return found
@@ -283,11 +283,6 @@ def _failed_lanes(plan: Plan, failed: Mapping[int, str]) -> dict[int, str]:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:300] + " …"
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
 
 
 def _survey() -> Survey:

@@ -28,9 +28,9 @@ from featpur_sim._drawing import (
     VERMILLION,
     render,
 )
+from featpur_sim.disk import atomic_path
 from featpur_sim.exponents import PowerLaw, Quantity
 from featpur_sim.phase_diagram import per_point, phase_diagram, window_lines
-from featpur_sim.result import atomic_path
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _MARKERS = "o^sDvP"

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim import sweep_figures
+from featpur_sim.disk import write_text
 from featpur_sim.exponents import (
     PREDICTED,
     PowerLaw,
@@ -18,7 +19,7 @@ from featpur_sim.exponents import (
     free_coordinates,
 )
 from featpur_sim.report import embedded, environment
-from featpur_sim.result import REPORT, ResultError, atomic_path, to_json
+from featpur_sim.result import REPORT, ResultError, to_json
 from featpur_sim.sweep import SWEEP
 
 FIT = "fit.json"
@@ -100,8 +101,7 @@ def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
     """Write ``fit.json`` and the figures, each atomically."""
     directory = Path(directory)
     table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
-    with atomic_path(directory / FIT) as temporary:
-        temporary.write_text(to_json(table, indent=2) + "\n")
+    write_text(directory / FIT, to_json(table, indent=2) + "\n")
     for name, (figure, _) in drawn.items():
         sweep_figures.save(figure, directory / "figures", name)
 
@@ -130,8 +130,7 @@ def write_report(directory: str | Path, result: xr.Dataset, fits: Fits, drawn: D
     """Write ``report.html`` into a sweep's folder; an older one stays unless it is whole."""
     path = Path(directory) / REPORT
     page = build(result, fits, drawn)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from jax import lax
 
 from featpur_sim._types import Array, PRNGKey, Scalar
-from featpur_sim.checkpoint import Checkpoint, fingerprint
+from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.devices import each_run, run_mesh
 from featpur_sim.distribution import Batch, SparseCoding
+from featpur_sim.fingerprint import fingerprint
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import logistic_loss
 from featpur_sim.phase import AdversarialPhase, CleanPhase, Phase

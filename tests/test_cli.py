@@ -18,9 +18,11 @@ import xarray as xr
 
 import featpur_sim
 from featpur_sim import cli, reproduce
+from featpur_sim.checkpoint import STATE
 from featpur_sim.config import load, parse
+from featpur_sim.disk import claim_folder
 from featpur_sim.experiment import run_experiment
-from featpur_sim.result import RESULT, WEIGHTS, claim_folder, load_result, load_scorecard
+from featpur_sim.result import RESULT, WEIGHTS, load_result, load_scorecard
 from featpur_sim.starter import STARTER
 
 FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures", "report.html"}
@@ -165,7 +167,7 @@ def test_bad_paths_are_one_message_and_nothing_else(featpur, settings_file, tmp_
         (["run", tmp_path], "cannot be read"),
         (["run", tmp_path / "binary.toml"], "is not valid TOML"),
         (["run", path, "--out", path], "is a file, not a folder"),
-        (["run", path, "--out", path / "below"], "cannot write to the output folder"),
+        (["run", path, "--out", path / "below"], "cannot write to the folder"),
         (["evaluate", tmp_path], "holds no finished run"),
         (["report", tmp_path], "holds no finished run"),
         (["init", path], "exists already"),
@@ -258,7 +260,7 @@ def test_evaluate_on_a_full_disk_leaves_the_old_file(featpur, mine, few_attacks)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 3 and "stopped" in err and err.count("\n") == 1
     assert (mine / "evaluation.nc").read_bytes() == b"old"
-    assert not list(mine.glob(".evaluation*"))
+    assert not list(mine.glob(".featpur*"))
 
 
 def test_evaluate_refuses_bad_settings_and_writes_nothing(featpur, mine, unchecked):
@@ -443,7 +445,7 @@ cli.main()
         )
 
     def saved():
-        return [p for p in (out / ".checkpoint").glob("*") if p.name.isdigit()]
+        return (out / ".checkpoint" / STATE).exists()
 
     first = start()
     wait_until(saved, first)  # the clean phase is over
@@ -453,9 +455,10 @@ cli.main()
     assert "interrupted: the same command goes on where training stopped." in err
     assert "Traceback" not in err and not (out / RESULT).exists() and saved()
 
-    began = (out / ".lock").stat().st_mtime_ns
+    leftover = out / ".featpur-0123.npz"
+    leftover.write_bytes(b"of a process that was killed while it wrote")
     second = start()
-    wait_until(lambda: (out / ".lock").stat().st_mtime_ns > began, second)
+    wait_until(lambda: not leftover.exists(), second)  # it has claimed the folder
     time.sleep(1.0)
     second.kill()
     second.communicate(timeout=60)

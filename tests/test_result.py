@@ -1,7 +1,6 @@
 """Files on disk: whole or not at all, one writer, nothing executed on reading."""
 
 import json
-import multiprocessing
 import os
 import pickle
 
@@ -17,8 +16,6 @@ from featpur_sim.result import (
     SCORECARD,
     WEIGHTS,
     ResultError,
-    atomic_path,
-    claim_folder,
     load_result,
     load_scorecard,
     load_weights,
@@ -32,29 +29,6 @@ from featpur_sim.result import (
 def listing(folder):
     """Every file below a folder with its content."""
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        assert path.read_text() == "old" and temporary.parent == tmp_path
-        raise RuntimeError
-    assert listing(tmp_path).keys() == {path.relative_to(tmp_path)} and path.read_text() == "old"
-    with atomic_path(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new" and len(os.listdir(tmp_path)) == 1
-
-
-def test_a_written_file_has_the_users_permissions(tmp_path):
-    old = os.umask(0o027)
-    try:
-        with atomic_path(tmp_path / "a") as temporary:
-            temporary.write_text("x")
-    finally:
-        os.umask(old)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("failing", [CONFIG, WEIGHTS, SCORECARD, RESULT])
@@ -86,41 +60,6 @@ def test_what_is_saved_is_what_is_loaded(tiny_run, tiny_folder):
         assert array.dtype == tiny_run.weights[name].dtype
     assert (tiny_folder / CONFIG).read_text() == result.attrs["config"]
     assert {"id", "verdict", "rule", "source", "ci"} <= load_scorecard(tiny_folder)[0].keys()
-
-
-def hold(folder, held, release):
-    with claim_folder(folder):
-        held.set()
-        release.wait(60)
-
-
-def test_a_folder_has_one_writer_at_a_time(tmp_path):
-    # Spawned, not forked: JAX has threads.
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path / "run", held, release))
-    other.start()
-    try:
-        assert held.wait(60)
-        with pytest.raises(ResultError, match=r"run is in use by another run: wait .* --out"):
-            with claim_folder(tmp_path / "run"):
-                pass
-        release.set()
-        other.join(60)
-        with claim_folder(tmp_path / "run") as folder:
-            assert folder == tmp_path / "run"
-    finally:
-        release.set()
-        other.join(60)
-        if other.is_alive():
-            other.kill()
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(ResultError, match="cannot write to the output folder .* with --out"):
-        with claim_folder(tmp_path / "file" / "run"):
-            pass
 
 
 def test_only_a_finished_run_is_protected(tmp_path):

@@ -14,7 +14,7 @@ from quick_survey import quick_survey
 
 from featpur_sim import sweep, sweep_batch, sweep_plan
 from featpur_sim.config import ConfigError
-from featpur_sim.result import ResultError, claim_folder
+from featpur_sim.disk import ResultError, claim_folder
 from featpur_sim.sweep import in_process, load_sweep, run_sweep
 from featpur_sim.sweep_assemble import as_grid
 from featpur_sim.sweep_file import parse_sweep
@@ -340,11 +340,11 @@ def test_resume_starts_where_there_is_nothing(small, half_done, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / ".lock").touch()
-    (out / ".sweep.json.abc.json").write_text("{")
+    (out / ".featpur-abc.json").write_text("{")
     counting = Counting(0)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(small, out, execute=counting, resume=True)
-    assert not (out / ".sweep.json.abc.json").exists()
+    assert not (out / ".featpur-abc.json").exists()
 
 
 def _truncate(path):
@@ -380,7 +380,7 @@ def test_a_damaged_batch_is_computed_again(small, undisturbed, tmp_path, damage)
 
 
 def test_leftovers_of_a_kill_in_the_middle_of_writing_go(small, half_done):
-    leftover = half_done / "batches" / ".batch-0001.nc.x7_y.nc"
+    leftover = half_done / "batches" / ".featpur-x7_y.nc"
     leftover.write_bytes(b"half")
     run_sweep(small, half_done, resume=True)
     assert not leftover.exists()

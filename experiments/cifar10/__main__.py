@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     from experiments.cifar10.pictures import draw
     from experiments.cifar10.run import run
     from experiments.cifar10.training import Diverged
-    from featpur_sim.result import atomic_path, claim_folder
+    from featpur_sim.disk import claim_folder, write_text
 
     began = time.perf_counter()
     try:
@@ -137,8 +137,7 @@ def main(argv: list[str] | None = None) -> int:
             draw(result, networks[0], settings, out)
             bars.move("figures", 1, 1, "")
         text = tables.summary(result, {n: settings.radius(n) for n in NORMS}, HEADLINE)
-        with atomic_path(out / "summary.md") as temporary:
-            temporary.write_text(text)
+        write_text(out / "summary.md", text)
     except ValueError as error:
         return _stop(BAD_INPUT, str(error))
     except Diverged as error:

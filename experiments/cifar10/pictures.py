@@ -28,7 +28,7 @@ from featpur_sim._drawing import (
     render,
     seed_interval,
 )
-from featpur_sim.result import atomic_path
+from featpur_sim.disk import atomic_path
 
 SHOWN_FILTERS, SHOWN_NEURONS = 24, 8
 COMPARED = (INIT, CLEAN, CONTINUED, HEADLINE)

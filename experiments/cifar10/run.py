@@ -29,7 +29,7 @@ from experiments.cifar10.settings import (
 )
 from experiments.cifar10.training import check_batch, train
 from featpur_sim import __version__
-from featpur_sim.result import atomic_path
+from featpur_sim.disk import atomic_path, write_text
 
 SETTINGS, RESULT = "settings.json", "result.nc"
 PATCHES = 20_000
@@ -61,13 +61,12 @@ def claim(folder: Path, settings: Settings, train_set: Images, test_set: Images)
     }
     text = json.dumps(own, indent=2) + "\n"
     path = folder / SETTINGS
-    if path.exists() and path.read_text() != text:
+    if path.exists() and path.read_text(encoding="utf-8") != text:
         raise OtherRun(
             f"{folder} holds a run with other settings, data or software ({path}): give another "
             "folder with --out, or remove that one."
         )
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
+    write_text(path, text)
 
 
 def networks(
@@ -129,9 +128,8 @@ def scores(
         path = folder / "scores" / f"{_stem(seed, name)}.json"
         if not path.exists():
             text = json.dumps(score(network, settings, images, key))
-            with atomic_path(path) as temporary:
-                temporary.write_text(text + "\n")
-        rows.append(json.loads(path.read_text()))
+            write_text(path, text + "\n")
+        rows.append(json.loads(path.read_text(encoding="utf-8")))
         progress(f"seed {seed}: attacks", len(rows), len(found), name)
     robust = [[row[norm] for norm in NORMS] for row in rows]
     return xr.Dataset(
