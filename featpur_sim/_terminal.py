@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-BAD_INPUT, STOPPED, CONTRADICTED, INTERRUPTED = 2, 3, 4, 130
+BAD_INPUT, STOPPED, CONTRADICTED, NO_SEED, INTERRUPTED, CLOSED_PIPE = 2, 3, 4, 5, 130, 141
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
@@ -26,8 +26,10 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a fini
 
 
 def stop(code: int, message: str) -> NoReturn:
-    tell(f"[bold red]featpur:[/bold red] {escape(message)}")
-    sys.exit(code)
+    try:
+        tell(f"[bold red]featpur:[/bold red] {escape(message)}")
+    finally:  # the code holds even if nobody reads the message: a closed terminal or pipe
+        sys.exit(code)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
 same command goes on where it stopped); 4 an attack contradicts a certificate (the point is saved in
-DIR/contradiction.npz); 130 interrupted with Ctrl-C (the same command goes on).
+DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says when); 130
+interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (the same command goes on);
+141 the reader of the output left (`featpur … | head`).
 """
 
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -16,10 +19,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from featpur_sim import __version__, _signals
 from featpur_sim._terminal import (
     BAD_INPUT,
+    CLOSED_PIPE,
     CONTRADICTED,
     INTERRUPTED,
+    NO_SEED,
     STOPPED,
     AsJson,
     Directory,
@@ -29,7 +35,6 @@ from featpur_sim._terminal import (
     one_line_warnings,
     say,
     stop,
-    tell,
 )
 from featpur_sim.cli_attack import certify, compare, evaluate
 from featpur_sim.cli_dynamics import dynamics
@@ -45,6 +50,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# How typer and rich end when the reader of their output has left; nothing else ends like this.
+_READER_LEFT = 1
+
 _VERDICT_STYLE = {
     "supported": "green",
     "contradicted": "red",
@@ -54,6 +62,27 @@ _VERDICT_STYLE = {
     "measured best member": "cyan",
     "counterexample": "red",
 }
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        # Not __version__ of each: importing JAX takes seconds.
+        from importlib.metadata import version
+
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
+        typer.echo(f"featpur_sim {__version__} ({libraries}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _for_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show versions and exit."
+        ),
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -91,6 +120,7 @@ def reproduce(
         )
     _print_scorecard(rows, quiet, as_json)
     say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
+    _require_a_seed(rows)
 
 
 @app.command()
@@ -123,6 +153,7 @@ def run(
         )
     _print_scorecard(rows, quiet, as_json)
     say(quiet or as_json, str(out / REPORT))
+    _require_a_seed(rows)
 
 
 app.command()(evaluate)
@@ -157,6 +188,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)
     say(quiet, str(directory / REPORT))
+    _require_a_seed(rows)
 
 
 @app.command()
@@ -182,6 +214,28 @@ app.command()(fit)
 
 def main() -> NoReturn:
     """Run the command line and turn every foreseen error into one message and an exit code."""
+    try:
+        with one_line_warnings():
+            app(prog_name="featpur")
+    except (KeyboardInterrupt, SystemExit) as end:
+        # typer turns Ctrl-C into an exit without a word.
+        if isinstance(end, KeyboardInterrupt) or end.code == INTERRUPTED:
+            stop(*_signals.ending())
+        if end.code == _READER_LEFT:
+            sys.exit(CLOSED_PIPE)
+        raise
+    except Exception as error:
+        # What a library made of the interrupt.
+        if _signals.interrupted():
+            stop(*_signals.ending())
+        _explain(error)
+        raise
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> None:
+    """Stop with a message and an exit code if the error is a foreseen one."""
+    # Imported late: JAX takes seconds, and a command that fails has imported it.
     import jax
 
     from featpur_sim.certify import Contradiction, NotCertified
@@ -189,32 +243,27 @@ def main() -> NoReturn:
     from featpur_sim.config import ConfigError
     from featpur_sim.result import ResultError
 
-    try:
-        with one_line_warnings():
-            app(prog_name="featpur")
-    except (KeyboardInterrupt, SystemExit) as signal:
-        # typer turns Ctrl-C into an exit without a word.
-        if isinstance(signal, SystemExit) and signal.code != INTERRUPTED:
-            raise
-        stop(
-            INTERRUPTED,
-            "interrupted: the same command goes on where training stopped. (A sweep: --resume.)",
-        )
-    except (ConfigError, ResultError, CheckpointError, NotCertified) as error:
+    if isinstance(error, ConfigError | ResultError | CheckpointError | NotCertified):
         stop(BAD_INPUT, str(error))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
         stop(
             STOPPED,
             "stopped: the device ran out of memory. Lower seeds, network.neurons or "
             "evaluation.samples, or set microbatch.",
         )
-    except Contradiction as error:
+    if isinstance(error, Contradiction):
         stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
-    except (OSError, MemoryError) as error:
+    if isinstance(error, OSError | MemoryError):
         stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
-    sys.exit(0)
+
+
+def _require_a_seed(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        stop(
+            NO_SEED,
+            "no seed finished: every one died or diverged (result.nc says when); lower "
+            "learning_rate or the final bias.",
+        )
 
 
 def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:
@@ -223,13 +272,7 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
 
         typer.echo(to_json(rows))
         return
-    if quiet:
-        return
-    if not rows:
-        tell(
-            "[bold red]no seed finished:[/bold red] every one died or diverged (result.nc says "
-            "when); lower learning_rate or the final bias."
-        )
+    if quiet or not rows:
         return
     console = Console()
     for regime in dict.fromkeys(row["regime"] for row in rows):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from featpur_sim._terminal import STOPPED, AsJson, Out, Quiet, say, stop, tell
+from featpur_sim._terminal import NO_SEED, STOPPED, AsJson, Out, Quiet, say, stop, tell
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Sweep file.")]
 
@@ -44,7 +44,8 @@ def sweep(
     """Train and measure every point of a sweep file; writes DIR/sweep.nc.
 
     Finished batches are kept: killed part-way, add --resume, and the result is the same bit for
-    bit. Exit code 3: some batches failed (sweep.nc says which and why), or the disk is full.
+    bit. Exit code 3: some batches failed (sweep.nc says which and why), or the disk is full; 5:
+    every run died or diverged.
     """
     from featpur_sim import sweep_file, sweep_plan
     from featpur_sim.config import ConfigError
@@ -96,6 +97,11 @@ def _run(described, file, out, settings, scheduler, quiet, as_json) -> None:
             STOPPED,
             f"failed batches: {which}. Batch {number}: {reason}. The others are in {SWEEP}. Try "
             f"the failed ones again with: {again}",
+        )
+    if not counts.get("ok"):
+        stop(
+            NO_SEED,
+            "no run finished: every one died or diverged; lower learning_rate or the final bias.",
         )
 
 

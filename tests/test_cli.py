@@ -300,7 +300,7 @@ def test_a_damaged_result_is_one_message(featpur, mine):
 def test_all_seeds_failed_is_said_not_hidden(featpur, settings_file, tmp_path):
     bad = {"steps": 20, "batch": 64, "learning_rate": 1e20, "bias": {"stop": 0.05}}
     code, out, err = featpur("run", settings_file(clean=bad), "--out", tmp_path / "o")
-    assert (code, out) == (0, "") and "no seed finished" in err
+    assert (code, out) == (5, "") and "no seed finished" in err
     assert load_scorecard(tmp_path / "o") == []
     assert "diverged" in (tmp_path / "o" / "report.html").read_text()
 
@@ -429,9 +429,9 @@ def test_interrupted_and_killed_the_same_command_ends_with_the_same_weights(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     program = """
-from featpur_sim import cli, figures, report
+from featpur_sim import __main__, figures, report
 figures.save_all = report.write = lambda *arguments: None
-cli.main()
+__main__.main()
 """
     command = [sys.executable, "-c", program, "run", str(path), "--out"]
 

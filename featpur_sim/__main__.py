@@ -1,0 +1,32 @@
+"""The process of ``featpur``, or ``python -m featpur_sim``: how it starts and how it ends."""
+
+import sys
+from typing import NoReturn
+
+from featpur_sim import _signals
+
+
+def main() -> NoReturn:
+    """Run the command line, `featpur_sim.cli.main`; a signal at any moment ends it in good order.
+
+    Signals are handled before the rest of the package is imported, which takes seconds.
+    """
+    try:
+        _signals.install()
+        from featpur_sim import cli
+
+        cli.main()
+    except SystemExit as end:
+        if end.code:
+            _signals.leave(end.code if isinstance(end.code, int) else 1)
+        raise
+    except BaseException:
+        # A library may have turned the interrupt of its import into another error.
+        if _signals.interrupted():
+            _signals.leave_interrupted()
+        raise
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What ends the ``featpur`` command from outside: Ctrl-C, SIGTERM, SIGHUP.
+
+The first signal raises KeyboardInterrupt, so that folders are released, temporary files removed and
+workers sent home; a second one leaves at once. Everything on disk is written whole or not at all
+and survives even a kill, so that nothing is lost either way.
+
+Imports almost nothing: it has to be in place before the seconds that other imports take.
+"""
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+_WORDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "terminal closed",
+}
+# Long enough for the callback to end in which an interrupt was lost.
+_SECONDS_UNTIL_RAISED_AGAIN = 0.02
+
+_received: signal.Signals | None = None
+_told = False
+
+
+def install() -> None:
+    """Handle the signals, except those that this process was told to ignore (nohup, &)."""
+    for number in _WORDS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _on_signal)
+    signal.signal(signal.SIGALRM, _raise_again)
+    sys.unraisablehook = _on_unraisable
+    sys.excepthook = _on_printed
+
+
+def interrupted() -> bool:
+    """Whether a signal has asked this process to end."""
+    return _received is not None
+
+
+def ending() -> tuple[int, str]:
+    """The exit code, 128 + the signal's number as of any command, and the last words."""
+    global _told
+    _told = True
+    number = _received or signal.SIGINT
+    message = (
+        f"{_WORDS[number]}: the same command goes on where training stopped. (A sweep: --resume.)"
+    )
+    return 128 + number, message
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without tearing the interpreter down.
+
+    XLA's threads may still compute what nobody waits for any more; tearing down what they work on
+    ends in a segmentation fault instead of our exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # a closed pipe or terminal, or this very stream interrupted in a flush
+            pass
+    os._exit(code)
+
+
+def leave_interrupted() -> NoReturn:
+    """`leave` with the last words, unless they were said; they need no other module."""
+    told = _told
+    code, message = ending()
+    if not told:
+        try:
+            # The cursor, which a progress bar may have hidden.
+            shown = "\x1b[?25h" if os.isatty(2) else ""
+            os.write(2, f"{shown}featpur: {message}\n".encode())
+        except OSError:  # nobody reads
+            pass
+    leave(code)
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    global _received
+    if _received is not None:
+        leave_interrupted()
+    _received = signal.Signals(number)
+    raise KeyboardInterrupt
+
+
+def _raise_again(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _on_printed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Be silent about an interrupt that an extension module caught in its import, and prints."""
+    if not (interrupted() and issubclass(kind, KeyboardInterrupt)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _on_unraisable(unraisable: Any) -> None:
+    """Raise an interrupt again that fell into a callback of the garbage collector, and was lost."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_RAISED_AGAIN)
+    else:
+        sys.__unraisablehook__(unraisable)

@@ -1,0 +1,189 @@
+"""How the process of ``featpur`` starts and ends: signals, closed pipes, late imports."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+import featpur_sim
+
+PACKAGE = Path(featpur_sim.__file__).parent
+LAST_WORDS = "the same command goes on where training stopped."
+
+# Sends itself signals at the moment at which JAX is about to be imported.
+AT_IMPORT = """
+import importlib.abc, os, signal, sys
+
+class Sender(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "jax":
+            sys.meta_path.remove(self)
+            send()
+
+{send}
+
+sys.meta_path.insert(0, Sender())
+from featpur_sim.__main__ import main
+main()
+"""
+
+
+def start(*command, program=None, **settings):
+    """``python -m featpur_sim`` in a process of its own, or a program in its place."""
+    what = ["-m", "featpur_sim"] if program is None else ["-c", program]
+    return subprocess.Popen(
+        [sys.executable, *what, *map(str, command)],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"stdout": subprocess.PIPE} | settings,
+    )
+
+
+@pytest.fixture
+def settings_file(tiny, tmp_path):
+    (tmp_path / "settings.toml").write_text(tomli_w.dumps(tiny(seeds=1)))
+    return tmp_path / "settings.toml"
+
+
+SENDERS = {
+    "once": "send = lambda: signal.raise_signal(signal.SIGINT)",
+    # Ctrl-C while the collector runs one of JAX's callbacks: Python prints the interrupt as
+    # ignored, and it is lost.
+    "in a callback": """
+import time
+class Caught:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def send():
+    Caught()
+    for _ in range(1000):
+        time.sleep(0.01)
+""",
+    # An extension module that turns the interrupt of its import into its own error.
+    "translated": """
+def send():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        raise ImportError("initialization failed")
+""",
+    "again while it unwinds": """
+def send():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+""",
+}
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS.keys())
+def test_ctrl_c_during_imports(send, settings_file, tmp_path):
+    program = AT_IMPORT.format(send=send)
+    process = start("run", settings_file, "--out", tmp_path / "out", program=program)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith("featpur: interrupted: ") and LAST_WORDS in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("SIGTERM", "terminated"), ("SIGHUP", "terminal closed")]
+)
+def test_other_signals_end_like_ctrl_c_with_their_own_code(name, word, settings_file, tmp_path):
+    send = f"send = lambda: signal.raise_signal(signal.{name})"
+    process = start("run", settings_file, program=AT_IMPORT.format(send=send))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert err.startswith(f"featpur: {word}: ") and err.count("\n") == 1
+
+
+def test_ignored_signals_stay_ignored(tmp_path):
+    """As under nohup, or in the background of a script."""
+    send = "send = lambda: [signal.raise_signal(n) for n in (signal.SIGHUP, signal.SIGINT)]"
+    ignore = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    ignore += "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    process = start("run", tmp_path / "none.toml", program=ignore + AT_IMPORT.format(send=send))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "does not exist" in err
+
+
+def test_nothing_is_torn_down_beneath_a_computation(tmp_path):
+    """XLA's threads still compute when the interrupt comes; this was a segmentation fault."""
+    program = """
+import os, signal, sys, typer
+from featpur_sim import cli
+from featpur_sim.__main__ import main
+
+def busy():
+    import jax, jax.numpy as jnp
+    x = jnp.ones((1500, 1500))
+    multiply = jax.jit(lambda x: jax.lax.fori_loop(0, 40, lambda i, x: x @ x / 1500, x))
+    multiply.lower(x).compile()
+    multiply(x)
+    signal.raise_signal(signal.SIGINT)
+
+cli.app.command("busy")(busy)
+main()
+"""
+    process = start("busy", program=program)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and LAST_WORDS in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["--help"], ["init", "x.toml"]])
+def test_a_reader_that_leaves(command, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    process = start(*command, stdout=write, cwd=tmp_path)
+    os.close(write)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (141, "")
+
+
+def test_version_and_help_import_no_jax(tmp_path):
+    program = """
+import runpy, sys
+try:
+    runpy.run_module("featpur_sim", run_name="__main__")
+finally:
+    assert "jax" not in sys.modules and "matplotlib" not in sys.modules
+"""
+    for option, word in (("--version", f"featpur_sim {featpur_sim.__version__} (jax "),
+                         ("--help", "Usage: featpur")):  # fmt: skip
+        process = start(option, program=program)
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, "") and word in out
+
+
+def test_every_name_of_the_package_is_where_a_checker_sees_it():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    seen = {
+        name.asname: (node.module or "").removeprefix("featpur_sim.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("featpur_sim.")
+        for name in node.names
+    }
+    assert seen == featpur_sim._HOME
+    for name in featpur_sim.__all__:
+        assert getattr(featpur_sim, name).__name__ == name
+    assert set(featpur_sim.__all__) <= set(dir(featpur_sim))
+    assert not hasattr(featpur_sim, "nonsense")
+
+
+def test_train_is_the_function_whatever_is_imported_first():
+    program = """
+import featpur_sim.train, featpur_sim
+assert callable(featpur_sim.train)
+from featpur_sim import *
+assert callable(train) and featpur_sim.measure.decompose is decompose
+"""
+    process = start(program=program)
+    assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
