@@ -64,7 +64,7 @@ _VERDICT_STYLE = {
 }
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         # Not __version__ of each: importing JAX takes seconds.
         from importlib.metadata import version
@@ -72,6 +72,7 @@ def _print_version(asked: bool) -> None:
         libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
         typer.echo(f"featpur_sim {__version__} ({libraries}, Python {platform.python_version()})")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -117,7 +117,7 @@ def test_ignored_signals_stay_ignored(tmp_path):
 
 
 def test_nothing_is_torn_down_after_an_interrupt(settings_file):
-    """A crash at exit stands for XLA's, whose threads still compute: 7 of 12 interrupts ended so."""
+    """A crash at exit stands for XLA's, whose threads still compute."""
     crash = "import atexit, os\natexit.register(os.abort)\n"
     program = crash + AT_IMPORT.format(send=SENDERS["once"])
     process = start("run", settings_file, program=program)
