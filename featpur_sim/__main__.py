@@ -21,7 +21,6 @@ def main() -> NoReturn:
             _signals.leave(end.code if isinstance(end.code, int) else 1)
         raise
     except BaseException:
-        # A library may have turned the interrupt of its import into another error.
         if _signals.interrupted():
             _signals.leave_interrupted()
         raise

@@ -1,8 +1,8 @@
 """What ends the ``featpur`` command from outside: Ctrl-C, SIGTERM, SIGHUP.
 
 The first signal raises KeyboardInterrupt, so that folders are released, temporary files removed and
-workers sent home; a second one leaves at once. Everything on disk is written whole or not at all
-and survives even a kill, so that nothing is lost either way.
+workers sent home; a second one, or one in the middle of an import, leaves at once. Everything on
+disk is written whole or not at all and survives even a kill, so that nothing is lost either way.
 
 Imports almost nothing: it has to be in place before the seconds that other imports take.
 """
@@ -31,7 +31,6 @@ def install() -> None:
             signal.signal(number, _on_signal)
     signal.signal(signal.SIGALRM, _raise_again)
     sys.unraisablehook = _on_unraisable
-    sys.excepthook = _on_printed
 
 
 def interrupted() -> bool:
@@ -80,20 +79,25 @@ def leave_interrupted() -> NoReturn:
 
 def _on_signal(number: int, frame: Any) -> None:
     global _received
-    if _received is not None:
+    again, _received = _received is not None, _received or signal.Signals(number)
+    # An exception in the start of an extension module is turned into another one, printed, or, in
+    # jaxlib's, a segmentation fault.
+    if again or _imports(frame):
         leave_interrupted()
-    _received = signal.Signals(number)
     raise KeyboardInterrupt
+
+
+def _imports(frame: Any) -> bool:
+    """Whether a module is being imported at this moment."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_again(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-def _on_printed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Be silent about an interrupt that an extension module caught in its import, and prints."""
-    if not (interrupted() and issubclass(kind, KeyboardInterrupt)):
-        sys.__excepthook__(kind, error, trace)
 
 
 def _on_unraisable(unraisable: Any) -> None:

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from featpur_sim import __version__, _signals
+from featpur_sim._grid import screen
 from featpur_sim._terminal import (
     BAD_INPUT,
     CLOSED_PIPE,
@@ -52,16 +50,6 @@ app = typer.Typer(
 
 # How typer and rich end when the reader of their output has left; nothing else ends like this.
 _READER_LEFT = 1
-
-_VERDICT_STYLE = {
-    "supported": "green",
-    "contradicted": "red",
-    "inconclusive at this size": "yellow",
-    "attacked only": "cyan",
-    "proved class-wide": "green",
-    "measured best member": "cyan",
-    "counterexample": "red",
-}
 
 
 def _print_version(asked: bool) -> bool:
@@ -275,25 +263,9 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
         return
     if quiet or not rows:
         return
-    console = Console()
+    from featpur_sim import tables
+
+    console = screen()
     for regime in dict.fromkeys(row["regime"] for row in rows):
-        table = Table(title=escape(f"Scorecard, {regime}"), show_lines=True, title_justify="left")
-        table.add_column("id", no_wrap=True)
-        table.add_column("claim, as measured", ratio=1)
-        table.add_column("measured\n\\[95 % CI]", no_wrap=True)
-        table.add_column("verdict", width=12)
-        for row in rows:
-            if row["regime"] == regime:
-                table.add_row(*_scorecard_cells(row))
-        console.print(table)
+        console.print(tables.scorecard(regime, rows))
     console.print("The rule behind each verdict: scorecard.json, report.html.", highlight=False)
-
-
-def _scorecard_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
-    interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
-    style = _VERDICT_STYLE[row["verdict"]]
-    # Square brackets are markup to the console, unless escaped.
-    note = escape(f"prediction: {row['predicted']}, {row['source']}")
-    claim = f"{escape(row['statement'])}\n[dim]{note}[/dim]"
-    measured = escape(f"{row['measured']:.3g}{interval}")
-    return row["id"], claim, measured, f"[{style}]{row['verdict']}[/{style}]"

@@ -4,9 +4,9 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from featpur_sim._grid import screen
 from featpur_sim._terminal import (
     BAD_INPUT,
     AsJson,
@@ -72,7 +72,7 @@ def evaluate(
         records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
         typer.echo(json.dumps(records))
     elif not quiet:
-        Console().print(tables.accuracies(scores))
+        screen().print(tables.accuracies(scores))
         say(False, str(directory / "evaluation.nc"))
 
 
@@ -98,8 +98,8 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.accuracies(scores))
-        Console().print(tables.contributions(contributions(rows)))
+        screen().print(tables.accuracies(scores))
+        screen().print(tables.contributions(contributions(rows)))
         _print_warnings(rows)
         say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
 
@@ -149,7 +149,7 @@ def certify(
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.certificate(rows))
+        screen().print(tables.certificate(rows))
         _print_warnings(rows)
         say(False, str(path))
 
@@ -210,7 +210,7 @@ def compare(
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.comparison(rows))
+        screen().print(tables.comparison(rows))
         say(False, str(path))
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from featpur_sim._grid import screen
+from featpur_sim._terminal import say
 
 # Checked by typer before anything else: three points are the least that a line with an error needs.
 Sparsities = Annotated[
@@ -62,8 +64,8 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
     if as_json:
         typer.echo(to_json(tables.reduced_rows(result)))
     elif not quiet:
-        Console().print(tables.reduced(result))
-        Console(stderr=True).print(str(out / "dynamics.nc"), highlight=False)
+        screen().print(tables.reduced(result))
+        say(False, str(out / "dynamics.nc"))
 
 
 def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool) -> None:
@@ -98,5 +100,5 @@ def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_j
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.reduced_exponents(rows))
-        Console(stderr=True).print(str(out / "dynamics.json"), highlight=False)
+        screen().print(tables.reduced_exponents(rows))
+        say(False, str(out / "dynamics.json"))

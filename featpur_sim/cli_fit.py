@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from featpur_sim._grid import screen
 from featpur_sim._terminal import AsJson, Quiet, say, tell
 
 SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished sweep.")]
@@ -48,7 +48,7 @@ def fit(
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        Console().print(tables.exponents(rows))
+        screen().print(tables.exponents(rows))
         for name, reason in fits.refused.items():
             tell(f"[yellow]not fitted:[/yellow] {name}. {reason}".replace("[phase", r"\[phase"))
         say(False, f"{directory / FIT}, {directory / 'figures'}")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from featpur_sim._grid import screen
 from featpur_sim._terminal import NO_SEED, STOPPED, AsJson, Out, Quiet, say, stop, tell
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Sweep file.")]
@@ -121,6 +121,6 @@ def _describe(described, plan, quiet: bool, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(cost._asdict()))
     elif not quiet:
-        Console().print(tables.sweep_points([point.swept for point in described.points]))
-        Console().print(tables.sweep_groups(cost.groups))
-        Console().print(sweep_cost.summary(cost), highlight=False)
+        screen().print(tables.sweep_points([point.swept for point in described.points]))
+        screen().print(tables.sweep_groups(cost.groups))
+        screen().print(sweep_cost.summary(cost), highlight=False)

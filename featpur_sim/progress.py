@@ -1,20 +1,52 @@
 """Progress on the terminal: what a run is doing, how well, and how long it will still take."""
 
+from collections.abc import Iterable
+
 import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
+from featpur_sim._grid import NO_LIMIT, screen
 from featpur_sim.train import Record
+
+
+class _Bars(Progress):
+    """One line per task if all fits; else the bars go, then words wrap. No number is cut."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if not self.tasks:  # rich asks before it is wholly made
+            return
+        whole = self.make_tasks_table(self.tasks)
+        unlimited = self.console.options.update(max_width=NO_LIMIT)
+        if self.console.measure(whole, options=unlimited).maximum <= self.console.width:
+            yield whole
+        else:
+            yield from self._narrow(self.tasks)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        table = super().make_tasks_table(tasks)
+        for column in table.columns:
+            column.no_wrap = True
+        return table
+
+    def _narrow(self, tasks: Iterable[Task]) -> Iterable[RenderableType]:
+        for task in tasks:
+            columns = (c for c in self.columns if isinstance(c, ProgressColumn))
+            parts = (column(task) for column in columns if not isinstance(column, BarColumn))
+            yield Text("  ").join(part for part in parts if isinstance(part, Text) and part.plain)
 
 
 class Meter:
@@ -29,7 +61,7 @@ class Meter:
     """
 
     def __init__(self, label: str, *, quiet: bool = False, console: Console | None = None):
-        columns: tuple[ProgressColumn, ...] = (
+        columns = (
             TextColumn("{task.description}", style="bold"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -38,9 +70,8 @@ class Meter:
             TextColumn("{task.fields[status]}"),
         )
         self._label = label
-        self._progress = Progress(
-            *columns, console=console or Console(stderr=True), disable=quiet, expand=False
-        )
+        shown_on = console or screen(stderr=True)
+        self._progress = _Bars(*columns, console=shown_on, disable=quiet, expand=False)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Meter":

@@ -1,86 +1,136 @@
-"""Tables for the terminal: accuracies, what each attack added, certificates (docs/theory.md §8)."""
+"""Tables for the terminal: scorecards, accuracies, certificates, fits (docs/theory.md §8).
+
+All are a `featpur_sim._grid.Grid`, which never cuts a number.
+"""
 
 from typing import Any
 
 import xarray as xr
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
+
+from featpur_sim._grid import Cell, Column, Grid
+
+_VERDICT_STYLE = {
+    "supported": "green",
+    "contradicted": "red",
+    "inconclusive at this size": "yellow",
+    "attacked only": "cyan",
+    "proved class-wide": "green",
+    "measured best member": "cyan",
+    "counterexample": "red",
+}
 
 
-def accuracies(scores: xr.Dataset) -> Table:
+def scorecard(regime: str, rows: list[dict[str, Any]]) -> Grid:
+    """The rows of `featpur_sim.claims.scorecard` of one regime."""
+    columns = (
+        Column("id"),
+        Column("claim, as measured"),
+        Column("measured [95 % CI]", number=True),
+        Column("verdict"),
+    )
+    cells = [_scorecard_row(row) for row in rows if row["regime"] == regime]
+    return Grid(f"Scorecard, {regime}", columns, cells, lines=True)
+
+
+def _scorecard_row(row: dict[str, Any]) -> list[Cell]:
+    interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
+    note = f"\nprediction: {row['predicted']}, {row['source']}"
+    return [
+        row["id"],
+        Text.assemble(row["statement"], (note, "dim")),
+        f"{row['measured']:.3g}{interval}",
+        Text(row["verdict"], style=_VERDICT_STYLE.get(row["verdict"], "")),
+    ]
+
+
+def accuracies(scores: xr.Dataset) -> Grid:
     """``robust_accuracy`` [seed, phase, attack, radius] as means over the seeds."""
     mean = scores.robust_accuracy.mean("seed", skipna=False)
-    table = Table(title=f"accuracy under attack, mean over {scores.sizes['seed']} seeds")
-    table.add_column("attack")
-    for name in ("radius/τ", *map(str, scores.phase.values)):
-        table.add_column(name, justify="right")
+    names = ("radius/τ", *map(str, scores.phase.values))
+    columns = [Column("attack"), *(Column(name, number=True) for name in names)]
+    rows = []
     for attack in scores.attack.values:
         for at, relative in enumerate(scores.relative_radius.values):
             values = mean.sel(attack=attack).isel(radius=at).values
             if relative > 0 and not (values != values).any():
-                table.add_row(str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values))
-    return table
+                rows.append([str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values)])
+    return Grid(f"accuracy under attack, mean over {scores.sizes['seed']} seeds", columns, rows)
 
 
-def contributions(rows: list[dict[str, Any]]) -> Table:
+def contributions(rows: list[dict[str, Any]]) -> Grid:
     """The rows of `featpur_sim.attack_run.contributions`."""
-    columns = ("attack", "points", "broken", "new", "seconds")
-    table = Table(*columns, title="what each attack added, in their order; all networks and radii")
-    for row in rows:
-        counts = (str(row[name]) for name in columns[1:4])
-        table.add_row(row["attack"], *counts, f"{row['seconds']:.1f}")
-    return table
+    names = ("points", "broken", "new", "seconds")
+    columns = [Column("attack"), *(Column(name, number=True) for name in names)]
+    cells = [
+        [row["attack"], *(str(row[name]) for name in names[:3]), f"{row['seconds']:.1f}"]
+        for row in rows
+    ]
+    return Grid("what each attack added, in their order; all networks and radii", columns, cells)
 
 
-def certificate(rows: list[dict[str, Any]]) -> Table:
+def certificate(rows: list[dict[str, Any]]) -> Grid:
     """The rows of `featpur_sim.certify_run.certify_run`: both sides, then points by stage."""
     first = rows[0]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked",
-        caption=f"{first['n']} points over {len(first['seeds'])} seeds, by what decided them; "
-        f"attack {first['protocol']}; f in {first['function']}",
-    )
-    for name in ("phase", "radius/τ", "certified", "attacked", *first["by_stage"]):
-        table.add_column(name, no_wrap=True, justify="left" if name == "phase" else "right")
+    names = ("radius/τ", "certified", "attacked", *first["by_stage"])
+    columns = [Column("phase"), *(Column(name, number=True) for name in names)]
+    cells = []
     for row in rows:
         sides = (f"{row['certified']:.4f}", f"{row['attacked']:.4f}")
         counts = (str(row["by_stage"][name]) for name in first["by_stage"])
-        table.add_row(row["phase"], f"{row['relative_radius']:g}", *sides, *counts)
-    return table
-
-
-def comparison(rows: list[dict[str, Any]]) -> Table:
-    """The rows of `featpur_sim.compare.compare_run` at the training radius."""
-    table = Table(
-        title="robust accuracy at τ (an upper bound), one training seed",
-        caption="bound: what no member of the class exceeds, where proved; s: seconds",
+        cells.append([row["phase"], f"{row['relative_radius']:g}", *sides, *counts])
+    return Grid(
+        f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked",
+        columns,
+        cells,
+        f"{first['n']} points over {len(first['seeds'])} seeds, by what decided them; "
+        f"attack {first['protocol']}; f in {first['function']}",
     )
-    for name in ("class", "training", "at τ \\[95 %]", "bound", "label", "s"):
-        table.add_column(name, no_wrap=name in ("bound", "label", "s"))
+
+
+def comparison(rows: list[dict[str, Any]]) -> Grid:
+    """The rows of `featpur_sim.compare.compare_run` at the training radius."""
+    columns = (
+        Column("class"),
+        Column("training"),
+        Column("at τ [95 %]", number=True),
+        Column("bound", number=True),
+        Column("label"),
+        Column("s", number=True),
+    )
+    cells = []
     for row in rows:
         low, high = row["ci"]
-        measured = escape(f"{row['robust_accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+        measured = f"{row['robust_accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         bound = "" if row["class_bound"] is None else f"{row['class_bound']:.3f}"
-        cells = (row["class"], row["training"], measured, bound, row["label"])
-        table.add_row(*cells, f"{row['seconds']:.0f}")
-    return table
+        names = (row["class"], row["training"], measured, bound, row["label"])
+        cells.append([*names, f"{row['seconds']:.0f}"])
+    return Grid(
+        "robust accuracy at τ (an upper bound), one training seed",
+        columns,
+        cells,
+        "bound: what no member of the class exceeds, where proved; s: seconds",
+    )
 
 
-def reduced_exponents(rows: list[dict[str, Any]]) -> Table:
+def reduced_exponents(rows: list[dict[str, Any]]) -> Grid:
     """The rows of dynamics.json (`featpur_sim.reduced_exponents.fit`)."""
     first = rows[0]
-    span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
-    table = Table(title=f"exponents of d in the reduced model, {span}")
-    for name in ("a", "quantity", "exponent \\[95 %]", "predicted", "from"):
-        table.add_column(name, no_wrap=True)
+    columns = (
+        Column("a", number=True),
+        Column("quantity"),
+        Column("exponent [95 %]", number=True),
+        Column("predicted", number=True),
+        Column("from"),
+    )
+    cells = []
     for row in rows:
         low, high = row["ci"]
-        fitted = escape(f"{row['exponent']:.3f} [{low:.3f}, {high:.3f}]")
-        cells = (f"{row['a']:g}", row["quantity"], fitted, f"{row['predicted']:.3f}")
-        table.add_row(*cells, escape(row["source"]))
-    return table
+        fitted = f"{row['exponent']:.3f} [{low:.3f}, {high:.3f}]"
+        numbers = (fitted, f"{row['predicted']:.3f}")
+        cells.append([f"{row['a']:g}", row["quantity"], *numbers, row["source"]])
+    span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
+    return Grid(f"exponents of d in the reduced model, {span}", columns, cells)
 
 
 def reduced_rows(result: xr.Dataset) -> list[dict[str, Any]]:
@@ -97,69 +147,67 @@ def reduced_rows(result: xr.Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def reduced(result: xr.Dataset) -> Table:
+def reduced(result: xr.Dataset) -> Grid:
     """The rows of `reduced_rows`."""
     rows = reduced_rows(result)
-    table = Table(title="reduced dynamics at the end of each phase")
-    table.add_column("")
-    for row in rows:
-        table.add_column(row["phase"], justify="right")
+    columns = [Column(""), *(Column(row["phase"], number=True) for row in rows)]
+    cells = []
     for name in list(rows[0])[1:]:
-        table.add_row(result[name].attrs["long_name"] if name in result else name,
-                      *(f"{row[name]:.4g}" for row in rows))  # fmt: skip
-    return table
+        label = result[name].attrs["long_name"] if name in result else name
+        cells.append([label, *(f"{row[name]:.4g}" for row in rows)])
+    return Grid("reduced dynamics at the end of each phase", columns, cells)
 
 
-def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Table:
+def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Grid:
     """The swept fields of a sweep's points: the first and the last of them, if there are many."""
     labels = list(dict.fromkeys(label for point in swept for label in point))
-    table = Table("point", title="points", box=box.SIMPLE_HEAD)
-    for label in labels:
-        table.add_column(escape(label.replace(".", ".\n")), overflow="fold")
+    # A dotted name may wrap at its dots.
+    columns = [Column("point", number=True)]
+    columns += [Column(label.replace(".", ". "), number=True) for label in labels]
     many = len(swept) > shown
-    rows = [*range(shown - 2), *range(len(swept) - 2, len(swept))] if many else range(len(swept))
-    for index in rows:
+    kept = [*range(shown - 2), *range(len(swept) - 2, len(swept))] if many else range(len(swept))
+    cells = []
+    for index in kept:
         if many and index == len(swept) - 2:
-            table.add_row("…", *("…" for _ in labels))
-        cells = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in swept[index].values())
-        table.add_row(str(index), *map(escape, cells))
-    return table
+            cells.append(["…"] * len(columns))
+        values = (f"{v:.6g}" if isinstance(v, float) else str(v) for v in swept[index].values())
+        cells.append([str(index), *values])
+    return Grid("points", columns, cells)
 
 
-def sweep_groups(groups: list[dict[str, Any]]) -> Table:
+def sweep_groups(groups: list[dict[str, Any]]) -> Grid:
     """The groups of `featpur_sim.sweep_cost.estimate`: what is computed together."""
-    table = Table(title="groups; those of one program share a compilation", box=box.SIMPLE_HEAD)
     names = ("d", "m", "steps", "points", "runs", "batches", "width", "program", "GiB", "min")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    cells = []
     for group in groups:
-        cells = {**group, "GiB": f"{group['gib']:.2g}", "min": f"{group['seconds'] / 60:.1f}"}
-        table.add_row(*(str(cells[name]) for name in names))
-    return table
+        shown = {**group, "GiB": f"{group['gib']:.2g}", "min": f"{group['seconds'] / 60:.1f}"}
+        cells.append([str(shown[name]) for name in names])
+    columns = [Column(name, number=True) for name in names]
+    return Grid("groups; those of one program share a compilation", columns, cells)
 
 
-def exponents(rows: list[dict[str, Any]]) -> Table:
+def exponents(rows: list[dict[str, Any]]) -> Grid:
     """The rows of `featpur_sim.exponents.as_row`: how good each fit is, then its exponents."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="power laws, with the predicted exponents",
-        caption="[95 %]: seeds resampled within points; scatter: of the points about the fit",
+    columns = (
+        Column("quantity"),
+        Column("exponent [95 %]", number=True),
+        Column("predicted", number=True),
     )
-    table.add_column("quantity")
-    table.add_column("exponent \\[95 %]", no_wrap=True)
-    table.add_column("predicted", no_wrap=True, justify="right")
+    cells: list[list[Cell]] = []
     for row in rows:
         left_out = f", {len(row['excluded'])} left out" if row["excluded"] else ""
         fit = f"R² {row['r_squared']:.3f}, scatter {100 * row['scatter']:.0f} %"
-        points = f"{row['points']} points{left_out}"
-        table.add_row(escape(row["label"]), f"[dim]{fit}, {points}[/dim]", "")
+        fit = f"\n{fit}, {row['points']} points{left_out}"
+        cells.append([Text.assemble(row["label"], (fit, "dim")), "", ""])
         for exponent in row["exponents"]:
-            numbers = (exponent[name] for name in ("value", "low", "high"))
-            value, low, high = (f"{number:.3f}" for number in numbers)
+            value, low, high = (f"{exponent[name]:.3f}" for name in ("value", "low", "high"))
             predicted = exponent["predicted"]
             said = "" if predicted is None else f"{predicted:.3f}"
-            table.add_row(
-                f"  in {exponent['coordinate']}", escape(f"{value} [{low}, {high}]"), said
-            )
-        table.add_section()
-    return table
+            cells.append([f"  in {exponent['coordinate']}", f"{value} [{low}, {high}]", said])
+        cells.append([])
+    return Grid(
+        "power laws, with the predicted exponents",
+        columns,
+        cells,
+        "[95 %]: seeds resampled within points; scatter: of the points about the fit",
+    )

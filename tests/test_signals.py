@@ -52,40 +52,19 @@ def settings_file(tiny, tmp_path):
     return tmp_path / "settings.toml"
 
 
-SENDERS = {
-    "once": "send = lambda: signal.raise_signal(signal.SIGINT)",
-    # Ctrl-C while the collector runs one of JAX's callbacks: Python prints the interrupt as
-    # ignored, and it is lost.
-    "in a callback": """
-import time
-class Caught:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-def send():
-    Caught()
-    for _ in range(1000):
-        time.sleep(0.01)
-""",
-    # An extension module that turns the interrupt of its import into its own error.
-    "translated": """
+INTERRUPT = "send = lambda: signal.raise_signal(signal.SIGINT)"
+# As an extension module does when its start fails: it prints the interrupt, and turns it.
+IN_AN_EXTENSION = """
 def send():
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
         sys.excepthook(*sys.exc_info())
         raise ImportError("initialization failed")
-""",
-    "again while it unwinds": """
-def send():
-    try:
-        signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.raise_signal(signal.SIGINT)
-""",
-}
+"""
 
 
-@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS.keys())
+@pytest.mark.parametrize("send", [INTERRUPT, IN_AN_EXTENSION])
 def test_ctrl_c_during_imports(send, settings_file, tmp_path):
     program = AT_IMPORT.format(send=send)
     process = start("run", settings_file, "--out", tmp_path / "out", program=program)
@@ -93,6 +72,66 @@ def test_ctrl_c_during_imports(send, settings_file, tmp_path):
     assert (process.returncode, out) == (130, "")
     assert err.startswith("featpur: interrupted: ") and LAST_WORDS in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+# Commands of a made-up command line; the first comment of each says what happens in practice.
+COMMANDS = {
+    "once": """
+# All that the command has opened is closed.
+try:
+    signal.raise_signal(signal.SIGINT)
+finally:
+    print("closed")
+""",
+    "in a callback": """
+# The collector runs one of JAX's callbacks: Python prints the interrupt as ignored and loses it.
+import time
+class Caught:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+try:
+    Caught()
+    for _ in range(1000):
+        time.sleep(0.01)
+finally:
+    print("closed")
+""",
+    "translated": """
+# A library makes another error of it.
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("closed")
+    raise ValueError("no result")
+""",
+    "again while it unwinds": """
+# Ctrl-C twice, or sent on by a wrapper that the terminal sends it to as well.
+try:
+    signal.raise_signal(signal.SIGINT)
+finally:
+    print("closed", flush=True)
+    signal.raise_signal(signal.SIGINT)
+    print("not reached")
+""",
+}
+
+
+@pytest.mark.parametrize("body", COMMANDS.values(), ids=COMMANDS.keys())
+def test_ctrl_c_in_a_command(body):
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    program = f"""
+import signal
+from featpur_sim import cli
+from featpur_sim.__main__ import main
+def made_up():
+{lines}
+cli.app.command("made-up")(made_up)
+main()
+"""
+    process = start("made-up", program=program)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "closed\n")
+    assert err.startswith("featpur: interrupted: ") and LAST_WORDS in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +158,7 @@ def test_ignored_signals_stay_ignored(tmp_path):
 def test_nothing_is_torn_down_after_an_interrupt(settings_file):
     """A crash at exit stands for XLA's, whose threads still compute."""
     crash = "import atexit, os\natexit.register(os.abort)\n"
-    program = crash + AT_IMPORT.format(send=SENDERS["once"])
+    program = crash + AT_IMPORT.format(send=INTERRUPT)
     process = start("run", settings_file, program=program)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err.count("\n") == 1
