@@ -1,6 +1,7 @@
 """What the commands of the command line share: options, exit codes, messages."""
 
 import contextlib
+import io
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,18 @@ from rich.markup import escape
 
 BAD_INPUT, STOPPED, CONTRADICTED, NO_SEED, INTERRUPTED, CLOSED_PIPE = 2, 3, 4, 5, 130, 141
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+
+def path_of(text: str | Path) -> Path:
+    """A path that was typed; an empty one would stand for the current folder."""
+    if str(text) == "":
+        raise typer.BadParameter("the path is empty; write . for the current folder.")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", parser=path_of, metavar="PATH", help="Folder for the results."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
@@ -22,7 +34,16 @@ Radius = Annotated[
     typer.Option(help="Radius in units of the training radius; repeat for several."),
 ]
 ProtocolName = Literal["standard", "quick"]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
+Directory = Annotated[
+    Path, typer.Argument(parser=path_of, metavar="DIR", help="Folder of a finished run.")
+]
+
+
+def print_any_character() -> None:
+    """Let output in an encoding without Greek, say, show ? for it instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def stop(code: int, message: str) -> NoReturn:

@@ -31,6 +31,8 @@ from featpur_sim._terminal import (
     Overwrite,
     Quiet,
     one_line_warnings,
+    path_of,
+    print_any_character,
     say,
     stop,
 )
@@ -94,15 +96,15 @@ def reproduce(
     from featpur_sim.disk import claim_folder
     from featpur_sim.experiment import check
     from featpur_sim.progress import Meter
-    from featpur_sim.reproduce import presets
+    from featpur_sim.reproduce import presets, require_free_folders
     from featpur_sim.reproduce import reproduce as library_reproduce
-    from featpur_sim.result import REPORT, require_free
+    from featpur_sim.result import REPORT
 
     began = time.perf_counter()
     configs = presets(seeds=seeds, seed=seed, full=full)
     for settings in configs:
         check(settings)
-    require_free(out, overwrite)
+    require_free_folders(out, configs, overwrite)
     with claim_folder(out):
         rows = library_reproduce(
             out, configs, lambda label: Meter(label, quiet=quiet), overwrite=overwrite
@@ -129,13 +131,14 @@ def run(
     from featpur_sim.experiment import check
     from featpur_sim.progress import Meter
     from featpur_sim.reproduce import reproduce as library_reproduce
-    from featpur_sim.result import REPORT, require_free
+    from featpur_sim.reproduce import require_free_folders
+    from featpur_sim.result import REPORT
 
     settings = configuration.load(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     check(settings)
-    require_free(out, overwrite)
+    require_free_folders(out, [settings], overwrite)
     with claim_folder(out):
         rows = library_reproduce(
             out, [settings], lambda label: Meter(label, quiet=quiet), overwrite=overwrite
@@ -162,19 +165,25 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
         return
     from featpur_sim import claims, comparison, figures, reduced_claims
     from featpur_sim import report as html
+    from featpur_sim.disk import claim_folder
+    from featpur_sim.manifest import rewriting
     from featpur_sim.reproduce import parts
-    from featpur_sim.result import REPORT, save_scorecard
+    from featpur_sim.result import FIGURES, REPORT, SCORECARD, save_scorecard
 
     runs = parts(directory)
     compared = {name: comparison.load_comparison(folder) for folder, (name, _) in runs.items()}
     rows = []
-    for folder, (name, result) in runs.items():
+    for _, (name, result) in runs.items():
         rows += claims.scorecard(result) + comparison.scorecard(result, compared[name])
-        if (result.status == "ok").any():
-            figures.save_all(result, folder / "figures")
     rows += reduced_claims.load(directory)
-    save_scorecard(directory, rows)
-    html.write(directory / REPORT, list(runs.values()), rows, compared)
+    with claim_folder(directory):
+        for folder, (_, result) in runs.items():
+            if (result.status == "ok").any():
+                with rewriting(folder) as written:
+                    written += figures.save_all(result, folder / FIGURES)
+        with rewriting(directory, SCORECARD, REPORT):
+            save_scorecard(directory, rows)
+            html.write(directory / REPORT, list(runs.values()), rows, compared)
     _print_scorecard(rows, quiet, False)
     say(quiet, str(directory / REPORT))
     _require_a_seed(rows)
@@ -182,7 +191,9 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("featpur.toml"),
+    file: Annotated[
+        Path, typer.Argument(parser=path_of, metavar="FILE", help="Where to write it.")
+    ] = Path("featpur.toml"),
 ) -> None:
     """Write a commented settings file to start from."""
     from featpur_sim.disk import write_text
@@ -204,6 +215,7 @@ app.command()(fit)
 def main() -> NoReturn:
     """Run the command line and turn every foreseen error into one message and an exit code."""
     try:
+        print_any_character()
         with one_line_warnings():
             app(prog_name="featpur")
     except (KeyboardInterrupt, SystemExit) as end:

@@ -41,6 +41,8 @@ def evaluate(
     With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
     """
     from featpur_sim import tables
+    from featpur_sim.disk import claim_or_print
+    from featpur_sim.manifest import rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.result import save_netcdf
     from featpur_sim.saved import evaluate_run, load_run
@@ -56,7 +58,10 @@ def evaluate(
         return
     saved = load_run(directory)
     radii = None if not radius else sorted({0.0, 1.0, *radius})
-    with Meter(saved.config.name, quiet=quiet) as meter:
+    with (
+        claim_or_print(directory, as_json) as writable,
+        Meter(saved.config.name, quiet=quiet) as meter,
+    ):
         scores = evaluate_run(
             saved,
             samples=samples,
@@ -66,7 +71,9 @@ def evaluate(
             seed=seed,
             meter=meter,
         )
-    save_netcdf(directory / "evaluation.nc", scores)
+        if writable:
+            with rewriting(directory, "evaluation.nc"):
+                save_netcdf(directory / "evaluation.nc", scores)
     if as_json:
         mean = scores.robust_accuracy.mean("seed", skipna=False)
         records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
@@ -79,7 +86,8 @@ def evaluate(
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
     from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
-    from featpur_sim.disk import write_text
+    from featpur_sim.disk import claim_or_print, write_text
+    from featpur_sim.manifest import rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
     from featpur_sim.result import save_netcdf, to_json
@@ -88,13 +96,18 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     saved = load_run(directory)
     given: dict[str, Any] = {} if samples is None else {"samples": samples}
     given |= {"radii": sorted(set(radius))} if radius else {}
-    with Meter(saved.config.name, quiet=quiet) as meter:
+    with (
+        claim_or_print(directory, as_json) as writable,
+        Meter(saved.config.name, quiet=quiet) as meter,
+    ):
         rows = attack_run(
             saved, protocol=PROTOCOLS[protocol], seed=seed, advance=meter.evaluating, **given
         )
-    write_text(directory / "evaluation.json", to_json(rows, indent=2) + "\n")
-    scores = as_dataset(rows)
-    save_netcdf(directory / "evaluation.nc", scores)
+        scores = as_dataset(rows)
+        if writable:
+            with rewriting(directory, "evaluation.json", "evaluation.nc"):
+                save_netcdf(directory / "evaluation.nc", scores)
+                write_text(directory / "evaluation.json", to_json(rows, indent=2) + "\n")
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
@@ -185,7 +198,8 @@ def compare(
     from featpur_sim.certify_run import keep_contradiction
     from featpur_sim.compare import compare_run
     from featpur_sim.comparison import COMPARISON
-    from featpur_sim.disk import write_text
+    from featpur_sim.disk import claim_or_print, write_text
+    from featpur_sim.manifest import rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
     from featpur_sim.result import to_json
@@ -193,7 +207,11 @@ def compare(
 
     saved = load_run(directory)
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
-    with Meter(saved.config.name, quiet=quiet or as_json) as meter, keep_contradiction(directory):
+    with (
+        claim_or_print(directory, as_json) as writable,
+        Meter(saved.config.name, quiet=quiet or as_json) as meter,
+        keep_contradiction(directory),
+    ):
         rows = compare_run(
             saved,
             protocol=PROTOCOLS[protocol],
@@ -204,14 +222,16 @@ def compare(
             advance=meter.comparing,
             **given,
         )
-    path = directory / COMPARISON
-    write_text(path, to_json(rows, indent=2) + "\n")
-    comparison_figure.save(rows, saved.config.adversarial.radius, directory / "figures")
+        if writable:
+            radius_of_run = saved.config.adversarial.radius
+            with rewriting(directory, COMPARISON) as written:
+                write_text(directory / COMPARISON, to_json(rows, indent=2) + "\n")
+                written += comparison_figure.save(rows, radius_of_run, directory / "figures")
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
         screen().print(tables.comparison(rows))
-        say(False, str(path))
+        say(False, str(directory / COMPARISON))
 
 
 def _print_warnings(rows: list[dict[str, Any]]) -> None:

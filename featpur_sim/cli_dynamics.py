@@ -8,6 +8,8 @@ import typer
 from featpur_sim._grid import screen
 from featpur_sim._terminal import say
 
+from featpur_sim._terminal import Out
+
 # Checked by typer before anything else: three points are the least that a line with an error needs.
 Sparsities = Annotated[
     list[float] | None,
@@ -19,9 +21,7 @@ Sparsities = Annotated[
 
 def dynamics(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
-        "featpur-dynamics"
-    ),
+    out: Out = Path("featpur-dynamics"),
     exponents: Annotated[
         bool, typer.Option("--exponents", help="Fit exponents over d = 10⁴ … 10⁹.")
     ] = False,
@@ -37,21 +37,28 @@ def dynamics(
     of a run adds the scorecard rows to its report.
     """
     from featpur_sim import config as configuration
-    from featpur_sim.disk import claim_folder
+    from featpur_sim.disk import claim_or_print
     from featpur_sim.dynamics_run import require_reducible
+    from featpur_sim.manifest import require_ours
+    from featpur_sim.reduced_claims import SCORECARD
 
     settings = configuration.load(config)
     require_reducible(settings)
-    with claim_folder(out):
+    require_ours(out, *(("dynamics.json", SCORECARD) if exponents else ("dynamics.nc",)))
+    with claim_or_print(out, as_json) as writable:
         if exponents:
-            _exponents(settings, out, a or [0.35, 0.4, 0.45], seed, quiet, as_json)
+            sparsities = a or [0.35, 0.4, 0.45]
+            _exponents(settings, out, sparsities, seed, quiet, as_json, writable)
         else:
-            _trajectories(settings, out, seed, quiet, as_json)
+            _trajectories(settings, out, seed, quiet, as_json, writable)
 
 
-def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) -> None:
+def _trajectories(
+    settings, out: Path, seed: int, quiet: bool, as_json: bool, writable: bool
+) -> None:
     from featpur_sim import dynamics_figures, tables
     from featpur_sim.dynamics_run import reduced_run, to_dataset
+    from featpur_sim.manifest import rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.result import save_netcdf, to_json
 
@@ -59,8 +66,11 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
         meter.reducing(0, 1)
         result = to_dataset(settings, reduced_run(settings, seed=seed))
         meter.reducing(1, 1)
-    save_netcdf(out / "dynamics.nc", result)
-    dynamics_figures.save({"dynamics": dynamics_figures.trajectories(result)}, out / "figures")
+    if writable:
+        figures = {"dynamics": dynamics_figures.trajectories(result)}
+        with rewriting(out, "dynamics.nc") as written:
+            save_netcdf(out / "dynamics.nc", result)
+            written += dynamics_figures.save(figures, out / "figures")
     if as_json:
         typer.echo(to_json(tables.reduced_rows(result)))
     elif not quiet:
@@ -68,10 +78,13 @@ def _trajectories(settings, out: Path, seed: int, quiet: bool, as_json: bool) ->
         say(False, str(out / "dynamics.nc"))
 
 
-def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool) -> None:
+def _exponents(
+    settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool, writable: bool
+) -> None:
     from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents, tables
     from featpur_sim.config import ConfigError
     from featpur_sim.disk import write_text
+    from featpur_sim.manifest import rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.result import to_json
 
@@ -94,9 +107,12 @@ def _exponents(settings, out: Path, a: list[float], seed: int, quiet: bool, as_j
                 raise ConfigError(str(error)) from None
             rows += reduced_exponents.fit(value, points, scaling)
             verdicts += reduced_claims.scorecard(value, points, scaling)
-    for name, content in (("dynamics.json", rows), (reduced_claims.SCORECARD, verdicts)):
-        write_text(out / name, to_json(content, indent=2) + "\n")
-    dynamics_figures.save({"exponents": dynamics_figures.exponents(rows)}, out / "figures")
+    if writable:
+        figures = {"exponents": dynamics_figures.exponents(rows)}
+        with rewriting(out, "dynamics.json", reduced_claims.SCORECARD) as written:
+            write_text(out / "dynamics.json", to_json(rows, indent=2) + "\n")
+            write_text(out / reduced_claims.SCORECARD, to_json(verdicts, indent=2) + "\n")
+            written += dynamics_figures.save(figures, out / "figures")
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:

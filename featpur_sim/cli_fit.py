@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from featpur_sim._grid import screen
-from featpur_sim._terminal import AsJson, Quiet, say, tell
+from featpur_sim._terminal import AsJson, Quiet, path_of, say, tell
 
-SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished sweep.")]
+SweepFolder = Annotated[
+    Path, typer.Argument(parser=path_of, metavar="DIR", help="Folder of a finished sweep.")
+]
 
 
 def fit(
@@ -34,6 +36,7 @@ def fit(
     d and k both vary.
     """
     from featpur_sim import tables
+    from featpur_sim.disk import claim_or_print
     from featpur_sim.exponents import Quantity, as_row
     from featpur_sim.phase_diagram import select
     from featpur_sim.result import to_json
@@ -42,8 +45,10 @@ def fit(
 
     quantities = [Quantity.parse(text) for text in quantity] if quantity else None
     result = select(load_sweep(directory), dict(map(_assignment, at or [])))
-    fits = fit_all(result, quantities, against or None)
-    write_fits(directory, fits, draw_all(result, fits.laws))
+    with claim_or_print(directory, as_json) as writable:
+        fits = fit_all(result, quantities, against or None)
+        if writable:
+            write_fits(directory, fits, draw_all(result, fits.laws))
     rows = [as_row(law) for law in fits.laws]
     if as_json:
         typer.echo(to_json(rows))
@@ -74,11 +79,14 @@ def holds_sweep(directory: Path) -> bool:
 
 def report_sweep(directory: Path, quiet: bool) -> None:
     """Fits, figures and ``report.html`` of a sweep's folder."""
+    from featpur_sim.disk import claim_folder
     from featpur_sim.sweep import load_sweep
     from featpur_sim.sweep_report import draw_all, fit_all, write_fits, write_report
 
     result = load_sweep(directory)
-    fits = fit_all(result)
-    drawn = draw_all(result, fits.laws)
-    write_fits(directory, fits, drawn)
-    say(quiet, str(write_report(directory, result, fits, drawn)))
+    with claim_folder(directory):
+        fits = fit_all(result)
+        drawn = draw_all(result, fits.laws)
+        write_fits(directory, fits, drawn)
+        path = write_report(directory, result, fits, drawn)
+    say(quiet, str(path))

@@ -16,6 +16,7 @@ import xarray as xr
 from featpur_sim import bounds
 from featpur_sim.config import RunConfig
 from featpur_sim.low_complexity.league import AFFINE, DEGREES, LINEAR, NTK_LIMIT, polynomial_class
+from featpur_sim.manifest import require_intact
 from featpur_sim.result import ResultError
 from featpur_sim.statistics import wilson_interval
 from featpur_sim.witness import cubic_witness, witness_robust_accuracy
@@ -109,6 +110,7 @@ def load_comparison(directory: str | Path) -> list[Row]:
     path = Path(directory) / COMPARISON
     if not path.exists():
         return []
+    require_intact(path)
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         if not all(set(row) >= _NEEDED for row in rows):

@@ -203,7 +203,7 @@ def load(path: str | Path) -> RunConfig:
         ConfigError: the file is missing, is not TOML, or holds a wrong setting.
     """
     try:
-        text = Path(path).read_bytes().decode()
+        text = Path(path).read_bytes().decode("utf-8-sig")  # some editors begin with a BOM
         settings = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(
@@ -230,13 +230,20 @@ def require_memory(config: RunConfig) -> None:
     Raises:
         ConfigError: the estimate exceeds the machine's memory.
     """
-    need, have = estimate_memory(config), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
+    need, have = estimate_memory(config), machine_memory()
+    if have is not None and need > have:
         raise ConfigError(
             f"this run needs about {need / 2**30:.1f} GiB and the machine has {have / 2**30:.1f}: "
             "lower seeds, network.neurons or problem.d, or set microbatch below batch in "
             "[clean] and [adversarial]."
         )
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that this machine has; None where Python cannot tell, as on Windows."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def estimate_memory(config: RunConfig) -> int:

@@ -26,6 +26,10 @@ class ResultError(ValueError):
     """A folder that cannot be read as a run, or must not be written to; the message says why."""
 
 
+class NotWritable(ResultError):
+    """A folder that no file can be made in."""
+
+
 class DiskWarning(UserWarning):
     """Something about a folder that the user should know; the work goes on."""
 
@@ -73,7 +77,7 @@ def require_writable(directory: str | Path) -> None:
     """Make a folder if it does not exist, and see that a file can be written there.
 
     Raises:
-        ResultError: it cannot.
+        NotWritable: it cannot.
     """
     directory = Path(directory)
     try:
@@ -84,7 +88,7 @@ def require_writable(directory: str | Path) -> None:
             file.write(b"0")
     except (OSError, ValueError) as error:  # ValueError: a name with a null in it
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ResultError(
+        raise NotWritable(
             f"cannot write to the folder {directory}: {reason}. Choose another."
         ) from None
 
@@ -119,6 +123,28 @@ def claim_folder(directory: str | Path) -> Iterator[Path]:
             )
         _remove_leftovers(directory)
         yield directory
+
+
+@contextlib.contextmanager
+def claim_or_print(directory: str | Path, printing: bool) -> Iterator[bool]:
+    """`claim_folder`, but a folder that cannot be written to is no error if results are printed.
+
+    Yields:
+        Whether files can be written there; if not, a `DiskWarning` says so.
+
+    Raises:
+        ResultError: as for `claim_folder`.
+    """
+    with contextlib.ExitStack() as stack:
+        writable = True
+        try:
+            stack.enter_context(claim_folder(directory))
+        except NotWritable as error:
+            if not printing:
+                raise NotWritable(f"{error} Or pass --json to have the result printed.") from None
+            writable = False
+            warnings.warn(f"{error} The result is printed only.", DiskWarning, stacklevel=3)
+        yield writable
 
 
 try:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from featpur_sim import theory
+from featpur_sim.manifest import require_intact
 from featpur_sim.reduced_exponents import DEFAULT, Point, Scaling, power
 from featpur_sim.result import ResultError
 from featpur_sim.verdict import Row, below, between, interval
@@ -104,6 +105,7 @@ def load(directory: str | Path) -> list[Row]:
     path = Path(directory) / SCORECARD
     if not path.exists():
         return []
+    require_intact(path)
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if not all({"id", "regime", "measured", "ci", "verdict", "rule"} <= set(r) for r in rows):

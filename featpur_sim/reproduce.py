@@ -11,18 +11,23 @@ import xarray as xr
 from featpur_sim import claims, figures, report
 from featpur_sim.certify_run import keep_contradiction
 from featpur_sim.config import RunConfig, dump
+from featpur_sim.disk import ResultError
 from featpur_sim.experiment import Experiment, Meter, run_experiment
+from featpur_sim.manifest import rewriting
 from featpur_sim.presets import dense_regime, sparse_regime
 from featpur_sim.result import (
+    CHECKPOINT,
+    FIGURES,
     REPORT,
     RESULT,
-    ResultError,
+    SAVING,
+    SCORECARD,
+    is_saved,
     load_result,
+    require_free,
     save_run,
     save_scorecard,
 )
-
-CHECKPOINT = ".checkpoint"
 
 
 def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
@@ -49,11 +54,25 @@ def run_into(
     with meter(config.name) as shown, keep_contradiction(directory):
         experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
     rows = claims.scorecard(experiment.result)
-    if rows:  # no rows: no seed finished, so there is nothing to draw
-        figures.save_all(experiment.result, directory / "figures")
+    checkpoint.mkdir(exist_ok=True)
+    (directory / SAVING).touch()
     save_run(directory, experiment.result, experiment.weights, rows)
+    if rows:  # no rows: no seed finished, so there is nothing to draw
+        with rewriting(directory) as written:
+            written += figures.save_all(experiment.result, directory / FIGURES)
+    (directory / SAVING).unlink()
     shutil.rmtree(checkpoint, ignore_errors=True)
     return experiment, rows
+
+
+def require_free_folders(directory: Path, configs: list[RunConfig], overwrite: bool) -> None:
+    """`featpur_sim.result.require_free` for the folder of every run of `reproduce`."""
+    for folder in _folders(directory, configs):
+        require_free(folder, overwrite)
+
+
+def _folders(directory: Path, configs: list[RunConfig]) -> list[Path]:
+    return [directory, *(directory / config.name for config in configs[1:])]
 
 
 def reproduce(
@@ -73,7 +92,7 @@ def reproduce(
     Raises:
         ResultError: a folder holds a run with other settings.
     """
-    folders = [directory, *(directory / config.name for config in configs[1:])]
+    folders = _folders(directory, configs)
     kept = [
         None if overwrite else _finished(folder, config)
         for folder, config in zip(folders, configs, strict=True)
@@ -89,13 +108,14 @@ def reproduce(
             own = claims.scorecard(result)
         runs.append((config.name, result))
         rows += own
-    save_scorecard(directory, rows)
-    report.write(directory / REPORT, runs, rows)
+    with rewriting(directory, SCORECARD, REPORT):
+        save_scorecard(directory, rows)
+        report.write(directory / REPORT, runs, rows)
     return rows
 
 
 def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
-    if not (folder / RESULT).exists():
+    if not is_saved(folder):
         return None
     result = load_result(folder)
     if result.attrs["config"] != dump(config):

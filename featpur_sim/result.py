@@ -1,11 +1,12 @@
 """A run on disk: its files, read without pickles (docs/how-to/read-results).
 
 A run's folder holds ``result.nc``, ``scorecard.json``, ``weights.npz``, ``config.toml``,
-``figures/`` and ``report.html``.
+``figures/``, ``report.html`` and ``manifest.json``, the checksums of the others.
 """
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,25 +20,33 @@ from xarray.backends import H5NetCDFStore
 
 from featpur_sim import __version__
 from featpur_sim.disk import ResultError, atomic_path, write_text
+from featpur_sim.manifest import is_recorded, recorded, require_intact, rewriting, start_anew
+from featpur_sim.schema import require_whole
 
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
-REPORT = "report.html"
+REPORT, FIGURES, CHECKPOINT = "report.html", "figures", ".checkpoint"
+# Exists while a run writes its files: those of this name that are there are its own.
+SAVING = Path(CHECKPOINT) / "saving"
 
 # What zipfile raises on damaged bytes, besides OSError and ValueError.
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
 def require_free(directory: str | Path, overwrite: bool) -> None:
-    """Refuse to write over a finished run unless told to.
+    """Refuse to write over anything but an unfinished run of ours, unless told to.
 
-    The report is written last; a folder without one is a run to go on with.
+    A run is unfinished from the first file that it writes, with a mark in ``.checkpoint``, until
+    its report. Other files are ours if the folder's manifest has their checksums.
 
     Raises:
-        ResultError: the folder holds a finished run, or something else than a run.
+        ResultError: the folder holds a finished run, or files of other origin with the names of
+            those of a run; it is a file, or the root of the file system.
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
         raise ResultError(f"{directory} is a file, not a folder: choose another with --out.")
+    if directory.resolve().parent == directory.resolve():
+        raise ResultError(f"{directory} is no folder for results: choose another with --out.")
     if overwrite or not directory.is_dir():
         return
     if (directory / RESULT).exists() and (directory / REPORT).exists():
@@ -45,6 +54,27 @@ def require_free(directory: str | Path, overwrite: bool) -> None:
             f"{directory} already holds a finished run: choose another folder with --out, or pass "
             "--overwrite to replace it."
         )
+    if (directory / SAVING).exists():
+        return
+    ours = recorded(directory)
+    for name in (RESULT, SCORECARD, WEIGHTS, CONFIG, REPORT, FIGURES):
+        path = directory / name
+        mine = any(at.startswith(f"{name}/") for at in ours) if path.is_dir() else is_recorded(path)
+        if os.path.lexists(path) and not mine:
+            raise ResultError(
+                f"{path} exists and is not from an unfinished run: choose another folder with "
+                "--out, or pass --overwrite to replace it."
+            )
+
+
+def is_saved(directory: str | Path) -> bool:
+    """Whether a run in a folder is over: its data and figures are there, if not its report.
+
+    Raises:
+        ResultError: the manifest is damaged.
+    """
+    directory = Path(directory)
+    return RESULT in recorded(directory) and not (directory / SAVING).exists()
 
 
 def save_run(
@@ -53,13 +83,21 @@ def save_run(
     weights: Mapping[str, np.ndarray],
     scorecard: list[dict[str, Any]],
 ) -> None:
-    """Write a run's data files, each atomically; ``result.nc`` last, as the mark of a whole run."""
+    """Write a run's data files, each atomically, then ``manifest.json``, the mark of a whole run.
+
+    Files on the manifest of a run that was there before, such as its certificate, are removed.
+    """
     directory = Path(directory)
-    write_text(directory / CONFIG, result.attrs["config"])
-    with atomic_path(directory / WEIGHTS) as temporary:
-        np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]
-    save_scorecard(directory, scorecard)
-    save_netcdf(directory / RESULT, result)
+    before = start_anew(directory)
+    with rewriting(directory, WEIGHTS, RESULT, CONFIG, SCORECARD) as written:
+        if directory / RESULT in before:
+            for path in set(before) - set(written):
+                path.unlink(missing_ok=True)
+        with atomic_path(directory / WEIGHTS) as temporary:
+            np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]
+        save_netcdf(directory / RESULT, result)
+        write_text(directory / CONFIG, result.attrs["config"])
+        save_scorecard(directory, scorecard)
 
 
 def save_netcdf(path: str | Path, dataset: xr.Dataset) -> None:
@@ -101,14 +139,37 @@ def load_result(directory: str | Path) -> xr.Dataset:
             f"{directory} holds no finished run: there is no {RESULT}. Make one with "
             "'featpur run CONFIG.toml --out DIR' or 'featpur reproduce --out DIR'."
         )
-    try:
-        result = xr.load_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read as a run's result: {error}.") from None
-    _require_version(path, result.attrs.get("version"))
+    require_intact(path)
+    result = load_netcdf(path, "a run's result")
     # netCDF gives numbers back as NumPy scalars.
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in result.attrs.items()}
-    return result.assign_attrs(plain)
+    result = result.assign_attrs(plain)
+    _require_version(path, result.attrs.get("version"))
+    try:
+        require_whole(result)
+    except ValueError as error:
+        raise ResultError(
+            f"{path} is not the result of a whole run: {error}. Restore it from a copy, or repeat "
+            "the run."
+        ) from None
+    return result
+
+
+def load_netcdf(path: str | Path, what: str) -> xr.Dataset:
+    """Read a netCDF file of ours into memory; HDF5 sees bytes, no path and no lock.
+
+    Args:
+        path: the file.
+        what: it should be, for the message.
+
+    Raises:
+        ResultError: it cannot be read, or it is damaged.
+    """
+    try:
+        return xr.load_dataset(io.BytesIO(Path(path).read_bytes()), engine="h5netcdf")
+    except Exception as error:  # damaged bytes make HDF5, h5py and xarray raise anything
+        reason = " ".join(str(error).split())
+        raise ResultError(f"{path} cannot be read as {what}: {reason}.") from None
 
 
 def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
@@ -119,6 +180,7 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(directory) / WEIGHTS
     try:
+        require_intact(path)
         # Opened here: np.load leaves its own file open when the archive is damaged.
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -127,6 +189,8 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {WEIGHTS}: it is not a finished run.") from None
+    except ResultError:
+        raise
     except (*_BROKEN_ARCHIVE, OSError, ValueError, EOFError) as error:
         raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
 
@@ -139,16 +203,19 @@ def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / SCORECARD
     try:
+        require_intact(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultError(f"{directory} holds no {SCORECARD}.") from None
+    except ResultError:
+        raise
     except ValueError as error:  # not UTF-8, not JSON
         raise ResultError(f"{path} is not valid JSON: {error}.") from None
 
 
-def _require_version(path: Path, version: str | None) -> None:
+def _require_version(path: Path, version: Any) -> None:
     major_minor = __version__.rsplit(".", 1)[0]
-    if version is None or version.rsplit(".", 1)[0] != major_minor:
+    if not isinstance(version, str) or version.rsplit(".", 1)[0] != major_minor:
         raise ResultError(
             f"{path} was written by featpur_sim {version or '(unknown)'}, this is {__version__}: "
             "repeat the run from its config.toml, or install that version."

@@ -17,7 +17,9 @@ import xarray as xr
 
 from featpur_sim import sweep_plan
 from featpur_sim.disk import ResultError, claim_folder, write_text
-from featpur_sim.result import save_netcdf
+from featpur_sim.manifest import MANIFEST as CHECKSUMS
+from featpur_sim.manifest import require_intact, rewriting
+from featpur_sim.result import load_netcdf, save_netcdf
 from featpur_sim.sweep_assemble import assemble
 from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers, software
 from featpur_sim.sweep_file import Sweep
@@ -110,7 +112,8 @@ def run_sweep(
             status("")
         finished = [_load(_batch_path(out, n)) for n in range(total) if n not in failed]
         result = assemble(sweep, finished, _failed_lanes(plan, failed))
-        save_netcdf(out / SWEEP, result)
+        with rewriting(out, SWEEP):
+            save_netcdf(out / SWEEP, result)
     return Finished(result, failed, damaged)
 
 
@@ -142,10 +145,13 @@ def load_sweep(directory: str | Path) -> xr.Dataset:
             f"{directory} holds no finished sweep: there is no {SWEEP}. Make one with 'featpur "
             f"sweep SWEEP.toml --out DIR'; add --resume to go on with one."
         )
+    require_intact(path)
     try:
-        return xr.open_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read as a sweep's result: {error}.") from None
+        # From an open file: HDF5 sees no path, and takes no lock.
+        return xr.open_dataset(open(path, "rb"), engine="h5netcdf")
+    except Exception as error:  # damaged bytes make HDF5, h5py and xarray raise anything
+        reason = " ".join(str(error).split())
+        raise ResultError(f"{path} cannot be read as a sweep's result: {reason}.") from None
 
 
 # --- the folder -----------------------------------------------------------------------------------
@@ -206,7 +212,7 @@ def _clear(out: Path) -> None:
     # The manifest first: what is left after a kill in between is no sweep to go on with.
     batches = (out / BATCHES).iterdir() if (out / BATCHES).is_dir() else ()
     ours = [path for path in batches if path.name.startswith("batch-")]
-    for path in (out / MANIFEST, out / SWEEP, out / SETTINGS, *ours):
+    for path in (out / MANIFEST, out / CHECKSUMS, out / SWEEP, out / SETTINGS, *ours):
         path.unlink(missing_ok=True)
 
 
@@ -230,7 +236,7 @@ def _missing(out: Path, plan: Plan) -> tuple[dict[int, Task], list[int]]:
         path = _batch_path(out, number)
         try:
             whole = path.exists() and np.array_equal(_load(path).lane, lane_numbers(task))
-        except (OSError, ValueError, KeyError, RuntimeError, AttributeError):
+        except Exception:  # whatever damaged bytes lead to
             whole = False
         if not whole:
             todo[number] = task
@@ -251,8 +257,8 @@ def _save(path: Path, batch: xr.Dataset) -> None:
 
 
 def _load(path: Path) -> xr.Dataset:
-    """A batch; ValueError and the like if the file is not what was written."""
-    batch = xr.load_dataset(path, engine="h5netcdf")
+    """A batch; an error of any type if the file is not what was written."""
+    batch = load_netcdf(path, "a batch")
     if batch.attrs.pop("sha256") != _digest(batch):
         raise ValueError(f"{path}: checksum")
     return batch

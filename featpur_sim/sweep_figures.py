@@ -201,11 +201,13 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
     )
 
 
-def save(figure: Figure, directory: str | Path, name: str) -> None:
-    """Write a figure as PNG and PDF into ``directory``, each whole or not at all."""
-    for ending in ("png", "pdf"):
-        with atomic_path(Path(directory) / f"{name}.{ending}") as temporary:
-            temporary.write_bytes(render(figure, ending))
+def save(figure: Figure, directory: str | Path, name: str) -> list[Path]:
+    """Write a figure as PNG and PDF into ``directory``, each whole or not at all; their paths."""
+    paths = [Path(directory) / f"{name}.{ending}" for ending in ("png", "pdf")]
+    for path in paths:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(render(figure, path.suffix[1:]))
+    return paths
 
 
 def slug(quantity: Quantity) -> str:

@@ -137,7 +137,7 @@ _HEAD = {"name": "sweep", "seed": 0, "seeds": 3}
 
 def _read(path: Path) -> Settings:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError("no such file: docs/how-to/sweep.md has one to start from.") from None
     except OSError as error:

@@ -9,7 +9,6 @@ on a machine with less memory still computes the very same batches (docs/how-to/
 import hashlib
 import json
 import math
-import os
 import reprlib
 import tomllib
 from collections.abc import Hashable, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from featpur_sim.config import ConfigError, RunConfig, estimate_memory
+from featpur_sim.config import ConfigError, RunConfig, estimate_memory, machine_memory
 from featpur_sim.experiment import check
 from featpur_sim.sweep_batch import Lane, Structure, Task, software, structure
 from featpur_sim.sweep_file import Sweep
@@ -28,6 +27,8 @@ WIDEST = {"cpu": 8}
 WIDEST_ACCELERATOR = 256
 # Share of the memory that the batches may plan with.
 _SHARE = 0.5
+# Bytes of memory where nobody can tell.
+_UNKNOWN = 2**33
 
 
 class Group(NamedTuple):
@@ -105,9 +106,9 @@ def memory_budget(gigabytes: float | None = None, workers: int = 1) -> int:
         return int(gigabytes * 2**30)
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // workers
+        have = (machine_memory() or _UNKNOWN) // workers
     else:
-        have = sum((device.memory_stats() or {}).get("bytes_limit", 2**33) for device in devices)
+        have = sum((device.memory_stats() or {}).get("bytes_limit", _UNKNOWN) for device in devices)
     return int(_SHARE * have)
 
 

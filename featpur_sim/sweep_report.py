@@ -18,6 +18,7 @@ from featpur_sim.exponents import (
     fit_power_law,
     free_coordinates,
 )
+from featpur_sim.manifest import rewriting
 from featpur_sim.report import embedded, environment
 from featpur_sim.result import REPORT, ResultError, to_json
 from featpur_sim.sweep import SWEEP
@@ -101,9 +102,10 @@ def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
     """Write ``fit.json`` and the figures, each atomically."""
     directory = Path(directory)
     table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
-    write_text(directory / FIT, to_json(table, indent=2) + "\n")
-    for name, (figure, _) in drawn.items():
-        sweep_figures.save(figure, directory / "figures", name)
+    with rewriting(directory, FIT) as written:
+        write_text(directory / FIT, to_json(table, indent=2) + "\n")
+        for name, (figure, _) in drawn.items():
+            written += sweep_figures.save(figure, directory / "figures", name)
 
 
 def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
@@ -130,7 +132,8 @@ def write_report(directory: str | Path, result: xr.Dataset, fits: Fits, drawn: D
     """Write ``report.html`` into a sweep's folder; an older one stays unless it is whole."""
     path = Path(directory) / REPORT
     page = build(result, fits, drawn)
-    write_text(path, page)
+    with rewriting(directory, REPORT):
+        write_text(path, page)
     return path
 
 

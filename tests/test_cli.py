@@ -26,6 +26,7 @@ from featpur_sim.result import RESULT, WEIGHTS, load_result, load_scorecard
 from featpur_sim.starter import STARTER
 
 FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures", "report.html"}
+FILES |= {"manifest.json"}
 
 
 @pytest.fixture
@@ -294,7 +295,7 @@ def test_a_damaged_result_is_one_message(featpur, mine):
     (mine / RESULT).write_bytes(whole[: len(whole) // 2])
     for command in ("evaluate", "report"):
         code, _, err = featpur(command, mine)
-        assert code == 2 and "cannot be read as a run's result" in err and err.count("\n") == 1
+        assert code == 2 and f"{RESULT} is not what was written" in err and err.count("\n") == 1
 
 
 def test_all_seeds_failed_is_said_not_hidden(featpur, settings_file, tmp_path):

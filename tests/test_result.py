@@ -3,27 +3,35 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from featpur_sim import __version__
+from featpur_sim.claims import scorecard
+from featpur_sim.manifest import MANIFEST, rewriting
 from featpur_sim.result import (
+    CHECKPOINT,
     CONFIG,
     REPORT,
     RESULT,
+    SAVING,
     SCORECARD,
     WEIGHTS,
     ResultError,
+    is_saved,
     load_result,
     load_scorecard,
     load_weights,
     require_free,
+    save_netcdf,
     save_run,
     save_scorecard,
     to_json,
 )
+from featpur_sim.schema import DIMENSIONS, require_whole
 
 
 def listing(folder):
@@ -45,12 +53,12 @@ def test_a_run_that_cannot_be_saved_leaves_no_mark_of_a_whole_one(
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError, match="disk full"):
         save_run(tmp_path, tiny_run.result, tiny_run.weights, [])
-    assert RESULT not in os.listdir(tmp_path)
+    assert not is_saved(tmp_path)
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
 def test_what_is_saved_is_what_is_loaded(tiny_run, tiny_folder):
-    assert set(os.listdir(tiny_folder)) == {RESULT, SCORECARD, WEIGHTS, CONFIG}
+    assert set(os.listdir(tiny_folder)) == {RESULT, SCORECARD, WEIGHTS, CONFIG, MANIFEST}
     result = load_result(tiny_folder)
     xr.testing.assert_identical(result, tiny_run.result)
     arrays = load_weights(tiny_folder)
@@ -58,21 +66,65 @@ def test_what_is_saved_is_what_is_loaded(tiny_run, tiny_folder):
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, tiny_run.weights[name])
         assert array.dtype == tiny_run.weights[name].dtype
-    assert (tiny_folder / CONFIG).read_text() == result.attrs["config"]
+    assert (tiny_folder / CONFIG).read_text(encoding="utf-8") == result.attrs["config"]
     assert {"id", "verdict", "rule", "source", "ci"} <= load_scorecard(tiny_folder)[0].keys()
 
 
 def test_only_a_finished_run_is_protected(tmp_path):
     require_free(tmp_path / "new", False)
     require_free(tmp_path, False)
-    (tmp_path / RESULT).write_text("")
-    require_free(tmp_path, False)  # a command that was cut off before its report
-    (tmp_path / REPORT).write_text("")
+    (tmp_path / RESULT).write_bytes(b"")
+    (tmp_path / REPORT).write_bytes(b"")
     require_free(tmp_path, True)
     with pytest.raises(ResultError, match="already holds a finished run: .* --overwrite"):
         require_free(tmp_path, False)
     with pytest.raises(ResultError, match="is a file, not a folder"):
         require_free(tmp_path / RESULT, False)
+    with pytest.raises(ResultError, match="/ is no folder for results"):
+        require_free("/", True)
+
+
+@pytest.mark.parametrize("name", [RESULT, WEIGHTS, CONFIG, SCORECARD, REPORT, "figures"])
+def test_files_of_other_origin_are_protected(name, tmp_path):
+    path = tmp_path / name
+    if name == "figures":
+        path.mkdir()
+        (path / "mine.png").write_bytes(b"of the user")
+    else:
+        path.write_bytes(b"of the user")
+    (tmp_path / "notes.txt").write_bytes(b"in nobody's way")
+    # A checkpoint alone says that a run is under way, not that the files are its own.
+    (tmp_path / CHECKPOINT).mkdir()
+    with pytest.raises(ResultError, match=f"{name} exists and is not from .* --overwrite"):
+        require_free(tmp_path, False)
+    require_free(tmp_path, True)
+    (tmp_path / SAVING).write_bytes(b"")
+    require_free(tmp_path, False)  # cut off while it wrote
+
+
+def test_a_link_to_nothing_is_not_replaced(tmp_path):
+    (tmp_path / CONFIG).symlink_to(tmp_path / "nothing")
+    with pytest.raises(ResultError, match=f"{CONFIG} exists and is not"):
+        require_free(tmp_path, False)
+
+
+def test_a_run_without_its_report_is_gone_on_with_unless_it_was_changed(tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_folder, folder)
+    require_free(folder, False)
+    (folder / CONFIG).write_bytes(b"# my comment")
+    with pytest.raises(ResultError, match=f"{CONFIG} exists and is not from"):
+        require_free(folder, False)
+
+
+def test_what_is_replaced_takes_its_certificate_along(tiny_run, tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "mine.json").write_bytes(b"of the user")
+    with rewriting(folder, "certificate.json"):
+        (folder / "certificate.json").write_bytes(b"of the old networks")
+    save_run(folder, tiny_run.result, tiny_run.weights, [])
+    assert set(os.listdir(folder)) == set(os.listdir(tiny_folder)) | {"mine.json"}
 
 
 def copy_of(folder, target, name, content):
@@ -145,7 +197,7 @@ def test_another_version_is_named(version, tiny_run, tmp_path):
         attributes["version"] = version
     other = tiny_run.result.copy()
     other.attrs = attributes
-    other.to_netcdf(tmp_path / RESULT, engine="h5netcdf")
+    save_netcdf(tmp_path / RESULT, other)
     with pytest.raises(ResultError) as caught:
         load_result(tmp_path)
     message = str(caught.value)
@@ -156,7 +208,7 @@ def test_another_version_is_named(version, tiny_run, tmp_path):
 def test_a_patch_release_reads_the_results_of_its_series(tiny_run, tmp_path):
     other = tiny_run.result.copy()
     other.attrs = other.attrs | {"version": __version__.rsplit(".", 1)[0] + ".77"}
-    other.to_netcdf(tmp_path / RESULT, engine="h5netcdf")
+    save_netcdf(tmp_path / RESULT, other)
     assert load_result(tmp_path).attrs["version"].endswith(".77")
 
 
@@ -172,7 +224,7 @@ def test_a_folder_without_a_run(tmp_path):
 def test_scorecard_writes_nan_as_null(tmp_path):
     rows = [{"id": "C1", "measured": float("nan"), "ci": [float("-inf"), 0.5], "verdict": "κ ≫"}]
     save_scorecard(tmp_path, rows)
-    text = (tmp_path / SCORECARD).read_text()
+    text = (tmp_path / SCORECARD).read_text(encoding="utf-8")
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -180,6 +232,112 @@ def test_scorecard_writes_nan_as_null(tmp_path):
     read = json.loads(text, parse_constant=refuse)
     assert read == [{"id": "C1", "measured": None, "ci": [None, 0.5], "verdict": "κ ≫"}]
     assert load_scorecard(tmp_path) == read == json.loads(to_json(rows))
-    (tmp_path / SCORECARD).write_text("[{")
+    (tmp_path / SCORECARD).write_bytes(b"[{")
     with pytest.raises(ResultError, match="scorecard.json is not valid JSON"):
         load_scorecard(tmp_path)
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "load"), [(RESULT, load_result), (WEIGHTS, load_weights),
+                                            (SCORECARD, load_scorecard)])  # fmt: skip
+def test_no_flipped_bit_goes_unnoticed(name, load, tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_folder, folder)
+    whole = (folder / name).read_bytes()
+    for at in np.random.default_rng(0).integers(8 * len(whole), size=200):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        (folder / name).write_bytes(flipped)
+        with pytest.raises(ResultError, match=f"{name} is not what was written there .*again"):
+            load(folder)
+    (folder / name).write_bytes(whole)
+    load(folder)
+
+
+def test_no_flipped_bit_of_the_manifest_goes_unnoticed(tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_folder, folder)
+    whole = (folder / MANIFEST).read_bytes()
+    true = load_result(folder)
+    refused = 0
+    for at in range(0, 8 * len(whole), 17):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        (folder / MANIFEST).write_bytes(flipped)
+        try:
+            found = load_result(folder)
+        except ResultError as error:
+            assert MANIFEST in str(error)
+            refused += 1
+        else:  # between two words
+            xr.testing.assert_identical(found, true)
+    assert refused > len(whole) / 4
+
+
+def test_without_a_manifest_damage_is_a_message_or_harmless(tiny_folder, tmp_path):
+    """Folders that were made before there were manifests; a value may differ, nothing else."""
+    whole = (tiny_folder / RESULT).read_bytes()
+    (tmp_path / RESULT).write_bytes(whole)
+    load_result(tmp_path)
+    for at in np.random.default_rng(1).integers(8 * len(whole), size=25):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        (tmp_path / RESULT).write_bytes(flipped)
+        try:
+            load_result(tmp_path)
+        except ResultError as error:
+            assert "\n" not in str(error)
+
+
+def with_attributes(result, attributes):
+    changed = result.copy()
+    changed.attrs = attributes
+    return changed
+
+
+def test_a_lost_variable_is_named_or_not_needed(tiny_run):
+    for name in tiny_run.result.variables:
+        damaged = tiny_run.result.drop_vars(name)
+        if name in DIMENSIONS:
+            with pytest.raises(ValueError, match=f"the variable {name} is missing"):
+                require_whole(damaged)
+        else:
+            require_whole(damaged)
+            assert scorecard(damaged) == scorecard(tiny_run.result)
+
+
+def test_a_lost_or_changed_attribute_is_named(tiny_run):
+    whole = tiny_run.result.attrs
+    for name, value in whole.items():
+        without = {k: v for k, v in whole.items() if k != name}
+        for attributes in (without, without | {name: 7 if isinstance(value, str) else "7"}):
+            with pytest.raises(ValueError, match=name):
+                require_whole(with_attributes(tiny_run.result, attributes))
+
+
+@pytest.mark.parametrize("change", [{"d": 15}, {"norm": "linf"}, {"config": "seeds ="}])
+def test_an_attribute_that_contradicts_the_settings_is_one_message(change, tiny_run, tmp_path):
+    damaged = with_attributes(tiny_run.result, tiny_run.result.attrs | change)
+    save_netcdf(tmp_path / RESULT, damaged)
+    with pytest.raises(ResultError, match="is not the result of a whole run"):
+        load_result(tmp_path)
+
+
+def test_a_lost_dimension_or_seed_is_named(tiny_run, tmp_path):
+    for result, words in [
+        (tiny_run.result.isel(seed=[0]), "1 along seed, its settings give 2"),
+        (tiny_run.result.isel(seed=0), r"seed has the dimensions \(\), not \('seed',\)"),
+    ]:
+        save_netcdf(tmp_path / RESULT, result)
+        with pytest.raises(ResultError, match=words):
+            load_result(tmp_path)
+
+
+def test_labels_of_variables_may_be_lost(tiny_run, tmp_path):
+    bare = tiny_run.result.copy()
+    for name in bare.variables:
+        bare[name].attrs = {}
+    save_netcdf(tmp_path / RESULT, bare)
+    assert scorecard(load_result(tmp_path)) == scorecard(tiny_run.result)

@@ -1,0 +1,84 @@
+"""Checksums of what we wrote: changed files are refused, replaced ones are not."""
+
+import hashlib
+import json
+
+import pytest
+
+from featpur_sim.disk import ResultError, write_text
+from featpur_sim.manifest import (
+    MANIFEST,
+    is_recorded,
+    recorded,
+    require_intact,
+    require_ours,
+    rewriting,
+    start_anew,
+)
+
+
+def fill(folder):
+    with rewriting(folder, "a.json", "b.json") as written:
+        write_text(folder / "a.json", "a")
+        write_text(folder / "figures" / "c.png", "c")
+        written.append(folder / "figures" / "c.png")
+
+
+def test_every_file_has_its_sha_256(tmp_path):
+    fill(tmp_path)
+    assert recorded(tmp_path) == {
+        "a.json": hashlib.sha256(b"a").hexdigest(),
+        "figures/c.png": hashlib.sha256(b"c").hexdigest(),
+    }
+    assert json.loads((tmp_path / MANIFEST).read_bytes())["files"] == recorded(tmp_path)
+
+
+def test_a_changed_file_is_refused_and_a_rewritten_one_is_not(tmp_path):
+    fill(tmp_path)
+    require_intact(tmp_path / "a.json")
+    write_text(tmp_path / "a.json", "other")
+    assert not is_recorded(tmp_path / "a.json")
+    with pytest.raises(ResultError, match="a.json is not what was written there"):
+        require_intact(tmp_path / "a.json")
+    with rewriting(tmp_path, "a.json"):
+        write_text(tmp_path / "a.json", "new")
+    require_intact(tmp_path / "a.json")
+    assert recorded(tmp_path).keys() == {"a.json", "figures/c.png"}
+
+
+def test_a_file_that_is_not_on_the_list_is_taken_as_it_is(tmp_path):
+    write_text(tmp_path / "a.json", "a")
+    require_intact(tmp_path / "a.json")
+    fill(tmp_path)
+    write_text(tmp_path / "b.json", "b")
+    require_intact(tmp_path / "b.json")
+    assert not is_recorded(tmp_path / "b.json")
+
+
+def test_cut_off_between_file_and_list_no_file_looks_damaged(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(KeyboardInterrupt), rewriting(tmp_path, "a.json"):
+        write_text(tmp_path / "a.json", "new")
+        raise KeyboardInterrupt
+    require_intact(tmp_path / "a.json")
+    assert (
+        "a.json" not in recorded(tmp_path) and is_recorded(tmp_path / "figures" / "c.png") is False
+    )
+
+
+def test_only_our_own_files_are_replaced(tmp_path):
+    fill(tmp_path)
+    require_ours(tmp_path, "a.json", "b.json")
+    write_text(tmp_path / "b.json", "of the user")
+    with pytest.raises(ResultError, match="b.json exists and is not what was written there"):
+        require_ours(tmp_path, "a.json", "b.json")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"files": {}, "sha256": "0"}', "\xff"])
+def test_a_damaged_manifest_is_one_message(tmp_path, content):
+    fill(tmp_path)
+    (tmp_path / MANIFEST).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ResultError, match="manifest.json is damaged .* restore") as caught:
+        require_intact(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+    assert start_anew(tmp_path) == [] and not (tmp_path / MANIFEST).exists()
