@@ -6,6 +6,7 @@ does not depend on how often, where or in which order that happened (docs/how-to
 """
 
 import hashlib
+import io
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -134,7 +135,7 @@ def in_process(
 
 
 def load_sweep(directory: str | Path) -> xr.Dataset:
-    """Open ``sweep.nc`` of a sweep's folder, lazily: values are read when they are used.
+    """Open ``sweep.nc`` of a sweep's folder; values are decoded when they are used.
 
     Raises:
         ResultError: there is none, or it is damaged.
@@ -147,8 +148,8 @@ def load_sweep(directory: str | Path) -> xr.Dataset:
         )
     require_intact(path)
     try:
-        # From an open file: HDF5 sees no path, and takes no lock.
-        return xr.open_dataset(open(path, "rb"), engine="h5netcdf")
+        # From memory: HDF5 sees no path, and takes no lock.
+        return xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf")
     except Exception as error:  # damaged bytes make HDF5, h5py and xarray raise anything
         reason = " ".join(str(error).split())
         raise ResultError(f"{path} cannot be read as a sweep's result: {reason}.") from None
