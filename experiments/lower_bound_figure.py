@@ -13,7 +13,6 @@ import json
 import math
 from pathlib import Path
 
-import matplotlib
 from lower_bound import RECORD, SIGMA, Row, load
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,8 +25,8 @@ from featpur_sim._drawing import (
     PAGE,
     PURPLE,
     SKY,
-    STYLE,
     VERMILLION,
+    house_style,
     render,
 )
 from featpur_sim.bounds import affine_bound, linear_bound, quadratic_bound
@@ -129,7 +128,7 @@ def networks(axes: Axes, folders: list[Path]) -> None:
 
 
 def draw(rows: list[Row], folders: list[Path]) -> Figure:
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for (name, colour, bound), hatch in zip(BOUNDED, ("////", "\\\\\\\\", "...."), strict=True):

@@ -1,5 +1,6 @@
 """The process of ``featpur``, or ``python -m featpur_sim``: how it starts and how it ends."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -13,6 +14,9 @@ def main() -> NoReturn:
     """
     try:
         _signals.install()
+        # A notebook names its own backend to all that it starts, and matplotlib refuses to be
+        # imported where that is not installed. Figures are only written to files here.
+        os.environ["MPLBACKEND"] = "agg"
         from featpur_sim import cli
 
         cli.main()

@@ -1,7 +1,8 @@
 """How every figure is drawn: sizes, colours, intervals over seeds, bytes (docs/theory.md §5.2).
 
 A measured curve is a mean over the seeds that finished, with its 95 % t-interval as a band; a seed
-that did not finish is named, never averaged. The user's matplotlib settings stay as they are.
+that did not finish is named, never averaged. The user's matplotlib settings neither
+matter nor change.
 """
 
 import contextlib
@@ -50,6 +51,18 @@ STYLE: Any = {
 
 
 @contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """matplotlib's defaults and `STYLE`, whatever the user's settings are; they hold afterwards.
+
+    A figure must be drawn and rendered inside: text.usetex without LaTeX, say, fails in either.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+@contextlib.contextmanager
 def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
     """A figure in the house style, and the result restricted to the seeds that finished."""
     status = result.status.values
@@ -59,7 +72,7 @@ def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figu
             "result has no seed with status 'ok': there is nothing to average. Lower "
             "clean.learning_rate or the final bias."
         )
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         failed = [
             f"{seed} ({how})"
@@ -99,6 +112,6 @@ def render(figure: Figure, file_format: str) -> bytes:
     """A figure as the bytes of a ``"png"`` (200 dpi) or ``"pdf"`` file, without a time stamp."""
     buffer = io.BytesIO()
     metadata = {"CreationDate": None} if file_format == "pdf" else None
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
     return buffer.getvalue()

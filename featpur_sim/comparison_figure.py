@@ -6,7 +6,6 @@ Sections are of docs/theory.md. Drawn from the rows of compare.json alone.
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,8 +17,8 @@ from featpur_sim._drawing import (
     ORANGE,
     PAGE,
     PURPLE,
-    STYLE,
     VERMILLION,
+    house_style,
     render,
 )
 from featpur_sim.comparison import CLEAN, PURE, PURIFIED, best_rows
@@ -60,7 +59,7 @@ def draw(rows: list[dict[str, Any]], tau: float) -> Figure:
         tau: the training radius, in units of x.
     """
     best = best_rows(rows)
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(PAGE, 5.0), layout="constrained")
         grid = list(figure.subplots(2, 2, sharex=True, sharey=True).flat)
         for axes, (family, classes) in zip(grid, _PANELS.items(), strict=True):

@@ -273,10 +273,33 @@ def _explain(item: Any) -> str:
     if item["type"] == "missing":
         return f"{where} is missing: add it, or start from 'featpur init'."
     value = item["input"]
-    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {reprlib.repr(value)}"
-    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {_shown(value)}"
+    kind = item["type"]
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return (
+            f"{where}{shown} is written as a number with a fraction, as 2e3 is: write {int(value)}."
+        )
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if message != item["msg"] and kind != "value_error":
+        message = f"must be {_WANTED.get(kind, message)}"
     message = message[0].lower() + message[1:]
     return f"{where}{shown}: {message}."
+
+
+# What kind of value was wanted → how to write it, where pydantic speaks of its own types.
+_WANTED = {
+    "int_type": "a whole number, such as 2000: no quotes, no decimal point",
+    "float_type": "a number, such as 0.5: no quotes",
+    "string_type": 'text, in quotes: "name"',
+    "bool_type": "true or false",
+    "list_type": "a list, such as [0.5, 1.0]",
+    "tuple_type": "a list of two numbers, such as [0.5, 1.0]",
+    "model_type": "a section, with settings of its own",
+}
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 def _known_keys(sections: list[Any]) -> list[str]:

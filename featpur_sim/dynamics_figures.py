@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -22,9 +21,9 @@ from featpur_sim._drawing import (
     ORANGE,
     PAGE,
     PHASES,
-    STYLE,
     VERMILLION,
     curve,
+    house_style,
     legend_above,
     page,
     render,
@@ -56,7 +55,7 @@ def against_direct(rows: Sequence[Row]) -> Figure:
         rows: with ``closure, phase, step`` and the entries of `featpur_sim.population.Statistics`.
     """
     clean = max(r["step"] for r in rows if r["phase"] == "clean")
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
         grid = list(figure.subplots(2, 3, sharex=True).flat)
         for axes, (name, label) in zip(grid, _STATISTICS.items(), strict=True):
@@ -87,7 +86,7 @@ def trajectories(result: xr.Dataset) -> Figure:
         result: of `featpur_sim.dynamics_run.to_dataset`; lines are means over the replicates.
     """
     names = ("alpha", "dense_ratio", "residual", "active_fraction")
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
         grid = list(figure.subplots(2, 2, sharex=True).flat)
         clean = float(result.time.sel(phase="clean").max())
@@ -121,7 +120,7 @@ def exponents(rows: Sequence[Row]) -> Figure:
         rows: of dynamics.json.
     """
     names = list(dict.fromkeys(row["quantity"] for row in rows))
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
         grid = list(figure.subplots(2, 2, sharex=True).flat)
         for axes, name in zip(grid, names, strict=False):
@@ -154,7 +153,7 @@ def boundary(rows: Sequence[Row], runs: Sequence[Row] = ()) -> Figure:
         runs: direct runs, with ``d, k, ratio``: the radius at which the dense attack defeats half
             of the clean network's points over that at which FGM defeats half of the pure one's.
     """
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(COLUMN, 3.0), layout="constrained")
         axes = figure.subplots()
         d = np.array([row["d"] for row in rows], float)

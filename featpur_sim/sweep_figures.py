@@ -6,7 +6,6 @@ Points are means over the runs that finished, bars their 95 % t-intervals over s
 import itertools
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -24,8 +23,8 @@ from featpur_sim._drawing import (
     PAGE,
     PURPLE,
     SKY,
-    STYLE,
     VERMILLION,
+    house_style,
     render,
 )
 from featpur_sim.disk import atomic_path
@@ -47,7 +46,7 @@ def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
     """
     diagram = phase_diagram(result, quantity)
     d, k, value = (diagram[name].values.astype(float) for name in ("d", "k", "value"))
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log", base=2)
@@ -118,7 +117,7 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
     table = per_point(result, fit.quantity, logarithmic=True)
     table["plain"] = per_point(result, fit.quantity).value
     names = [exponent.coordinate for exponent in fit.exponents]
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         width = COLUMN if len(names) == 1 else PAGE
         figure = Figure(figsize=(width, 3.2), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]

@@ -50,11 +50,11 @@ def message_of(call, *arguments):
     ("path", "value", "words"),
     [
         ("seeds", 0, ["seeds = 0", "greater than or equal to 1"]),
-        ("seeds", True, ["seeds = True", "integer"]),
+        ("seeds", True, ["seeds = true", "whole number"]),
         ("seed", 2**31, ["seed = 2147483648", "less than 2147483648"]),
-        ("name", 5, ["name = 5", "string"]),
-        ("problem.d", "64", ["problem.d = '64'", "integer"]),
-        ("problem.d", 64.5, ["problem.d = 64.5", "integer"]),
+        ("name", 5, ["name = 5", "text, in quotes"]),
+        ("problem.d", "64", ["problem.d = '64'", "whole number"]),
+        ("problem.d", 64.5, ["problem.d = 64.5", "whole number"]),
         ("problem.d", 1, ["problem.d = 1", "2"]),
         ("problem.d", 10**30, ["problem.d = 1000", "2147483647"]),
         ("problem.k", 70, ["problem.k = 70", "problem.d = 64", "lower k or raise d"]),
@@ -76,7 +76,7 @@ def message_of(call, *arguments):
         ("clean.bias.stop", MISSING, ["clean.bias", "'linear-ramp' needs stop"]),
         ("clean.bias.begin", 0.0, ["clean.bias", "'linear-ramp' does not read begin"]),
         ("clean.bias.schedule", "per-neuron", ["'per-neuron' does not read fraction"]),
-        ("clean.bias", 3, ["clean.bias = 3", "dictionary"]),
+        ("clean.bias", 3, ["clean.bias = 3", "section"]),
         ("clean", MISSING, ["clean is missing", "featpur init"]),
         ("adversarial.radius", -0.1, ["adversarial.radius = -0.1", "greater than 0"]),
         ("adversarial.radius", 0, ["adversarial.radius = 0", "greater than 0"]),
@@ -108,6 +108,27 @@ def test_a_wrong_value_is_named_with_its_rule(path, value, words):
 )
 def test_an_unknown_key_gets_a_did_you_mean(path, near):
     assert message_of(parse, changed(path, 1)) == f"{path} is not a setting: did you mean '{near}'?"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "words"),
+    [
+        ("clean", "steps", 2e3, "clean.steps = 2000.0 is written as a number with a fraction, as "
+         "2e3 is: write 2000."),
+        ("clean", "steps", 2.5, "clean.steps = 2.5: must be a whole number"),
+        ("clean", "steps", True, "clean.steps = true: must be a whole number"),
+        ("problem", "k", "3", "problem.k = '3': must be a number, such as 0.5: no quotes."),
+        ("clean", "bias", 3, "clean.bias = 3: must be a section"),
+        ("evaluation", "radii", 1.0, "evaluation.radii = 1.0: must be a list"),
+        ("problem", "wstar_range", 1.0, "problem.wstar_range = 1.0: must be a list of two"),
+        ("clean", "steps", 0, "clean.steps = 0: must be greater than or equal to 1."),
+        ("problem", "wstar", "x", "problem.wstar = 'x': must be 'signs' or 'uniform'."),
+    ],
+)  # fmt: skip
+def test_a_wrong_kind_of_value_is_said_in_plain_words(tiny, section, name, value, words):
+    with pytest.raises(ConfigError) as stop:
+        parse(tiny(**{section: {name: value}}))
+    assert words in str(stop.value) and "input" not in str(stop.value).lower()
 
 
 def test_an_unknown_key_like_no_other_gets_the_known_ones():

@@ -1,6 +1,8 @@
 """Figures: labelled, honest bands, failed seeds left out, written whole or not at all."""
 
 import functools
+import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -10,6 +12,7 @@ import xarray as xr
 from matplotlib.colors import to_rgb
 
 from featpur_sim import figures
+from featpur_sim._drawing import render
 from featpur_sim.config import parse
 from featpur_sim.experiment import run_experiment
 
@@ -248,6 +251,40 @@ def test_save_all_writes_png_and_pdf(result, tmp_path):
         assert path.read_bytes().startswith(head)
     page = (tmp_path / "figures" / "surgery.png").read_bytes()
     assert int.from_bytes(page[16:20]) == 1400  # 7 inches at 200 dpi
+
+
+@pytest.mark.parametrize("name", ["robust_accuracy", "stationarity"])
+def test_the_users_settings_do_not_matter(result, name):
+    """Such as those of papers, with LaTeX, on a machine that has none."""
+    plain = render(figures.ALL[name](result), "png")
+    theirs = {
+        "text.usetex": True,
+        "font.family": "serif",
+        "axes.grid": True,
+        "lines.marker": "s",
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "figure.constrained_layout.use": False,
+        "axes.unicode_minus": False,
+    }
+    with matplotlib.rc_context(theirs):
+        assert render(figures.ALL[name](result), "png") == plain
+        assert {key: matplotlib.rcParams[key] for key in theirs} == theirs | {
+            "font.family": ["serif"]
+        }
+
+
+def test_every_figure_is_drawn_in_the_house_style():
+    package = Path(figures.__file__).parent
+    for path in package.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "pyplot" not in text.replace("touches pyplot", ""), path
+        assert "rc_context" not in text or path.name == "_drawing.py", path
+        # Made inside the style, each of them.
+        made = re.findall(r"( *)figure = Figure\(", text)
+        assert len(made) == len(re.findall(r"    with house_style\(\):\n", text)) - (
+            path.name == "_drawing.py"
+        ), path
 
 
 def test_a_failed_drawing_touches_no_file(result, tmp_path, monkeypatch):

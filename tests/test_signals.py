@@ -195,6 +195,13 @@ def test_a_reader_that_leaves(command, tmp_path):
     assert (process.returncode, err) == (141, "")
 
 
+def test_the_backend_of_a_notebook_does_not_matter(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "module://not_installed_here.backend_inline")
+    process = start("report", tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "holds no finished run" in err
+
+
 def test_version_and_help_import_no_jax(tmp_path):
     program = """
 import runpy, sys

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -22,8 +21,8 @@ from featpur_sim._drawing import (
     GREY,
     ORANGE,
     PAGE,
-    STYLE,
     VERMILLION,
+    house_style,
     legend_above,
     render,
     seed_interval,
@@ -36,7 +35,7 @@ COMPARED = (INIT, CLEAN, CONTINUED, HEADLINE)
 
 @contextlib.contextmanager
 def _page(width: float, height: float) -> Iterator[Figure]:
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         figure.draw_without_rendering()
