@@ -4,12 +4,10 @@ The model and the claims are those of Z. Allen-Zhu and Y. Li, *Feature Purificat
 Training Performs Robust Deep Learning* (arXiv:2005.10190); docs/theory.md states them.
 """
 
-import importlib
-import importlib.util
 import sys
-import types
-from typing import TYPE_CHECKING, Any
 
+# As typing's, which takes longer to import than all that the command needs to answer Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from featpur_sim.attack import FGM as FGM
     from featpur_sim.attack import PGD as PGD
@@ -95,13 +93,16 @@ _HOME = {
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
+def __getattr__(name: str) -> object:
+    if not name.startswith("_"):
+        import importlib.util
+
+        if name in _HOME:
+            value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+            globals()[name] = value
+            return value
+        if importlib.util.find_spec(f"{__name__}.{name}"):
+            return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -109,11 +110,11 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Package(types.ModuleType):
+class _Package(type(sys)):
     """Keeps `train` the function: the import of the module of that name would put itself there."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        shadows = name in _HOME and isinstance(value, types.ModuleType)
+    def __setattr__(self, name: str, value: object) -> None:
+        shadows = name in _HOME and isinstance(value, type(sys))
         super().__setattr__(name, getattr(value, name) if shadows else value)
 
 

@@ -2,12 +2,11 @@
 
 import os
 import sys
-from typing import NoReturn
 
 from featpur_sim import _signals
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line, `featpur_sim.cli.main`; a signal at any moment ends it in good order.
 
     Signals are handled before the rest of the package is imported, which takes seconds.

@@ -10,7 +10,7 @@ Imports almost nothing: it has to be in place before the seconds that other impo
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from types import FrameType
 
 _WORDS = {
     signal.SIGINT: "interrupted",
@@ -49,7 +49,7 @@ def ending() -> tuple[int, str]:
     return 128 + number, message
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: int) -> None:
     """End the process without tearing the interpreter down.
 
     XLA's threads may still compute what nobody waits for any more; tearing down what they work on
@@ -63,7 +63,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def leave_interrupted() -> NoReturn:
+def leave_interrupted() -> None:
     """`leave` with the last words, unless they were said; they need no other module."""
     told = _told
     code, message = ending()
@@ -77,7 +77,7 @@ def leave_interrupted() -> NoReturn:
     leave(code)
 
 
-def _on_signal(number: int, frame: Any) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     global _received
     again, _received = _received is not None, _received or signal.Signals(number)
     # An exception in the start of an extension module is turned into another one, printed, or, in
@@ -87,7 +87,7 @@ def _on_signal(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _imports(frame: Any) -> bool:
+def _imports(frame: FrameType | None) -> bool:
     """Whether a module is being imported at this moment."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -96,11 +96,11 @@ def _imports(frame: Any) -> bool:
     return False
 
 
-def _raise_again(number: int, frame: Any) -> None:
+def _raise_again(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _on_unraisable(unraisable: Any) -> None:
+def _on_unraisable(unraisable) -> None:
     """Raise an interrupt again that fell into a callback of the garbage collector, and was lost."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_RAISED_AGAIN)

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from featpur_sim._grid import screen
-from featpur_sim._terminal import say
-
-from featpur_sim._terminal import Out
+from featpur_sim._terminal import Out, say
 
 # Checked by typer before anything else: three points are the least that a line with an error needs.
 Sparsities = Annotated[
