@@ -28,7 +28,7 @@ SIZES = [
 
 def peak_memory() -> int:
     """Bytes. Not ru_maxrss, which a process inherits from the one that started it."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 

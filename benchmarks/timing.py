@@ -41,7 +41,7 @@ def machine() -> str:
     """The machine and the versions, in a line."""
     import torch
 
-    with open("/proc/cpuinfo") as file:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
         fields = dict(line.split(":", 1) for line in file.read().splitlines() if ":" in line)
     names = {key.strip(): value.strip() for key, value in fields.items()}
     return (

@@ -204,7 +204,7 @@ def main():
                 values = {n: [float(getattr(r[at], n)) for r in runs] for n in NAMES}
                 add(closure, at, values, len(runs))
         # Written after each seed: the next takes minutes.
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("seeds done:", seed + 1, flush=True)
     figure = dynamics_figures.against_direct(rows)
     figure.savefig(given.out / f"dynamics_{given.d}.png", dpi=200)

@@ -38,13 +38,13 @@ Row = dict[str, Any]
 
 
 def load(record: Path) -> list[Row]:
-    return json.loads(record.read_text()) if record.exists() else []
+    return json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
 
 
 def save(record: Path, rows: list[Row]) -> None:
     lines = ",\n".join(json.dumps(row) for row in rows)
     with atomic_path(record) as temporary:
-        temporary.write_text(f"[\n{lines}\n]\n")
+        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def measure(

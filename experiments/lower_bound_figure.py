@@ -118,7 +118,7 @@ def witnesses(axes: Axes, name: str, h, colour: str) -> None:
 def networks(axes: Axes, folders: list[Path]) -> None:
     d, certified = [], []
     for folder in folders:
-        for row in json.loads((folder / "certificate.json").read_text()):
+        for row in json.loads((folder / "certificate.json").read_text(encoding="utf-8")):
             if (row["phase"], row["relative_radius"], row["norm"]) == ("adversarial", 1.0, "l2"):
                 d.append(int(folder.name.split("-")[1]))
                 certified.append(row["certified"])

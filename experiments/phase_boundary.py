@@ -81,7 +81,7 @@ def main():
         runs.append(direct(d, k))
         print(runs[-1], flush=True)
     content = {"boundary": rows, "direct": runs}
-    (given.out / "boundary.json").write_text(json.dumps(content, indent=1) + "\n")
+    (given.out / "boundary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     dynamics_figures.boundary(rows, runs).savefig(given.out / "boundary.png", dpi=200)
 
 

@@ -480,3 +480,82 @@ __main__.main()
     for name in differing(resumed, uninterrupted):
         np.testing.assert_allclose(resumed[name], uninterrupted[name], rtol=1e-3, atol=1e-5)
     assert np.isfinite(uninterrupted.along_loss).all()
+
+
+# --- files of the user, folders that cannot be written to -----------------------------------------
+
+
+def test_the_users_own_files_are_not_replaced(featpur, settings_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_experiment", lambda *a, **k: pytest.fail("computed"))
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "config.toml").write_bytes(b"# my comment\n" + settings_file().read_bytes())
+    before = listing(tmp_path)
+    code, out, err = featpur("run", folder / "config.toml", "--out", folder)
+    assert (code, out) == (2, "") and "config.toml exists and is not from" in err
+    (folder / "dynamics.nc").write_bytes(b"of the user")
+    code, out, err = featpur("dynamics", folder / "config.toml", "--out", folder)
+    assert (code, out) == (2, "") and "dynamics.nc exists and is not what was written" in err
+    (folder / "dynamics.nc").unlink()
+    assert listing(tmp_path) == before
+
+
+def test_an_empty_path_does_not_stand_for_the_current_folder(
+    featpur, settings_file, tmp_path, monkeypatch
+):
+    path = settings_file()
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    for arguments in (
+        ["run", path, "--out", ""],
+        ["reproduce", "--out="],
+        ["sweep", path, "-o", ""],
+        ["dynamics", path, "--out", ""],
+        *([command, ""] for command in ("evaluate", "certify", "compare", "report", "fit", "init")),
+    ):
+        code, out, err = featpur(*arguments)
+        assert (code, out) == (2, "") and "the path is empty" in err, arguments
+    assert listing(tmp_path) == before
+
+
+def test_init_does_not_replace_a_link(featpur, tmp_path):
+    (tmp_path / "link.toml").symlink_to(tmp_path / "nothing")
+    code, _, err = featpur("init", tmp_path / "link.toml")
+    assert code == 2 and "exists already" in err and (tmp_path / "link.toml").is_symlink()
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """No file can be made anywhere; chmod would not stop root."""
+
+    def refuse(*arguments, **settings):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+
+
+def test_a_read_only_folder_is_refused_first_or_the_result_is_printed(
+    featpur, mine, settings_file, read_only, few_attacks, monkeypatch
+):
+    before = listing(mine)
+    path = settings_file()
+    with monkeypatch.context() as patch:
+        for name in ("saved.evaluate_run", "attack_run.attack_run", "compare.compare_run",
+                     "dynamics_run.reduced_run", "figures.save_all",
+                     "reproduce.run_experiment"):  # fmt: skip
+            patch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
+        for arguments in (
+            ["evaluate", mine],
+            ["evaluate", mine, "--protocol", "quick"],
+            ["compare", mine],
+            ["report", mine],
+            ["dynamics", path, "--out", mine],
+            ["run", path, "--out", mine, "--overwrite"],
+        ):
+            code, out, err = featpur(*arguments)
+            assert (code, out) == (2, "") and err.count("\n") == 1, arguments
+            assert "cannot write to the folder" in err and "Read-only file system" in err
+    code, out, err = featpur("evaluate", mine, "--json", "--quiet", "--samples", "100")
+    assert code == 0 and {row["attack"] for row in strict(out)} == {"FGM", "PGD"}
+    assert "Read-only" in err and "printed only" in err and err.count("\n") == 1
+    assert listing(mine) == before

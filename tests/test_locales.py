@@ -1,0 +1,150 @@
+"""Files are UTF-8 whatever the locale and the terminal, and any legal path will do."""
+
+import ast
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+import featpur_sim
+from featpur_sim.result import load_result, load_scorecard
+
+ROOT = Path(__file__).parents[1]
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def without_encoding(path):
+    """Where a file opens text in the encoding of the locale."""
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        given = {keyword.arg for keyword in node.keywords}
+        modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        binary = any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes)
+        if name in ("read_text", "write_text") and not given & {"encoding"}:
+            # `featpur_sim.disk.write_text` is UTF-8.
+            if isinstance(node.func, ast.Attribute) and len(node.args) < 2:
+                yield f"{path.name}:{node.lineno}"
+        if name == "open" and isinstance(node.func, ast.Name) and not binary:
+            if "encoding" not in given:
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
+    files = [p for top in ("featpur_sim", "experiments") for p in (ROOT / top).rglob("*.py")]
+    assert len(files) > 100
+    assert [found for path in files for found in without_encoding(path)] == []
+
+
+@pytest.fixture(scope="module")
+def settings(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "κ.toml"
+    changes = {
+        "name": "κ/α",
+        "seeds": 1,
+        "clean": {"steps": 20},
+        "adversarial": {"steps": 20},
+        "evaluation": {"samples": 100, "radii": [0.0, 1.0], "pgd_steps": 2},
+    }
+    # With a BOM, as some editors write.
+    path.write_bytes(b"\xef\xbb\xbf" + tomli_w.dumps(tiny(**changes)).encode())
+    return path
+
+
+PROGRAM = """
+from featpur_sim import cli, figures, report
+from featpur_sim.disk import write_text
+figures.save_all = lambda *arguments: []
+report.write = lambda path, *rest: write_text(path, chr(954))
+cli.main()
+"""
+
+
+def in_locale(*arguments, encoding="ascii", **variables):
+    """The command in a process of its own, in the locale C and with a terminal of ``encoding``."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LANG", "LC_CTYPE", "PYTHONUTF8") and not name.startswith("LC_")
+    }
+    environment |= {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": encoding,
+        "PYTHONPATH": str(Path(featpur_sim.__file__).parents[1]),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **variables,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(os.fspath, arguments)],
+        env=environment,
+        capture_output=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["ascii", *(pytest.param(e, marks=pytest.mark.slow) for e in ("latin-1", "euc-jp", "gb18030"))],
+)
+def test_a_run_in_another_locale_writes_utf_8_and_ends_well(encoding, settings, tmp_path):
+    out = tmp_path / "ø[1]"
+    found = in_locale("run", settings, "--out", out, encoding=encoding)
+    assert found.returncode == 0, found.stderr
+    assert b"Traceback" not in found.stderr and b"Scorecard" in found.stdout
+    assert load_result(out).attrs["name"] == "κ/α"
+    assert load_scorecard(out)[0]["regime"] == "κ/α"
+    for path in out.iterdir():
+        if path.suffix in (".json", ".toml", ".html"):
+            path.read_text(encoding="utf-8")
+    with contextlib.suppress(LookupError):
+        found.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "euc-jp", "gb18030", "utf-8"])
+def test_what_a_terminal_cannot_show_is_a_question_mark(encoding, monkeypatch, tmp_path):
+    import io
+
+    from featpur_sim import _terminal
+
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    _terminal.print_any_character()
+    print("κ ø → ↯ \udcff")
+    _terminal.tell("κ ø → ↯ \udcff")
+    for stream in streams:
+        stream.flush()
+        assert stream.buffer.getvalue().decode(encoding).count("?") >= 1
+
+
+# Names that some library or some option parser has a meaning of its own for.
+NAMES = ["g[1]", "a*b?", "two words\nand lines", "--dash", "~", "x://y", "κ", "a/../b", "n" * 250]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")])
+def test_any_legal_path_is_one_to_run_into(name, settings, featpur_here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = featpur_here("run", settings, f"--out={name}", "--quiet")
+    assert (code, err) == (0, "")
+    assert load_result(name).attrs["name"] == "κ/α"
+    code, _, err = featpur_here("evaluate", "--quiet", "--", name)
+    assert (code, err) == (0, "")
+
+
+@pytest.fixture
+def featpur_here(featpur, monkeypatch):
+    monkeypatch.setattr("featpur_sim.figures.save_all", lambda *arguments: [])
+    monkeypatch.setattr("featpur_sim.report.write", lambda path, *rest: path.write_bytes(b""))
+    return featpur
