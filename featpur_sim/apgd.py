@@ -18,6 +18,7 @@ from jax import lax
 
 from featpur_sim._types import Array, Bool, Float, PRNGKey
 from featpur_sim.attack import Attack, Found, keep_better
+from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
 from featpur_sim.threat import Norm, ball
@@ -88,10 +89,8 @@ class APGD(Attack):
     def __init__(
         self, radius: float | Array, norm: Norm = "l2", *, steps: int = 100, restarts: int = 1
     ):
-        if steps < 1 or restarts < 1:
-            raise ValueError(f"APGD needs steps ≥ 1 and restarts ≥ 1, got {steps} and {restarts}.")
         self.ball = ball(norm, radius)
-        self.steps, self.restarts = steps, restarts
+        self.steps, self.restarts = count("steps", steps), count("restarts", restarts)
 
     def __call__(self, model, batch, *, key):
         def start(best, restart):

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from featpur_sim._types import Array, Float, PRNGKey
+from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.threat import Ball, Norm, ball
+
+# PGD's first step in radii, and how far past the sphere all its steps together must reach at least.
+_STEP_SIZE, _OVERSHOOT = 0.5, 1.02
 
 
 class Attack(eqx.Module):
@@ -65,7 +69,8 @@ class PGD(Attack):
     """Projected gradient descent on y f with restarts; the best iterate is kept.
 
     The first start is δ = 0, the others are random points of the ball. Step sizes fall from
-    ``step_size``·τ to a twentieth of it along a half cosine. With ``smoothing`` the gradients are
+    ``step_size``·τ to a twentieth of it along a half cosine; together they must reach the sphere
+    from δ = 0. With ``smoothing`` the gradients are
     those of `Classifier.smoothed`, of a width that falls alike: they see gates that open or close
     near by, which the model's own gradient misses.
 
@@ -74,13 +79,15 @@ class PGD(Attack):
         norm: ``"l2"`` or ``"linf"``.
         steps: gradient steps per start (static).
         restarts: number of starts (static).
-        step_size: first step as a fraction of the radius.
+        step_size: first step as a fraction of the radius; 0.5 by default, and more for 1 or 2
+            steps, which would end inside the ball.
         smoothing: first width of the smoothing, as the norm of its Gaussian noise over the norm of
             the longest δ, both ℓ2; 0 for the model's own gradients.
         on_support: move only the coordinates j with z_j ≠ 0 (docs/theory.md §5.2). Needs M = I.
 
     Raises:
-        ValueError: steps or restarts below 1, step_size ≤ 0 or smoothing < 0.
+        ValueError: steps or restarts below 1, step_size ≤ 0 or smoothing < 0, or steps that end
+            inside the ball.
     """
 
     steps: int = eqx.field(static=True)
@@ -96,20 +103,26 @@ class PGD(Attack):
         *,
         steps: int = 40,
         restarts: int = 1,
-        step_size: float = 0.5,
+        step_size: float | Array | None = None,
         smoothing: float = 0.0,
         on_support: bool = False,
     ):
-        if steps < 1 or restarts < 1:
-            raise ValueError(f"PGD needs steps ≥ 1 and restarts ≥ 1, got {steps} and {restarts}.")
-        if not step_size > 0:
-            raise ValueError(f"PGD needs step_size > 0, got {step_size}.")
-        if not smoothing >= 0:
-            raise ValueError(f"PGD needs smoothing ≥ 0, got {smoothing}.")
+        self.steps, self.restarts = count("steps", steps), count("restarts", restarts)
+        # All steps together, in units of the first: the cosines of a half turn add up to 1.
+        reach = 0.525 * self.steps + 0.475
+        if step_size is None:
+            step_size = max(_STEP_SIZE, _OVERSHOOT / reach)
+        self.step_size = number("step_size", step_size, above=0)
+        if is_concrete(step_size) and float(step_size) * reach < 1 - 1e-6:
+            raise ValueError(
+                f"PGD with steps={self.steps} of step_size={float(step_size):g} ends inside "
+                f"its ball, {float(step_size) * reach:.2g} radii from δ = 0: raise step_size to "
+                f"{_OVERSHOOT / reach:.3g}, take more steps, or leave step_size out."
+            )
         self.ball = ball(norm, radius)
-        self.steps, self.restarts, self.on_support = steps, restarts, on_support
-        self.step_size = jnp.asarray(step_size, jnp.float32)
-        self.smoothing = jnp.asarray(smoothing, jnp.float32) if smoothing else None
+        width = number("smoothing", smoothing, least=0)
+        self.smoothing = None if is_concrete(width) and width == 0 else width
+        self.on_support = on_support
 
     def __call__(self, model, batch, *, key):
         mask = self._mask(batch)
@@ -194,7 +207,7 @@ class DenseMixture(Attack):
 
     def __init__(self, radius: float | Array, direction: Float[Array, " d"], norm: Norm = "l2"):
         self.ball = ball(norm, radius)
-        self.direction = direction
+        self.direction = number("direction", direction, ndim=1)
 
     @classmethod
     def of(cls, problem: SparseCoding, radius: float | Array, norm: Norm = "l2") -> "DenseMixture":

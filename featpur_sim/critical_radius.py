@@ -55,7 +55,7 @@ def flip_radii(
         Radii, 0 where the network is wrong already, ∞ where no radius flips the point.
 
     Raises:
-        ValueError: the network smooths its thresholds.
+        ValueError: the network smooths its thresholds, or is of a subclass.
 
     >>> import jax
     >>> from featpur_sim import SparseCoding, SymmetricReLU
@@ -67,6 +67,11 @@ def flip_radii(
     >>> bool(jnp.allclose(flips, jnp.maximum(margin, 0) / 32**0.5, atol=1e-6))
     True
     """
+    if type(network) is not SymmetricReLU:
+        raise ValueError(
+            f"flip_radii needs SymmetricReLU itself, got a {type(network).__name__}, whose kinks "
+            "may lie elsewhere: use bisect_critical_radius with DenseMixture."
+        )
     if network.smoothing != "none":
         raise ValueError(
             f"flip_radii needs a network without smoothing, got smoothing="

@@ -15,6 +15,7 @@ from featpur_sim import __version__, evaluation
 from featpur_sim.config import RunConfig, dump
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.measure import decompose, overlap, rescaling, summarise, update_spectrum
+from featpur_sim.network import SymmetricReLU
 from featpur_sim.tickets import ticket_outcome
 from featpur_sim.train import Status, TrainingRun
 
@@ -335,6 +336,12 @@ def weights(
     Another tool can check a run from these alone: weights [S, m, d] and thresholds of each phase,
     M (absent for the identity), w* [S, D] and the scalars of the problem.
     """
+    for network in trained.networks.values():
+        if type(network) is not SymmetricReLU:
+            raise ValueError(
+                f"a {type(network).__name__} cannot be saved: weights and thresholds are read back "
+                "as a SymmetricReLU. Save its arrays yourself."
+            )
     rotated = given.M is not None and simulated.M is None
 
     def back(name):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Bool, Float, Int, Scalar
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.threat import square_scale
 
 
 class Decomposition(NamedTuple):
@@ -104,6 +105,8 @@ def _mean(values: Array, weight: Array) -> Scalar:
 
 def overlap(u: Float[Array, "m d"], v: Float[Array, "m d"]) -> Float[Array, " m"]:
     """θ(u, v) = |⟨u, v⟩|/(‖u‖‖v‖) per neuron; 0 where a vector is 0. [P]"""
+    # Scaled first: the squares of weights of 1e-20 underflow.
+    u, v = u / square_scale(u), v / square_scale(v)
     norms = jnp.linalg.norm(u, axis=-1) * jnp.linalg.norm(v, axis=-1)
     return jnp.abs(jnp.sum(u * v, axis=-1)) / jnp.maximum(norms, 1e-30)
 

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
-from featpur_sim.classifier import Classifier
+from featpur_sim.checks import count, is_concrete, number
+from featpur_sim.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.threat import square_scale
 
 _LEAST_SIGMA = 1e-12
 
@@ -23,6 +25,10 @@ Smoothing = Literal["none", "sampled", "closed"]
 
 class SymmetricReLU(Classifier):
     """The network of the theorem.
+
+    A subclass that computes another function is trained and attacked through the derivatives of
+    what it computes; what rests on the formula above (smoothing, certificates, exact radii, saved
+    runs) is for `SymmetricReLU` itself.
 
     Attributes:
         weights: [m, d].
@@ -42,16 +48,17 @@ class SymmetricReLU(Classifier):
     def __init__(self, weights, bias, *, sigma_rho: float = 0.0, smoothing: Smoothing = "none"):
         if smoothing not in ("none", "sampled", "closed"):
             raise ValueError(f"smoothing must be 'none', 'sampled' or 'closed', got {smoothing!r}.")
-        if smoothing != "none" and not sigma_rho > 0:
-            raise ValueError(f"smoothing='{smoothing}' needs sigma_rho > 0, got {sigma_rho}.")
-        if smoothing == "none" and sigma_rho != 0:
-            raise ValueError(
-                f"sigma_rho={sigma_rho} has no effect with smoothing='none': "
-                "choose 'sampled' or 'closed'."
-            )
-        self.weights = jnp.asarray(weights)
-        self.bias = jnp.asarray(bias, self.weights.dtype)
-        self.sigma_rho = jnp.asarray(sigma_rho, self.weights.dtype)
+        self.sigma_rho = number("sigma_rho", sigma_rho, least=0)
+        if is_concrete(self.sigma_rho):
+            if smoothing != "none" and self.sigma_rho == 0:
+                raise ValueError(f"smoothing='{smoothing}' needs sigma_rho > 0, got {sigma_rho}.")
+            if smoothing == "none" and self.sigma_rho != 0:
+                raise ValueError(
+                    f"sigma_rho={sigma_rho} has no effect with smoothing='none': "
+                    "choose 'sampled' or 'closed'."
+                )
+        self.weights = number("weights", weights, ndim=2)
+        self.bias = number("bias", bias, least=0, ndim=None)
         self.smoothing = smoothing
         if self.bias.shape not in ((), self.weights.shape[:1]):
             raise ValueError(
@@ -109,6 +116,8 @@ class SymmetricReLU(Classifier):
         return self.output_and_gate(self.preactivations(x), key=key)[0]
 
     def value_and_input_gradient(self, x, *, key=None):
+        if type(self) is not SymmetricReLU:
+            return autodiff_input_gradient(self, x, key=key)
         value, gate = self.output_and_gate(self.preactivations(x), key=key)
         return value, gate @ self.weights
 
@@ -116,10 +125,16 @@ class SymmetricReLU(Classifier):
         """E f(x + width·g) in closed form [D].
 
         ⟨w_i, g⟩ ~ N(0, ‖w_i‖²), f is a sum over neurons and E[S_b(u + ρ)] is the closed smoothing
-        of σ_ρ, so smoothing the input with ``width`` is smoothing neuron i with width·‖w_i‖.
+        of σ_ρ, so smoothing the input with ``width`` is smoothing neuron i with width·‖w_i‖. A
+        subclass, which may compute something else, is taken as it is.
         """
+        if type(self) is not SymmetricReLU:
+            return super().smoothed(width)
         own = 0.0 if self.smoothing == "none" else self.sigma_rho
-        sigma = jnp.sqrt(own**2 + jnp.sum((width * self.weights) ** 2, -1))
+        moves = width * self.weights
+        scale = square_scale(moves)
+        scaled = jnp.sqrt((own / scale[..., 0]) ** 2 + jnp.sum((moves / scale) ** 2, -1))
+        sigma = scale[..., 0] * scaled
         closed = SymmetricReLU(self.weights, self.bias, sigma_rho=1.0, smoothing="closed")
         # A weight of 0 needs no smoothing, but 0/0 must not arise.
         return eqx.tree_at(lambda n: n.sigma_rho, closed, jnp.maximum(sigma, _LEAST_SIGMA))
@@ -155,14 +170,12 @@ def initialise(
     Raises:
         ValueError: m < 1, sigma_0 ≤ 0 or bias < 0.
     """
-    if m < 1:
-        raise ValueError(f"m must be ≥ 1, got {m}.")
-    if not sigma_0 > 0:
-        raise ValueError(f"sigma_0 must be > 0, got {sigma_0}: the start must be random.")
-    if not bias >= 0:
-        raise ValueError(f"bias must be ≥ 0, got {bias}: f is a sum of soft thresholds.")
-    thresholds = jnp.full((m,) if per_neuron_bias else (), bias, jnp.float32)
-    weights = sigma_0 * jax.random.normal(key, (m, d))
+    d, m = count("d", d), count("m", m)
+    # The start must be random, and f a sum of soft thresholds.
+    sigma = number("sigma_0", sigma_0, above=0)
+    level = number("bias", bias, least=0)
+    thresholds = jnp.full((m,) if per_neuron_bias else (), level)
+    weights = sigma * jax.random.normal(key, (m, d))
     return SymmetricReLU(weights, thresholds, sigma_rho=sigma_rho, smoothing=smoothing)
 
 
@@ -170,5 +183,6 @@ def pure_network(
     wstar: Float[Array, " D"], bias: float | Scalar, M: Float[Array, "d D"] | None = None
 ) -> SymmetricReLU:
     """The reference without any mixture: one neuron w*_j M_j per feature (docs/theory.md §5.2)."""
-    features = jnp.eye(len(wstar), dtype=wstar.dtype) if M is None else M.T
-    return SymmetricReLU(wstar[:, None] * features, jnp.asarray(bias, jnp.float32))
+    wstar = number("wstar", wstar, ndim=1)
+    features = jnp.eye(len(wstar), dtype=jnp.float32) if M is None else number("M", M, ndim=2).T
+    return SymmetricReLU(wstar[:, None] * features, bias)

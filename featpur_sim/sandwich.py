@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,6 +31,7 @@ from featpur_sim.certify import (
 )
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
+from featpur_sim.hunt import in_batches, score
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.protocol import STANDARD, Protocol
 from featpur_sim.threat import Norm
@@ -90,11 +92,12 @@ def require_certifiable(model: Classifier) -> None:
     """Refuse a model that has no certificate.
 
     Raises:
-        NotCertified: not a `SymmetricReLU`, or one with sampled noise.
+        NotCertified: not a `SymmetricReLU`, a subclass of it, or one with sampled noise.
     """
-    if not isinstance(model, SymmetricReLU):
+    if type(model) is not SymmetricReLU:
         raise NotCertified(
-            f"the model is a {type(model).__name__}: certificates exist for SymmetricReLU only. "
+            f"the model is a {type(model).__name__}: certificates exist for SymmetricReLU only, "
+            "and not for subclasses, which may compute something else from the same weights. "
             "Attack it with a protocol instead."
         )
     if model.smoothing == "sampled":
@@ -133,7 +136,8 @@ def squeeze(
         Both sides.
 
     Raises:
-        NotCertified: a model, norm or stage without a certificate.
+        NotCertified: a model, norm or stage without a certificate; or the model's own output
+            differs, by more than rounding, from the function that is certified.
         ValueError: bad values, or a point without a label.
         Contradiction: an attack breaks a certified point: one of the two is wrong.
 
@@ -194,6 +198,12 @@ class _Squeeze:
         self.minimiser = np.zeros_like(self.problem.points)
         self.upper = self.problem.value(self.minimiser)
         self.stage = np.full(count, "undecided", dtype="<U9")
+        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
+        longest = radius * (self.points.shape[1] ** 0.5 if norm == "linf" else 1.0)
+        self.error = float32_inference_error(
+            self.problem.weights, self.problem.bias, norms + longest, self.smoothing
+        )
+        self._require_own_function()
         self.seconds: dict[str, float] = {name: 0.0 for name in ("attack", *self.stages)}
         self.evaluated: dict[str, int] = {name: 0 for name in self.seconds}
 
@@ -206,21 +216,38 @@ class _Squeeze:
                 minimiser = self._certify(names, index)
                 self._attack(_from_minimisers(self.protocol), index, minimiser)
         self.stage[~self.standing] = "broken"
-        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
-        longest = self.radius * (self.points.shape[1] ** 0.5 if self.norm == "linf" else 1.0)
-        error = float32_inference_error(self.problem.weights, self.problem.bias, norms + longest)
+        self._require_own_function()
         return Sandwich(
             lower=self.lower,
             upper=self.upper,
             stage=self.stage,
-            # The error is that of S_b; the smoothed gate has other roundings.
-            float32=(self.lower > error) & (self.smoothing == 0),
+            # The smoothed gate leans on the accuracy of exp and erf on the device.
+            float32=(self.lower > self.error) & (self.smoothing == 0),
             seconds=self.seconds,
             evaluated=self.evaluated,
             table=found.table,
             warnings=found.warnings,
             protocol=found.protocol,
         )
+
+    def _require_own_function(self) -> None:
+        """Refuse a model whose output at the worst points known is not the f of the bounds."""
+        x = (self.points + self.minimiser).astype(np.float32)
+        ones = np.ones(len(x), np.float32)
+        # Tensor cores would round the products to ten bits.
+        with jax.default_matmul_precision("highest"):
+            found = in_batches(
+                lambda x, y: score(self.model, x, y, self.key), np.arange(len(x)), x, ones
+            )
+        expected = replace(self.problem, points=x.astype(np.float64)).value(np.zeros(x.shape))
+        wrong = np.flatnonzero(~(np.abs(found - expected) <= self.error))
+        if len(wrong):
+            i = int(wrong[0])
+            raise NotCertified(
+                f"the model's own output is {found[i]:.9g} where the network of its weights and "
+                f"thresholds has f = {expected[i]:.9g} ({len(wrong)} of {len(x)} points differ by "
+                "more than rounding): a certificate would be of another function."
+            )
 
     @property
     def standing(self) -> np.ndarray:

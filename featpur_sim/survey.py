@@ -336,7 +336,8 @@ def _critical(networks, problem, tau, keys, kind: _Kind, n, width):
     """Critical radius and its interval, [L] each; exact along a fixed direction."""
 
     def lane(network, problem, tau, key):
-        if kind.name == "dense mixture" and network.smoothing == "none":
+        exact = type(network) is SymmetricReLU and network.smoothing == "none"
+        if kind.name == "dense mixture" and exact:
             return dense_critical_radius(network, problem, kind.norm, key=key, n=n)
         low, high = (multiple * tau for multiple in CRITICAL_RANGE)
         return bisect_critical_radius(

@@ -8,9 +8,27 @@ import jax
 import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, PRNGKey, Scalar
+from featpur_sim.checks import number
 
 Norm = Literal["l2", "linf"]
-_TINY = 1e-30
+# Squares of numbers between these, and sums of 10⁷ of them, are floats of full precision.
+_LEAST, _LARGEST = 1e-15, 1e15
+
+
+def square_scale(rows: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+    """What to divide each row by before squaring, so that no square over- or underflows.
+
+    1 for rows of usual size, which keep every bit, and for rows of zeros.
+    """
+    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
+    usual = ((largest > _LEAST) & (largest < _LARGEST)) | (largest == 0)
+    return jnp.where(usual, 1, largest)
+
+
+def length(rows: Float[Array, "*n d"]) -> Float[Array, "*n"]:
+    """ℓ2 norm of each row, at any scale."""
+    scale = square_scale(rows)
+    return scale[..., 0] * jnp.linalg.norm(rows / scale, axis=-1)
 
 
 class Ball(eqx.Module):
@@ -39,18 +57,21 @@ class L2Ball(Ball):
     """The Euclidean ball."""
 
     def norm(self, delta):
-        return jnp.linalg.norm(delta, axis=-1)
+        return length(delta)
 
     def maximise(self, gradient):
         # Scale first: squaring a gradient of 1e-25 would underflow to a zero norm.
         largest = jnp.max(jnp.abs(gradient), axis=-1, keepdims=True)
         scaled = gradient / jnp.where(largest > 0, largest, 1)
-        length = jnp.linalg.norm(scaled, axis=-1, keepdims=True)
-        return self.radius * scaled / jnp.maximum(length, _TINY)
+        norm = jnp.linalg.norm(scaled, axis=-1, keepdims=True)
+        return self.radius * scaled / jnp.where(norm > 0, norm, 1)
 
     def project(self, delta):
-        length = self.norm(delta)[..., None]
-        return delta * jnp.minimum(1, self.radius / jnp.maximum(length, _TINY))
+        # Scaled, the norm of a long row is finite too.
+        scale = square_scale(delta)
+        norm = jnp.linalg.norm(delta / scale, axis=-1, keepdims=True)
+        radius = self.radius / scale
+        return delta * jnp.where(norm > radius, radius / jnp.where(norm > 0, norm, 1), 1)
 
     def random(self, key, shape):
         return self.maximise(jax.random.normal(key, shape))
@@ -80,7 +101,5 @@ def ball(norm: Norm, radius: float | Array) -> Ball:
     """
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
-    if not isinstance(radius, jax.Array) and not 0 <= float(radius) < float("inf"):
-        raise ValueError(f"radius must be ≥ 0 and finite, got {radius}.")
-    value = jnp.asarray(radius, jnp.float32)
+    value = number("radius", radius, least=0)
     return L2Ball(value) if norm == "l2" else LinfBall(value)

@@ -16,6 +16,7 @@ from featpur_sim import (
     Transfer,
     initialise,
 )
+from featpur_sim.apgd import APGD
 from featpur_sim.network import pure_network
 from featpur_sim.robustness import attacked_margin as attacked_margin_eager
 
@@ -151,6 +152,38 @@ def test_pgd_finds_the_worst_point_of_a_linear_model(problem, batch, norm):
     np.testing.assert_allclose(found, clean - 0.1 * dual, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 10, 40])
+def test_every_number_of_steps_reaches_the_sphere(problem, batch, norm, steps):
+    linear = pure_network(problem.wstar, 0.0)
+    dual = {"l2": np.sqrt(problem.d), "linf": problem.d}[norm]
+    clean = margins(linear, batch, None)
+    for attack in (PGD(0.1, norm, steps=steps), APGD(0.1, norm, steps=steps)):
+        found = margins(linear, batch, attack)
+        np.testing.assert_allclose(found, clean - 0.1 * dual, atol=1e-5)
+
+
+def test_one_step_is_fgm(rugged, batch, norm, radius):
+    one = perturb(PGD(radius, norm, steps=1), rugged, batch)
+    fgm = perturb(FGM(radius, norm), rugged, batch)
+    # PGD keeps its start where the step raises the margin.
+    better = margins(rugged, batch, FGM(radius, norm)) < margins(rugged, batch, None)
+    kept = np.asarray(batch.labelled).nonzero()[0][better]
+    assert len(kept) > 100
+    np.testing.assert_allclose(one[kept], fgm[kept], rtol=1e-5)
+
+
+def test_the_usual_first_step_is_half_the_radius():
+    assert all(float(PGD(0.1, steps=steps).step_size) == 0.5 for steps in (3, 10, 40))
+
+
+@pytest.mark.parametrize("scale", [1e22, 1e29])
+def test_attacks_hold_at_large_scales(problem, batch, norm, scale):
+    linear = pure_network(problem.wstar, 0.0)
+    for attack in (FGM(scale, norm), PGD(scale, norm, steps=5), PGD(scale, norm, smoothing=0.4)):
+        delta = np.asarray(perturb(attack, linear, batch), float)[np.asarray(batch.labelled)]
+        np.testing.assert_allclose(length(delta, norm), scale, rtol=1e-5)
+
+
 def test_more_steps_and_restarts_find_more(rugged, batch, norm, radius):
     one, many = (margins(rugged, batch, PGD(radius, norm, steps=8, restarts=r)) for r in (1, 6))
     assert np.all(many <= one + 1e-5)
@@ -236,12 +269,13 @@ def test_ties_do_not_steer_an_attack(mixed_network, batch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps ≥ 1 and restarts ≥ 1, got 0 and 1"),
-        ({"restarts": 0}, "steps ≥ 1 and restarts ≥ 1, got 40 and 0"),
-        ({"step_size": 0.0}, "step_size > 0, got 0.0"),
-        ({"step_size": float("nan")}, "step_size > 0, got nan"),
+        ({"steps": 0}, "steps must be an integer ≥ 1 .*, got 0"),
+        ({"restarts": 0}, "restarts must be an integer ≥ 1 .*, got 0"),
+        ({"step_size": 0.0}, "step_size must be > 0 .*, got 0.0"),
+        ({"step_size": float("nan")}, "step_size must be > 0 .*, got nan"),
+        ({"steps": 2, "step_size": 0.5}, "steps=2 of step_size=0.5 ends inside its ball, 0.76"),
     ],
 )
-def test_pgd_refuses(arguments, message):
+def test_pgd_refuses(arguments, message, unchecked):
     with pytest.raises(ValueError, match=message):
         PGD(0.1, **arguments)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from featpur_sim import SymmetricReLU, initialise
 from featpur_sim.network import pure_network
+from featpur_sim.objective import loss_sum_and_gradient
 
 M_NEURONS, DIMENSION = 13, 6
 
@@ -142,7 +143,10 @@ def test_pure_network_thresholds_the_coordinates_of_the_dictionary():
     [
         ({"smoothing": "soft"}, "smoothing must be 'none', .* got 'soft'"),
         ({"smoothing": "closed"}, "smoothing='closed' needs sigma_rho > 0, got 0.0"),
-        ({"smoothing": "sampled", "sigma_rho": -1.0}, "needs sigma_rho > 0, got -1.0"),
+        (
+            {"smoothing": "sampled", "sigma_rho": -1.0},
+            "sigma_rho must be ≥ 0 .*, got -1.0",
+        ),
         ({"sigma_rho": 0.1}, "sigma_rho=0.1 has no effect with smoothing='none'"),
         ({"bias": np.zeros(4)}, r"bias must have shape \(\) or \(3,\), got \(4,\)"),
     ],
@@ -155,12 +159,67 @@ def test_network_refuses(arguments, message, unchecked):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"m": 0}, "m must be ≥ 1, got 0"),
-        ({"sigma_0": 0.0}, "sigma_0 must be > 0, got 0.0"),
-        ({"sigma_0": float("nan")}, "sigma_0 must be > 0, got nan"),
-        ({"bias": -0.1}, "bias must be ≥ 0, got -0.1"),
+        ({"m": 0}, "m must be an integer ≥ 1 .*, got 0"),
+        ({"sigma_0": 0.0}, "sigma_0 must be > 0 and finite .*, got 0.0"),
+        ({"sigma_0": float("nan")}, "sigma_0 must be > 0 and finite .*, got nan"),
+        ({"bias": -0.1}, "bias must be ≥ 0 and finite .*, got -0.1"),
     ],
 )
 def test_initialise_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         initialise(**{"d": 4, "m": 8, "key": jax.random.key(0), **arguments})
+
+
+class Cubed(SymmetricReLU):
+    """f³: a subclass that overrides what it computes and nothing else."""
+
+    def __call__(self, x, *, key=None):
+        return super().__call__(x, key=key) ** 3
+
+
+def test_a_subclass_is_differentiated_as_what_it_computes():
+    plain, x = make(per_neuron=True), points()
+    cubed = Cubed(plain.weights, plain.bias)
+    value, gradient = cubed.value_and_input_gradient(x)
+    f, slope = plain.value_and_input_gradient(x)
+    np.testing.assert_allclose(value, f**3, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, 3 * f[:, None] ** 2 * slope, rtol=1e-4, atol=1e-4)
+    assert cubed.smoothed(jnp.float32(0.3)) is cubed
+    y = jnp.sign(f)
+    loss, found, count = loss_sum_and_gradient(cubed, x, y)
+
+    def total(weights):
+        return jnp.sum(jnp.where(y != 0, jax.nn.softplus(-y * Cubed(weights, plain.bias)(x)), 0))
+
+    expected, expected_gradient = jax.value_and_grad(total)(plain.weights)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert int(count) == int(jnp.sum(y != 0))
+    np.testing.assert_allclose(found, expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, np.float16, jnp.bfloat16, list])
+def test_weights_of_any_real_dtype_become_float32(dtype, unchecked):
+    wstar = [1, -1] if dtype is list else np.array([1, -1], np.dtype(dtype))
+    found = pure_network(wstar, bias=0.5)(jnp.array([[0.7, -0.9]]))
+    np.testing.assert_allclose(found, [0.6], rtol=1e-6)
+    rows = np.eye(2).tolist() if dtype is list else np.eye(2, dtype=np.dtype(dtype))
+    closed = SymmetricReLU(rows, np.float64(0.5), sigma_rho=0.1, smoothing="closed")
+    assert closed.weights.dtype == closed.bias.dtype == closed.sigma_rho.dtype == jnp.float32
+    assert np.isfinite(closed(jnp.array([[0.7, -0.9]]))).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "message"),
+    [
+        (np.ones((3, 2)), -0.1, "bias must be ≥ 0 and finite .*, got -0.1"),
+        (np.ones((3, 2)), [0.1, np.nan, 0.2], "bias must be .*, got nan among its entries"),
+        (np.ones((3, 2)), True, "bias must be a number or an array of numbers, got True"),
+        (np.full((3, 2), np.inf), 0.1, "weights must be finite .*, got inf among its entries"),
+        (np.ones((0, 2)), 0.1, r"weights must be a non-empty array of 2 dim.*shape \(0, 2\)"),
+        (np.ones(3), 0.1, r"weights must be a non-empty array of 2 dim.*shape \(3,\)"),
+        ([["a"]], 0.1, "weights must be a number or an array of numbers"),
+    ],
+)
+def test_network_refuses_values(weights, bias, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        SymmetricReLU(weights, bias)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featpur_sim import SymmetricReLU
-from featpur_sim.certify import Contradiction, Effort, NotCertified
+from featpur_sim.certify import Contradiction, Effort, NotCertified, certify
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.protocol import QUICK, Protocol, Stage
 from featpur_sim.sandwich import squeeze, squeeze_radii
@@ -189,6 +189,40 @@ def test_models_without_a_certificate_are_refused(mixed_network, points):
     )
     with pytest.raises(NotCertified, match="smoothing is 'sampled'.*smoothing = 'closed'"):
         squeeze(noisy, points, 0.1, key=KEY)
+
+
+class Leaky(SymmetricReLU):
+    """The activation of the theorem minus a third of u: another function of the same weights."""
+
+    def output_and_gate(self, u, *, neurons=-1, key=None):
+        value, gate = super().output_and_gate(u, neurons=neurons, key=key)
+        return value - jnp.sum(u, neurons) / 3, gate - 1 / 3
+
+
+def test_a_subclass_is_not_certified_as_the_network_it_is_not(mixed_network, points):
+    leaky = Leaky(mixed_network.weights, mixed_network.bias)
+    own = np.asarray(points.y * leaky(points.x)) > 0
+    proved = certify(
+        leaky.weights, leaky.bias, np.asarray(points.x * points.y[:, None]), 0.01, stages=CHEAP
+    ).certified
+    # The bounds of its weights and thresholds prove points that it classifies wrongly.
+    assert np.sum(proved & ~own) > 0
+    with pytest.raises(NotCertified, match="the model is a Leaky: .* not for subclasses"):
+        squeeze(leaky, points, 0.01, key=KEY)
+
+
+def test_a_model_that_computes_something_else_is_refused(mixed_network, points, monkeypatch):
+    plain = SymmetricReLU.output_and_gate
+
+    def off(self, u, **options):
+        value, gate = plain(self, u, **options)
+        return value + 1e-2, gate
+
+    monkeypatch.setattr(SymmetricReLU, "output_and_gate", off)
+    jax.clear_caches()
+    with pytest.raises(NotCertified, match="the model's own output is .* 100 of 100 points"):
+        squeeze(mixed_network, points, 0.01, key=KEY, protocol=QUICK, stages=CHEAP)
+    jax.clear_caches()
 
 
 def test_the_closed_smoothing_is_certified(mixed_network, points):

@@ -69,6 +69,19 @@ def test_projection_is_the_nearest_point(norm, radius, delta, other, scale):
     np.testing.assert_allclose(again, found, rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scale", [1e-37, 1e-25, 1e22, 1e37])
+def test_norm_and_projection_at_any_scale(norm, scale):
+    rows = np.array([[3.0, 0, -4], [0.3, 0, 0.4], [0, 0, 0]]) * scale
+    given = jnp.asarray(rows, jnp.float32)
+    size = np.linalg.norm(rows, SELF[norm], axis=-1)
+    np.testing.assert_allclose(ball(norm, 1.0).norm(given), size, rtol=1e-6)
+    found = type(ball(norm, 1.0))(jnp.float32(scale)).project(given)
+    expected = {"l2": [[0.6, 0, -0.8], [0.3, 0, 0.4], [0, 0, 0]]}
+    expected["linf"] = [[1, 0, -1], [0.3, 0, 0.4], [0, 0, 0]]
+    np.testing.assert_allclose(found, np.array(expected[norm]) * scale, rtol=1e-6)
+
+
 @given(norms, rows)
 def test_projection_leaves_the_inside_alone(norm, delta):
     threat = ball(norm, 0.3)
@@ -115,9 +128,14 @@ def test_ball_by_name():
     ("norm", "radius", "message"),
     [
         ("l3", 0.1, "norm must be 'l2' or 'linf', got 'l3'"),
-        ("l2", -0.1, "radius must be ≥ 0 and finite, got -0.1"),
-        ("l2", float("nan"), "radius must be ≥ 0 and finite, got nan"),
-        ("linf", float("inf"), "radius must be ≥ 0 and finite, got inf"),
+        ("l2", -0.1, "radius must be ≥ 0 and finite .*, got -0.1"),
+        ("l2", float("nan"), "radius must be ≥ 0 and finite .*, got nan"),
+        ("l2", jnp.float32(-0.5), "radius must be ≥ 0 and finite .*, got -0.5"),
+        ("l2", 1e39, "radius must be ≥ 0 and finite .*, got 1e\\+39"),
+        ("l2", True, "radius must be a number or an array of numbers, got True"),
+        ("l2", "0.1", "radius must be a number or an array of numbers, got '0.1'"),
+        ("l2", [0.1, 0.2], "radius must be one number, got an array of shape"),
+        ("linf", float("inf"), "radius must be ≥ 0 and finite .*, got inf"),
     ],
 )
 def test_ball_refuses(norm, radius, message, unchecked):

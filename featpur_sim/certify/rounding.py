@@ -277,7 +277,10 @@ def lower_bound(
 
 
 def float32_inference_error(
-    weights: np.ndarray, bias: float | np.ndarray, point_norm: float | np.ndarray
+    weights: np.ndarray,
+    bias: float | np.ndarray,
+    point_norm: float | np.ndarray,
+    smoothing: float = 0.0,
 ) -> np.ndarray:
     """How far f computed in float32 can be from f in real arithmetic, for any input of norm ≤
     `point_norm` [D].
@@ -288,10 +291,15 @@ def float32_inference_error(
     an operation. A point is certified for float32 inference where its lower bound exceeds this at
     ‖x‖ + τ.
 
+    With smoothing, aΦ(a/σ_ρ) + σ_ρφ(a/σ_ρ) replaces ReLU(a): it is 1-Lipschitz and at most
+    |a| + σ_ρ, and where exp and erf are good to 8u, as those of XLA are, a neuron errs by 64u of
+    |u| + b + σ_ρ beyond that.
+
     Args:
         weights: W, [m, d].
         bias: b, scalar or [m].
         point_norm: ‖x‖ + τ, scalar or [n].
+        smoothing: σ_ρ of the closed-form smoothed network; 0 for the soft threshold.
 
     Returns:
         The error, float64, the shape of point_norm.
@@ -311,4 +319,7 @@ def float32_inference_error(
     top = top + curvature_excess(rows, np.ones(width), np.array(top))
     total = np.minimum(reach.sum(-1), np.sqrt(width * top) * norm)
     each = each + gamma(2 * width + 2, unit) * (total + each)
+    if smoothing > 0:
+        terms = (reach + level + smoothing).sum(-1)
+        each = each + (64 * unit + gamma(2 * width + 2, unit)) * terms
     return np.asarray(SAFETY * (each + width * (size + 4) * 2.0**-126))

@@ -11,7 +11,8 @@ import optax
 from jax import lax
 
 from featpur_sim._types import Array, Float, PRNGKey, Scalar
-from featpur_sim.classifier import Classifier
+from featpur_sim.checks import number
+from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.threat import Norm
 
@@ -31,13 +32,15 @@ class LinearClassifier(Classifier):
     intercept: Float[Array, ""]
 
     def __init__(self, weight, intercept: float | Array = 0.0):
-        self.weight = jnp.asarray(weight, jnp.float32)
-        self.intercept = jnp.asarray(intercept, jnp.float32)
+        self.weight = number("weight", weight, ndim=1)
+        self.intercept = number("intercept", intercept)
 
     def __call__(self, x, *, key=None):
         return x @ self.weight + self.intercept
 
     def value_and_input_gradient(self, x, *, key=None):
+        if type(self) is not LinearClassifier:
+            return autodiff_input_gradient(self, x, key=key)
         return self(x), jnp.broadcast_to(self.weight, x.shape)
 
     def worst_margin(
@@ -91,10 +94,10 @@ def train_linear(
     direction = direction / jnp.linalg.norm(direction)
     start = 0.9 * radius * _dual_norm(direction, norm) if intercept else jnp.float32(0)
     model = LinearClassifier(direction, start)
-    for number, width in enumerate(_WIDTHS):
+    for position, width in enumerate(_WIDTHS):
         model = _descend(
             model, problem, jnp.float32(radius), jnp.float32(width), norm, intercept,
-            learning_rate, jax.random.fold_in(key, number), steps // len(_WIDTHS), batch,
+            learning_rate, jax.random.fold_in(key, position), steps // len(_WIDTHS), batch,
         )  # fmt: skip
     return model
 

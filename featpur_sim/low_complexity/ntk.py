@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from featpur_sim._types import Array, Float, PRNGKey
-from featpur_sim.classifier import Classifier
+from featpur_sim.checks import number
+from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 
 _LEAST_SIGMA = 1e-12
@@ -31,8 +32,8 @@ class NTKClassifier(Classifier):
     bias: Float[Array, ""]
 
     def __init__(self, v, gates, bias):
-        self.v, self.gates = jnp.asarray(v, jnp.float32), jnp.asarray(gates, jnp.float32)
-        self.bias = jnp.asarray(bias, jnp.float32)
+        self.v, self.gates = number("v", v, ndim=2), number("gates", gates, ndim=2)
+        self.bias = number("bias", bias, least=0)
         if self.v.shape != self.gates.shape:
             raise ValueError(f"v and gates differ in shape: {self.v.shape}, {self.gates.shape}.")
 
@@ -52,11 +53,15 @@ class NTKClassifier(Classifier):
 
     def value_and_input_gradient(self, x, *, key=None):
         """The gradient where it exists: no gate at its edge."""
+        if type(self) is not NTKClassifier:
+            return autodiff_input_gradient(self, x, key=key)
         open_gates = self.open_gates(x)
         return jnp.sum(open_gates * (x @ self.v.T), -1), open_gates @ self.v
 
     def smoothed(self, width):
         """E f(x + width·g), exactly; see `SmoothedNTK`."""
+        if type(self) is not NTKClassifier:
+            return super().smoothed(width)
         return SmoothedNTK(self, jnp.asarray(width, jnp.float32))
 
 
