@@ -16,7 +16,7 @@ from jax.scipy.stats import norm
 from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.threat import square_scale
+from featpur_sim.threat import length
 
 _LEAST_SIGMA = 1e-12
 
@@ -131,10 +131,10 @@ class SymmetricReLU(Classifier):
         if type(self) is not SymmetricReLU:
             return super().smoothed(width)
         own = 0.0 if self.smoothing == "none" else self.sigma_rho
-        moves = width * self.weights
-        scale = square_scale(moves)
-        scaled = jnp.sqrt((own / scale[..., 0]) ** 2 + jnp.sum((moves / scale) ** 2, -1))
-        sigma = scale[..., 0] * scaled
+        sigma = jnp.sqrt(own**2 + jnp.sum((width * self.weights) ** 2, -1))
+        # Where the squares over- or underflow; the other rows keep every bit.
+        usual = (sigma > 1e-15) & (sigma < 1e15)
+        sigma = jnp.where(usual, sigma, jnp.hypot(own, length(width * self.weights)))
         closed = SymmetricReLU(self.weights, self.bias, sigma_rho=1.0, smoothing="closed")
         # A weight of 0 needs no smoothing, but 0/0 must not arise.
         return eqx.tree_at(lambda n: n.sigma_rho, closed, jnp.maximum(sigma, _LEAST_SIGMA))
