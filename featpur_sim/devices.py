@@ -7,6 +7,7 @@ One network too large for a device is cut across its neurons (docs/theory.md §2
 step; every other product stays where its neurons are.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from featpur_sim._types import Array
 from featpur_sim.network import SymmetricReLU
 
 _RUNS, _NEURONS = "runs", "neurons"
+# XLA's default on a CPU lets each device start a program's independent exchanges in an order of its
+# own. Two devices that wait for each other in different ones wait for ever.
+_IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 Devices = Sequence[jax.Device]
 
@@ -85,6 +89,10 @@ def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> Sym
         network: weights [m, d], or [S, m, d] for S networks.
         devices: all local ones by default; fewer are used where m does not divide (see `usable`).
 
+    Raises:
+        ValueError: several CPU devices, without the entry of ``XLA_FLAGS`` that keeps their
+            exchanges in one order: training could stand still for ever. [M]
+
     >>> import jax
     >>> from featpur_sim import initialise
     >>> split_neurons(initialise(32, 64, key=jax.random.key(0))).weights.shape
@@ -93,6 +101,11 @@ def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> Sym
     chosen = usable(network.m, devices)
     if len(chosen) == 1:
         return network
+    if chosen[0].platform == "cpu" and _IN_ORDER not in os.environ.get("XLA_FLAGS", "").split():
+        raise ValueError(
+            f"split_neurons: {len(chosen)} CPU devices can wait for each other for ever. Set "
+            f"XLA_FLAGS={_IN_ORDER} (beside what it holds) before JAX starts, or pass one device."
+        )
     mesh = Mesh(np.array(chosen), (_NEURONS,))
     runs = (None,) * (network.weights.ndim - 2)
 

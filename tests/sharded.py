@@ -4,7 +4,12 @@ import json
 import os
 import re
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Four devices that exchange in order; if they wait for each other, the process ends soon.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=4 "
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false "
+    "--xla_cpu_collective_call_terminate_timeout_seconds=20"
+)
 
 import equinox as eqx
 import jax
@@ -14,6 +19,8 @@ import numpy as np
 from featpur_sim import (
     FGM,
     AdversarialPhase,
+    CleanPhase,
+    DenseMixture,
     PerNeuron,
     SparseCoding,
     initialise,
@@ -22,6 +29,7 @@ from featpur_sim import (
 )
 from featpur_sim import survey as surveys
 from featpur_sim.devices import run_mesh, split_neurons, spread
+from featpur_sim.experiment import Watch
 from featpur_sim.step import start_phase
 from featpur_sim.train import _segment_many, observe_nothing, replicate
 
@@ -108,5 +116,28 @@ def neurons():
     }
 
 
+def thresholds():
+    """The program that deadlocked: a threshold per neuron, measured along training."""
+    cut = split_neurons(network(jax.random.key(2), per_neuron=True))
+    attack = FGM(0.1)
+    phases = [CleanPhase(40, batch=64, bias=PerNeuron(0.3, begin=0.1, end=0.7))]
+    phases += [AdversarialPhase(attack, 40, batch=64, microbatch=16)]
+    watch = Watch(DenseMixture.of(PROBLEM, 0.1), attack)
+    run = train(PROBLEM, cut, phases, key=jax.random.key(3), records=10, observe=watch)
+    return {"finite records": bool(np.isfinite(run.records["kappa_over_alpha"]).all())}
+
+
+def refusal():
+    """What `split_neurons` says where nothing keeps exchanges in order."""
+    flags, os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"], ""
+    try:
+        split_neurons(network(jax.random.key(2)))
+    except ValueError as error:
+        return {"refusal": str(error)}
+    finally:
+        os.environ["XLA_FLAGS"] = flags
+    return {"refusal": "none"}
+
+
 if __name__ == "__main__":
-    print(json.dumps(runs() | surveyed() | neurons()))
+    print(json.dumps(runs() | surveyed() | neurons() | thresholds() | refusal()))

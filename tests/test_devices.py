@@ -40,6 +40,13 @@ def test_a_network_cut_across_its_neurons_trains_alike(found):
     assert found["gap"] < 1e-5 < 0.05 < found["moved"]
 
 
+def test_devices_do_not_wait_for_each_other(found):
+    # A deadlock ends the process of ``found`` after its limit.
+    assert found["finite records"]
+    assert "split_neurons: 4 CPU devices can wait for each other for ever" in found["refusal"]
+    assert "--xla_cpu_enable_concurrency_optimized_scheduler=false" in found["refusal"]
+
+
 def test_the_number_of_devices_divides_the_work():
     four = jax.local_devices()[:1] * 4
     assert [len(usable(runs, four)) for runs in (1, 2, 3, 4, 6, 7, 8, 200)] == [
