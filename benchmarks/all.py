@@ -22,7 +22,7 @@ def main():
         parts.append(benchmark.measure())
         print(parts[-1], flush=True)
     if out is not None:
-        out.write_text("\n".join(parts))
+        out.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

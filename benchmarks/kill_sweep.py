@@ -85,7 +85,7 @@ def workers(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             line = (path / "cmdline").read_bytes()
-            above = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            above = int((path / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
         except (OSError, IndexError):
             continue  # it has ended meanwhile
         if above == parent and b"spawn_main" in line:
@@ -115,7 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "sweep.toml").write_text(SWEEP)
+        (folder / "sweep.toml").write_text(SWEEP, encoding="utf-8")
         began = time.perf_counter()
         subprocess.run(command(folder, "undisturbed"), check=True)
         seconds = time.perf_counter() - began

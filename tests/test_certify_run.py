@@ -46,7 +46,7 @@ def wrong_bound(monkeypatch):
 def test_certify_writes_both_sides(featpur, mine):
     code, out, err = featpur("certify", mine, *CHEAP, "--json", "--radius", "1", "--radius", "0.5")
     assert code == 0 and "certificates" in err
-    rows = json.loads((mine / "certificate.json").read_text())
+    rows = json.loads((mine / "certificate.json").read_text(encoding="utf-8"))
     assert rows == json.loads(out)
     assert [(row["phase"], row["relative_radius"]) for row in rows] == [
         ("clean", 0.5), ("clean", 1.0), ("adversarial", 0.5), ("adversarial", 1.0)
@@ -81,7 +81,7 @@ def test_certify_prints_a_table_or_nothing(featpur, mine):
     assert code == 0 and "certified ≤ truth ≤ attacked" in out and "quick/1" in out
     assert "40 points over 1 seeds" in out.replace("\n", " ")
     assert err.rstrip().endswith("certificate.json")
-    (row, _) = json.loads((mine / "certificate.json").read_text())
+    (row, _) = json.loads((mine / "certificate.json").read_text(encoding="utf-8"))
     assert row["n"] == 40 and row["certified_ci"] is None
     assert featpur("certify", mine, *CHEAP, "--radius", "1", "-q") == (0, "", "")
 
@@ -121,7 +121,7 @@ def test_a_contradiction_stops_with_its_own_code_and_saves_the_point(featpur, mi
 
 def test_a_run_stops_on_a_contradiction_too(featpur, tiny, tmp_path, wrong_bound):
     path = tmp_path / "settings.toml"
-    path.write_text(tomli_w.dumps(tiny(evaluation={"certify_points": 30})))
+    path.write_text(tomli_w.dumps(tiny(evaluation={"certify_points": 30})), encoding="utf-8")
     code, _, err = featpur("run", path, "--out", tmp_path / "out", "-q")
     assert code == 4 and "out/contradiction.npz" in err
     assert not (tmp_path / "out" / "result.nc").exists()
@@ -194,7 +194,7 @@ def test_evaluate_with_a_protocol(featpur, mine):
     options = ("--protocol", "quick", "--samples", "100", "--radius", "1", "--radius", "0.5")
     code, out, _ = featpur("evaluate", mine, *options)
     assert code == 0 and "quick/1" in out and "what each attack added" in out and "FGM" in out
-    rows = json.loads((mine / "evaluation.json").read_text())
+    rows = json.loads((mine / "evaluation.json").read_text(encoding="utf-8"))
     assert len(rows) == 2 * 2 * 2 and {row["n"] for row in rows} == {100}
     for row in rows:
         found = sum(attack["new"] for attack in row["attacks"])

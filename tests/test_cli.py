@@ -35,7 +35,7 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("featpur_sim.figures.save_all", lambda result, directory: [])
 
     def write(path, runs, rows, *compared):
-        path.write_text(f"{len(runs)} runs, {len(rows)} rows")
+        path.write_text(f"{len(runs)} runs, {len(rows)} rows", encoding="utf-8")
 
     monkeypatch.setattr("featpur_sim.report.write", write)
 
@@ -46,7 +46,7 @@ def settings_file(tiny, tmp_path):
 
     def write(**changes):
         path = tmp_path / "settings.toml"
-        path.write_text(tomli_w.dumps(tiny(**changes)))
+        path.write_text(tomli_w.dumps(tiny(**changes)), encoding="utf-8")
         return path
 
     return write
@@ -77,7 +77,7 @@ def differing(a, b):
 def finished(tiny, tmp_path_factory):
     """A folder that ``featpur run`` has filled, figures and report included; to be copied."""
     base = tmp_path_factory.mktemp("finished")
-    (base / "settings.toml").write_text(tomli_w.dumps(tiny()))
+    (base / "settings.toml").write_text(tomli_w.dumps(tiny()), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         out = str(base / "out")
         patch.setattr(sys, "argv", ["featpur", "run", str(base / "settings.toml"), "-q", "-o", out])
@@ -98,7 +98,7 @@ def test_a_run_leaves_the_promised_files(finished, tiny_run):
     assert names - {".lock"} == FILES
     assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
     assert differing(load_result(finished), tiny_run.result) == []
-    assert "</html>" in (finished / "report.html").read_text()
+    assert "</html>" in (finished / "report.html").read_text(encoding="utf-8")
 
 
 def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, no_pictures):
@@ -228,7 +228,9 @@ def test_init_writes_a_file_that_runs(featpur, tmp_path):
     path = tmp_path / "new" / "mine.toml"
     code, out, err = featpur("init", path)
     assert (code, err) == (0, "") and f"featpur run {path}" in out
-    assert path.read_text() == STARTER and load(path) == parse(tomllib.loads(STARTER))
+    assert path.read_text(encoding="utf-8") == STARTER and load(path) == parse(
+        tomllib.loads(STARTER)
+    )
 
 
 def test_evaluate_attacks_a_finished_run_again(featpur, mine):
@@ -303,7 +305,7 @@ def test_all_seeds_failed_is_said_not_hidden(featpur, settings_file, tmp_path):
     code, out, err = featpur("run", settings_file(clean=bad), "--out", tmp_path / "o")
     assert (code, out) == (5, "") and "no seed finished" in err
     assert load_scorecard(tmp_path / "o") == []
-    assert "diverged" in (tmp_path / "o" / "report.html").read_text()
+    assert "diverged" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_full_disk_stops_part_way_and_the_same_command_goes_on(
@@ -361,7 +363,7 @@ def test_reproduce_covers_both_regimes(featpur, tmp_path, tiny_presets, no_pictu
     rows = strict(text)
     assert {row["regime"] for row in rows} == {"dense", "sparse"} and rows == load_scorecard(out)
     assert {row["regime"] for row in load_scorecard(out / "sparse")} == {"sparse"}
-    assert (out / "report.html").read_text() == f"2 runs, {len(rows)} rows"
+    assert (out / "report.html").read_text(encoding="utf-8") == f"2 runs, {len(rows)} rows"
     assert list(reproduce.parts(out)) == [out, out / "sparse"]
     assert featpur("reproduce", "--out", out)[0] == 2
     assert featpur("report", out, "-q")[0] == 0 and load_scorecard(out) == rows

@@ -258,19 +258,19 @@ def test_command_writes_prints_and_feeds_the_report(two_competitors, tiny_folder
     command = ["compare", str(folder), "--samples", "200", "--certify-points", "0"]
     shown = runner.invoke(app, [*command, "--radius", "1"])
     assert shown.exit_code == 0 and "convex" in shown.stdout
-    rows = json.loads((folder / "compare.json").read_text())
+    rows = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     needed = {"model", "class", "training", "robust_accuracy", "ci", "class_bound", "bound_kind",
               "label", "seconds"}  # fmt: skip
     assert all(needed <= set(r) for r in rows)
     assert (folder / "figures" / "comparison.pdf").stat().st_size > 1000
     assert runner.invoke(app, ["report", str(folder), "-q"]).exit_code == 0
-    card = json.loads((folder / "scorecard.json").read_text())
+    card = json.loads((folder / "scorecard.json").read_text(encoding="utf-8"))
     assert [r["verdict"] for r in card if r["id"] == "C8"] == [r["label"] for r in rows[:2]]
 
 
 def test_a_damaged_table_is_named(tmp_path):
     assert comparison.load_comparison(tmp_path) == []
     for text in ("{", "[1]", '[{"class": "linear"}]', "3"):
-        (tmp_path / "compare.json").write_text(text)
+        (tmp_path / "compare.json").write_text(text, encoding="utf-8")
         with pytest.raises(ResultError, match="compare.json cannot be read as a comparison"):
             comparison.load_comparison(tmp_path)

@@ -341,7 +341,7 @@ def test_a_config_equals_what_its_own_file_says(
 @pytest.mark.parametrize("config", [dense_regime(), sparse_regime(monotone=True)])
 def test_presets_survive_their_own_file(config, tmp_path):
     path = tmp_path / "config.toml"
-    path.write_text(dump(config))
+    path.write_text(dump(config), encoding="utf-8")
     assert load(path) == config
     # Defaults are written out: a later version with others still repeats the run.
     written = tomllib.loads(dump(config))

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def run_blocks(page: str) -> dict:
     """Run a page's code blocks one after another in one namespace."""
     names: dict = {}
-    for block in BLOCK.findall((ROOT / page).read_text()):
+    for block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         exec(compile(block, page, "exec"), names)  # noqa: S102 - our own pages
     return names
 
@@ -28,7 +28,7 @@ def test_own_hidden_law():
 
 def test_the_sweep_file():
     (text,) = re.findall(
-        r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(), re.DOTALL
+        r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(encoding="utf-8"), re.DOTALL
     )
     sweep = parse_sweep(tomllib.loads(text))
     assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000

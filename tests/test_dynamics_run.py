@@ -124,7 +124,7 @@ def test_settings_outside_the_model_are_named(tiny, section, change):
 def test_the_command_writes_a_dataset_and_figures(run, featpur, tmp_path, monkeypatch):
     config, reduced = run
     monkeypatch.setattr("featpur_sim.dynamics_run.reduced_run", lambda settings, seed: reduced)
-    (tmp_path / "run.toml").write_text(dump(config))
+    (tmp_path / "run.toml").write_text(dump(config), encoding="utf-8")
     out = tmp_path / "out"
     code, shown, _ = featpur("dynamics", tmp_path / "run.toml", "--out", out)
     assert code == 0 and "pure coefficient" in shown
@@ -135,7 +135,9 @@ def test_the_command_writes_a_dataset_and_figures(run, featpur, tmp_path, monkey
 
 
 def test_the_command_refuses_what_the_model_does_not_describe(tiny, featpur, tmp_path):
-    (tmp_path / "run.toml").write_text(dump(parse(tiny(adversarial={"norm": "linf"}))))
+    (tmp_path / "run.toml").write_text(
+        dump(parse(tiny(adversarial={"norm": "linf"}))), encoding="utf-8"
+    )
     code, _, told = featpur("dynamics", tmp_path / "run.toml", "--out", tmp_path / "out")
     assert code == 2 and "adversarial.norm = 'linf'" in told
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "experiments").glob("*.toml"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_settings_are_valid(path):
-    if "preset" in path.read_text():
+    if "preset" in path.read_text(encoding="utf-8"):
         sweep = sweep_file.load(path)
         assert sweep.name == path.stem and len(sweep.points) >= 4 and sweep.seeds >= 3
     else:
@@ -21,7 +21,7 @@ def test_settings_are_valid(path):
 
 
 def test_the_gallery_names_every_file_and_its_figures_exist():
-    page = (ROOT / "docs" / "gallery.md").read_text()
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     for path in FILES:
         name = path.stem.removeprefix("effect-")
         assert re.search(rf"\b{name}\b", page), path

@@ -118,17 +118,17 @@ def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatc
         return canned()
 
     monkeypatch.setattr(reduced_exponents, "solve_all", solve_all)
-    (tmp_path / "run.toml").write_text(dump(sparse_regime(128, 8)))
+    (tmp_path / "run.toml").write_text(dump(sparse_regime(128, 8)), encoding="utf-8")
     arguments = ("dynamics", tmp_path / "run.toml", "--exponents", "--a", "0.4", "--out", tmp_path)
     code, shown, _ = featpur(*arguments)
     assert code == 0 and "clean c/α" in shown
-    rows = json.loads((tmp_path / "dynamics.json").read_text())
+    rows = json.loads((tmp_path / "dynamics.json").read_text(encoding="utf-8"))
     assert set(rows[0]) == {
         "quantity", "a", "exponent", "ci", "predicted", "source", "d_min", "d_max"
     }  # fmt: skip
     assert [row["id"] for row in reduced_claims.load(tmp_path)] == ["C2", "C3", "C4", "C6"]
     assert (tmp_path / "figures" / "exponents.png").exists()
-    (tmp_path / reduced_claims.SCORECARD).write_text("[{}]")
+    (tmp_path / reduced_claims.SCORECARD).write_text("[{}]", encoding="utf-8")
     with pytest.raises(ResultError, match="lacks an entry"):
         reduced_claims.load(tmp_path)
     code, _, told = featpur(*arguments[:-4], "--a", "1.5")

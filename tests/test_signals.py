@@ -48,7 +48,7 @@ def start(*command, program=None, **settings):
 
 @pytest.fixture
 def settings_file(tiny, tmp_path):
-    (tmp_path / "settings.toml").write_text(tomli_w.dumps(tiny(seeds=1)))
+    (tmp_path / "settings.toml").write_text(tomli_w.dumps(tiny(seeds=1)), encoding="utf-8")
     return tmp_path / "settings.toml"
 
 
@@ -218,7 +218,7 @@ finally:
 
 
 def test_every_name_of_the_package_is_where_a_checker_sees_it():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     seen = {
         name.asname: (node.module or "").removeprefix("featpur_sim.")
         for node in ast.walk(tree)

@@ -189,7 +189,11 @@ def test_dimensions_and_coordinates(small, undisturbed):
         assert found == [c.problem.d, c.problem.k, c.network.neurons, c.adversarial.radius]
     assert (result.status == "ok").all() and (result.reason == "").all()
     assert np.isfinite(result.alpha_max).all()
-    assert result.attrs["sweep"] == small.text == (undisturbed / "sweep.toml").read_text()
+    assert (
+        result.attrs["sweep"]
+        == small.text
+        == (undisturbed / "sweep.toml").read_text(encoding="utf-8")
+    )
     result.close()
 
 
@@ -340,7 +344,7 @@ def test_resume_starts_where_there_is_nothing(small, half_done, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / ".lock").touch()
-    (out / ".featpur-abc.json").write_text("{")
+    (out / ".featpur-abc.json").write_text("{", encoding="utf-8")
     counting = Counting(0)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(small, out, execute=counting, resume=True)
@@ -412,19 +416,19 @@ def test_another_sweep_is_refused_and_the_difference_named(half_done, change, wo
 
 
 def test_other_software_or_presets_are_refused(small, half_done):
-    manifest = json.loads((half_done / "sweep.json").read_text())
+    manifest = json.loads((half_done / "sweep.json").read_text(encoding="utf-8"))
     for key, value, words in (
         ("software", "featpur_sim 0.0.1, jax 0.1", "software was featpur_sim 0.0.1"),
         ("points", "0" * 64, "presets behind the points have changed"),
     ):
-        (half_done / "sweep.json").write_text(json.dumps(manifest | {key: value}))
+        (half_done / "sweep.json").write_text(json.dumps(manifest | {key: value}), encoding="utf-8")
         with pytest.raises(ResultError, match=words):
             run_sweep(small, half_done, resume=True)
 
 
 def test_a_damaged_manifest_is_one_message(small, half_done):
     for text in ("", "{}", "[]", "\0", "3"):
-        (half_done / "sweep.json").write_text(text)
+        (half_done / "sweep.json").write_text(text, encoding="utf-8")
         with pytest.raises(ResultError, match="sweep.json cannot be read"):
             run_sweep(small, half_done, resume=True)
 
@@ -477,7 +481,7 @@ def test_a_failing_batch_is_recorded_and_tried_again(small, undisturbed, tmp_pat
     assert result.reason[7, 1] == "batch 4: RuntimeError: out of memory"
     assert np.isfinite(result.alpha_max[:5]).all() and np.isnan(result.alpha_max[5:]).all()
     log = out / "batches" / "batch-0003.failed.txt"
-    assert "Traceback" in log.read_text()
+    assert "Traceback" in log.read_text(encoding="utf-8")
     finished = run_sweep(small, out, resume=True)
     assert not finished.failed and not log.exists()
     assert bits(out) == bits(undisturbed)
@@ -548,7 +552,7 @@ def test_padding_does_not_reach_the_result(small, undisturbed):
 @pytest.fixture
 def sweep_file(tmp_path):
     path = tmp_path / "sweep.toml"
-    path.write_text(tomli_w.dumps(FEW))
+    path.write_text(tomli_w.dumps(FEW), encoding="utf-8")
     return path
 
 

@@ -38,7 +38,7 @@ samples = 200
 
 def written(tmp_path, text):
     path = tmp_path / "sweep.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -107,7 +107,7 @@ def test_run_table_overrides_the_preset_and_axes_override_the_run_table():
 
 
 def test_a_base_file_is_looked_up_beside_the_sweep_and_kept_in_its_text(tmp_path):
-    (tmp_path / "run.toml").write_text(dump(dense_regime(16, 3)))
+    (tmp_path / "run.toml").write_text(dump(dense_regime(16, 3)), encoding="utf-8")
     sweep = load(written(tmp_path, 'base = "run.toml"\nseeds = 2\naxes."clean.steps" = [5, 9]'))
     assert fields(sweep, lambda c: (c.problem.d, c.seeds, c.clean.steps)) == [
         (16, 2, 5),

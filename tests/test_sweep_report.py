@@ -150,7 +150,7 @@ def test_default_figures_and_report():
 def test_fit_writes_its_table_and_figures(folder, featpur):
     code, out, err = featpur("fit", folder)
     assert code == 0 and "κ/α (clean)" in out and "not fitted:" in err
-    saved = json.loads((folder / "fit.json").read_text())
+    saved = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
     first = saved["fits"][0]
     assert first["quantity"] == "kappa_over_alpha[clean]" and first["points"] == 12
     assert first["exponents"][0]["predicted"] == pytest.approx(-1)
@@ -187,7 +187,7 @@ def test_bad_input_is_one_message(folder, featpur, arguments, message):
 def test_report_of_a_sweep_and_of_nothing(folder, featpur, tmp_path):
     code, _, err = featpur("report", folder)
     assert code == 0 and str(folder / "report.html") in err
-    assert "Exponents" in (folder / "report.html").read_text()
+    assert "Exponents" in (folder / "report.html").read_text(encoding="utf-8")
     (tmp_path / "empty").mkdir()
     code, _, err = featpur("fit", tmp_path / "empty")
     assert code == 2 and "holds no finished sweep" in err

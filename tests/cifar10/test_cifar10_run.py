@@ -111,7 +111,7 @@ def test_a_run_leaves_everything_and_goes_on(command, data_folder, tmp_path, few
     np.testing.assert_allclose(first.theta_clean.sel(network=CLEAN), 1, atol=1e-5)
     np.testing.assert_allclose(first.kept_norm**2 + first.removed_norm**2, 1, atol=1e-4)
     assert json.loads(first.attrs["settings"])["width"] == 4
-    assert (tmp_path / "out" / "summary.md").read_text().strip() in out
+    assert (tmp_path / "out" / "summary.md").read_text(encoding="utf-8").strip() in out
 
     (tmp_path / "out" / "result.nc").unlink()
     (tmp_path / "out" / "scores" / "1-FGM-l2.json").unlink()
