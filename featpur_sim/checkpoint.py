@@ -6,18 +6,15 @@ fingerprint of the settings that it belongs to.
 """
 
 import hashlib
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jaxlib.version
 import numpy as np
-import optax
 
 from featpur_sim.disk import DiskWarning, atomic_path, require_writable
+from featpur_sim.fingerprint import software
 
 STATE = "state.npz"
 
@@ -118,18 +115,6 @@ class Checkpoint:
                 "format that this one does not read: remove that folder to start anew, or go on "
                 "with that version."
             )
-
-
-def software() -> str:
-    """The versions that the bits of a run and the fingerprint of its code depend on."""
-    # Imported here: the package imports this module before it knows its version.
-    from featpur_sim import __version__
-
-    python = ".".join(platform.python_version_tuple()[:2])
-    return (
-        f"featpur_sim {__version__}, jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, "
-        f"optax {optax.__version__}, numpy {np.__version__}, Python {python}"
-    )
 
 
 def _storable(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

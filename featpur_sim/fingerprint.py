@@ -1,15 +1,20 @@
-"""What tells one run from another: a digest of its arrays, settings and functions."""
+"""What tells one run from another: its arrays, settings and functions, and what computed it."""
 
 import dataclasses
 import functools
 import hashlib
+import platform
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
+import optax
+
+from featpur_sim import __version__
 
 _SCALAR = types.NoneType | bool | int | float | complex | str | bytes
 _ARRAY = jax.Array | np.ndarray | np.generic
@@ -28,6 +33,15 @@ def fingerprint(tree: Any, *extra: Any) -> np.ndarray:
     digest = hashlib.sha256()
     _Walk(digest.update).value((tree, extra))
     return np.frombuffer(digest.digest(), np.uint8)
+
+
+def software() -> str:
+    """The versions that the bits of a run or a batch, and the fingerprint of code, depend on."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return (
+        f"featpur_sim {__version__}, jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, "
+        f"optax {optax.__version__}, numpy {np.__version__}, Python {python}"
+    )
 
 
 class _Walk:

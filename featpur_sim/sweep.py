@@ -18,11 +18,12 @@ import xarray as xr
 
 from featpur_sim import sweep_plan
 from featpur_sim.disk import ResultError, claim_folder, write_text
+from featpur_sim.fingerprint import software
 from featpur_sim.manifest import MANIFEST as CHECKSUMS
 from featpur_sim.manifest import require_intact, rewriting
 from featpur_sim.result import load_netcdf, save_netcdf
 from featpur_sim.sweep_assemble import assemble
-from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers, software
+from featpur_sim.sweep_batch import Survey, Task, compute, lane_numbers
 from featpur_sim.sweep_file import Sweep
 from featpur_sim.sweep_plan import Plan, make_plan
 from featpur_sim.train import Record

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from featpur_sim import __version__
 from featpur_sim._types import Array
 from featpur_sim.config import EvaluationConfig, RunConfig
 from featpur_sim.devices import spread
@@ -26,6 +25,7 @@ from featpur_sim.experiment import (
     seed_keys,
     simulated,
 )
+from featpur_sim.fingerprint import software
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.phase import Phase
 from featpur_sim.step import Status
@@ -62,11 +62,6 @@ Survey = Callable[
 """Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
 first, ``status`` and ``status_step`` among them; see `featpur_sim.survey.survey`. A lane that died
 or diverged measures NaN."""
-
-
-def software() -> str:
-    """The versions that a batch's bits depend on."""
-    return f"featpur_sim {__version__}, jax {jax.__version__}"
 
 
 def devices() -> str:

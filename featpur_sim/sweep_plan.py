@@ -18,7 +18,8 @@ import jax
 
 from featpur_sim.config import ConfigError, RunConfig, estimate_memory, machine_memory
 from featpur_sim.experiment import check
-from featpur_sim.sweep_batch import Lane, Structure, Task, software, structure
+from featpur_sim.fingerprint import software
+from featpur_sim.sweep_batch import Lane, Structure, Task, structure
 from featpur_sim.sweep_file import Sweep
 
 # Most lanes of a batch. On a CPU more than 8 gain nothing [M]; the number also bounds what a kill

@@ -12,9 +12,10 @@ import tomli_w
 import xarray as xr
 from quick_survey import quick_survey
 
-from featpur_sim import sweep, sweep_batch, sweep_plan
+from featpur_sim import sweep, sweep_plan
 from featpur_sim.config import ConfigError
 from featpur_sim.disk import ResultError, claim_folder
+from featpur_sim.fingerprint import software
 from featpur_sim.sweep import in_process, load_sweep, run_sweep
 from featpur_sim.sweep_assemble import as_grid
 from featpur_sim.sweep_file import parse_sweep
@@ -543,7 +544,7 @@ def test_a_batch_of_other_software_is_a_failure(tmp_path):
 def test_padding_does_not_reach_the_result(small, undisturbed):
     with xr.open_dataset(undisturbed / "batches" / "batch-0002.nc") as batch:
         assert batch.lane.values.tolist() == [8, 9]
-        assert batch.attrs["software"] == sweep_batch.software()
+        assert batch.attrs["software"] == software()
 
 
 # --- the command ----------------------------------------------------------------------------------
