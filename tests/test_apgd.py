@@ -209,8 +209,8 @@ def test_radius_is_data_and_vmaps(rugged, points):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps ≥ 1 and restarts ≥ 1, got 0 and 1"),
-        ({"restarts": 0}, "steps ≥ 1 and restarts ≥ 1, got 100 and 0"),
+        ({"steps": 0}, "steps must be an integer ≥ 1 .*, got 0"),
+        ({"restarts": 0}, "restarts must be an integer ≥ 1 .*, got 0"),
     ],
 )
 def test_it_refuses(arguments, message):
