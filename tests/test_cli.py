@@ -418,9 +418,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-def test_interrupted_and_killed_the_same_command_ends_with_the_same_weights(
-    settings_file, tmp_path
-):
+def test_interrupted_and_killed_the_same_command_ends_with_the_same_bits(settings_file, tmp_path):
     path = settings_file(
         clean={"steps": 50}, adversarial={"steps": 20_000}, evaluation={"samples": 100}
     )
@@ -478,9 +476,7 @@ __main__.main()
     with np.load(out / WEIGHTS) as some, np.load(tmp_path / "whole" / WEIGHTS) as all_at_once:
         for name in all_at_once:
             np.testing.assert_array_equal(some[name], all_at_once[name])
-    # What is measured may differ in its last digit: a ratio of sums, on a machine under load.
-    for name in differing(resumed, uninterrupted):
-        np.testing.assert_allclose(resumed[name], uninterrupted[name], rtol=1e-3, atol=1e-5)
+    assert differing(resumed, uninterrupted) == []
     assert np.isfinite(uninterrupted.along_loss).all()
 
 
