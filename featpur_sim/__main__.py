@@ -22,6 +22,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code:
             _signals.leave(end.code if isinstance(end.code, int) else 1)
+        _signals.ignore()
         raise
     except BaseException:
         if _signals.interrupted():

@@ -33,6 +33,15 @@ def install() -> None:
     sys.unraisablehook = _on_unraisable
 
 
+def ignore() -> None:
+    """Ignore the signals from now on: everything is done, and the interpreter is closing down.
+
+    It would put the default action in place of ours, which kills the process without a word.
+    """
+    for number in _WORDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def interrupted() -> bool:
     """Whether a signal has asked this process to end."""
     return _received is not None

@@ -164,6 +164,15 @@ def test_nothing_is_torn_down_after_an_interrupt(settings_file):
     assert process.returncode == 130 and err.count("\n") == 1
 
 
+def test_ctrl_c_after_the_end_is_not_a_failure(tmp_path):
+    """The interpreter closes down for a while after the last line of a finished command."""
+    late = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
+    program = late + "from featpur_sim.__main__ import main\nmain()\n"
+    process = start("init", tmp_path / "new.toml", program=program)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_at_many_moments_of_a_run(number, settings_file, tmp_path):
