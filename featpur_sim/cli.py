@@ -166,11 +166,15 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     from featpur_sim import claims, comparison, figures, reduced_claims
     from featpur_sim import report as html
     from featpur_sim.disk import claim_folder
-    from featpur_sim.manifest import rewriting
+    from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.reproduce import parts
-    from featpur_sim.result import FIGURES, REPORT, SCORECARD, save_scorecard
+    from featpur_sim.result import FIGURES, REPORT, SCORECARD, figure_files, save_scorecard
 
     runs = parts(directory)
+    drawn = figure_files(*figures.ALL)
+    for folder in runs:
+        require_ours(folder, *drawn)
+    require_ours(directory, SCORECARD, REPORT)
     compared = {name: comparison.load_comparison(folder) for folder, (name, _) in runs.items()}
     rows = []
     for _, (name, result) in runs.items():
@@ -179,8 +183,8 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     with claim_folder(directory):
         for folder, (_, result) in runs.items():
             if (result.status == "ok").any():
-                with rewriting(folder) as written:
-                    written += figures.save_all(result, folder / FIGURES)
+                with rewriting(folder, *drawn):
+                    figures.save_all(result, folder / FIGURES)
         with rewriting(directory, SCORECARD, REPORT):
             save_scorecard(directory, rows)
             html.write(directory / REPORT, list(runs.values()), rows, compared)

@@ -42,7 +42,7 @@ def evaluate(
     """
     from featpur_sim import tables
     from featpur_sim.disk import claim_or_print
-    from featpur_sim.manifest import rewriting
+    from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.result import save_netcdf
     from featpur_sim.saved import evaluate_run, load_run
@@ -57,6 +57,7 @@ def evaluate(
         _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json)
         return
     saved = load_run(directory)
+    require_ours(directory, "evaluation.nc")
     radii = None if not radius else sorted({0.0, 1.0, *radius})
     with (
         claim_or_print(directory, as_json) as writable,
@@ -87,13 +88,14 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
     from featpur_sim.disk import claim_or_print, write_text
-    from featpur_sim.manifest import rewriting
+    from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
     from featpur_sim.result import save_netcdf, to_json
     from featpur_sim.saved import load_run
 
     saved = load_run(directory)
+    require_ours(directory, "evaluation.json", "evaluation.nc")
     given: dict[str, Any] = {} if samples is None else {"samples": samples}
     given |= {"radii": sorted(set(radius))} if radius else {}
     with (
@@ -199,13 +201,15 @@ def compare(
     from featpur_sim.compare import compare_run
     from featpur_sim.comparison import COMPARISON
     from featpur_sim.disk import claim_or_print, write_text
-    from featpur_sim.manifest import rewriting
+    from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
-    from featpur_sim.result import to_json
+    from featpur_sim.result import figure_files, to_json
     from featpur_sim.saved import load_run
 
     saved = load_run(directory)
+    files = [COMPARISON, *figure_files("comparison")]
+    require_ours(directory, *files)
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
     with (
         claim_or_print(directory, as_json) as writable,
@@ -224,9 +228,9 @@ def compare(
         )
         if writable:
             radius_of_run = saved.config.adversarial.radius
-            with rewriting(directory, COMPARISON) as written:
+            with rewriting(directory, *files):
                 write_text(directory / COMPARISON, to_json(rows, indent=2) + "\n")
-                written += comparison_figure.save(rows, radius_of_run, directory / "figures")
+                comparison_figure.save(rows, radius_of_run, directory / "figures")
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:

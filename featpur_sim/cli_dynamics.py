@@ -39,20 +39,25 @@ def dynamics(
     from featpur_sim.dynamics_run import require_reducible
     from featpur_sim.manifest import require_ours
     from featpur_sim.reduced_claims import SCORECARD
+    from featpur_sim.result import figure_files
 
     settings = configuration.load(config)
     require_reducible(settings)
-    require_ours(out, *(("dynamics.json", SCORECARD) if exponents else ("dynamics.nc",)))
+    if exponents:
+        files = ["dynamics.json", SCORECARD, *figure_files("exponents")]
+    else:
+        files = ["dynamics.nc", *figure_files("dynamics")]
+    require_ours(out, *files)
     with claim_or_print(out, as_json) as writable:
         if exponents:
             sparsities = a or [0.35, 0.4, 0.45]
-            _exponents(settings, out, sparsities, seed, quiet, as_json, writable)
+            _exponents(settings, out, files, sparsities, seed, quiet, as_json, writable)
         else:
-            _trajectories(settings, out, seed, quiet, as_json, writable)
+            _trajectories(settings, out, files, seed, quiet, as_json, writable)
 
 
 def _trajectories(
-    settings, out: Path, seed: int, quiet: bool, as_json: bool, writable: bool
+    settings, out: Path, files: list[str], seed: int, quiet: bool, as_json: bool, writable: bool
 ) -> None:
     from featpur_sim import dynamics_figures, tables
     from featpur_sim.dynamics_run import reduced_run, to_dataset
@@ -66,9 +71,9 @@ def _trajectories(
         meter.reducing(1, 1)
     if writable:
         figures = {"dynamics": dynamics_figures.trajectories(result)}
-        with rewriting(out, "dynamics.nc") as written:
+        with rewriting(out, *files):
             save_netcdf(out / "dynamics.nc", result)
-            written += dynamics_figures.save(figures, out / "figures")
+            dynamics_figures.save(figures, out / "figures")
     if as_json:
         typer.echo(to_json(tables.reduced_rows(result)))
     elif not quiet:
@@ -77,7 +82,14 @@ def _trajectories(
 
 
 def _exponents(
-    settings, out: Path, a: list[float], seed: int, quiet: bool, as_json: bool, writable: bool
+    settings,
+    out: Path,
+    files: list[str],
+    a: list[float],
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+    writable: bool,
 ) -> None:
     from featpur_sim import dynamics_figures, reduced_claims, reduced_exponents, tables
     from featpur_sim.config import ConfigError
@@ -107,10 +119,10 @@ def _exponents(
             verdicts += reduced_claims.scorecard(value, points, scaling)
     if writable:
         figures = {"exponents": dynamics_figures.exponents(rows)}
-        with rewriting(out, "dynamics.json", reduced_claims.SCORECARD) as written:
+        with rewriting(out, *files):
             write_text(out / "dynamics.json", to_json(rows, indent=2) + "\n")
             write_text(out / reduced_claims.SCORECARD, to_json(verdicts, indent=2) + "\n")
-            written += dynamics_figures.save(figures, out / "figures")
+            dynamics_figures.save(figures, out / "figures")
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:

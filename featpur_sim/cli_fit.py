@@ -38,6 +38,7 @@ def fit(
     from featpur_sim import tables
     from featpur_sim.disk import claim_or_print
     from featpur_sim.exponents import Quantity, as_row
+    from featpur_sim.manifest import require_ours
     from featpur_sim.phase_diagram import select
     from featpur_sim.result import to_json
     from featpur_sim.sweep import load_sweep
@@ -45,6 +46,7 @@ def fit(
 
     quantities = [Quantity.parse(text) for text in quantity] if quantity else None
     result = select(load_sweep(directory), dict(map(_assignment, at or [])))
+    require_ours(directory, FIT)
     with claim_or_print(directory, as_json) as writable:
         fits = fit_all(result, quantities, against or None)
         if writable:
@@ -80,10 +82,13 @@ def holds_sweep(directory: Path) -> bool:
 def report_sweep(directory: Path, quiet: bool) -> None:
     """Fits, figures and ``report.html`` of a sweep's folder."""
     from featpur_sim.disk import claim_folder
+    from featpur_sim.manifest import require_ours
+    from featpur_sim.result import REPORT
     from featpur_sim.sweep import load_sweep
-    from featpur_sim.sweep_report import draw_all, fit_all, write_fits, write_report
+    from featpur_sim.sweep_report import FIT, draw_all, fit_all, write_fits, write_report
 
     result = load_sweep(directory)
+    require_ours(directory, FIT, REPORT)
     with claim_folder(directory):
         fits = fit_all(result)
         drawn = draw_all(result, fits.laws)

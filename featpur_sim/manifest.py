@@ -1,16 +1,16 @@
 """Checksums of the files that we wrote into a folder: what was damaged or changed is not read.
 
-``manifest.json`` holds the SHA-256 of each file by its name, and one of the list itself. A file
-that is about to be replaced is taken off the list first and put back afterwards: a kill in between
-leaves a file that is not on the list, never a whole one that looks damaged. Files that are not on
-the list, such as those of a folder without a manifest, are read unchecked.
+``manifest.json`` holds the SHA-256 of each file by its name, and one of the list itself. While a
+file is being replaced it stands there without a checksum: a kill in between leaves a file that is
+known to be ours and is read unchecked, never a whole one that looks damaged. Files that are not on
+the list, such as those of a folder without a manifest, are read unchecked too, but not replaced.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from featpur_sim.disk import ResultError, write_text
@@ -18,8 +18,8 @@ from featpur_sim.disk import ResultError, write_text
 MANIFEST = "manifest.json"
 
 
-def recorded(directory: str | Path) -> dict[str, str]:
-    """Name of each file on the list → its SHA-256; none without a manifest.
+def recorded(directory: str | Path) -> dict[str, str | None]:
+    """Name of each file on the list → its SHA-256, None while it is written; {} without a manifest.
 
     Raises:
         ResultError: the manifest itself is damaged.
@@ -40,29 +40,34 @@ def recorded(directory: str | Path) -> dict[str, str]:
     return files
 
 
-def is_recorded(path: str | Path) -> bool:
-    """Whether a file is what we wrote there.
+def foreign(directory: str | Path, *names: str) -> list[Path]:
+    """Those files of these names that exist and are not what we wrote there.
 
     Raises:
-        ResultError: the manifest of its folder is damaged.
+        ResultError: the manifest is damaged.
     """
-    path = Path(path)
-    expected = recorded(path.parent).get(path.name)
-    return expected is not None and path.is_file() and expected == _of_file(path)
+    directory = Path(directory)
+    ours = recorded(directory)
+    return [
+        path
+        for path, name in ((directory / name, name) for name in names)
+        if os.path.lexists(path)
+        and not (path.is_file() and name in ours and ours[name] in (None, _of_file(path)))
+    ]
 
 
 def require_ours(directory: str | Path, *names: str) -> None:
     """Refuse to replace files of these names that are not what we wrote there.
 
     Raises:
-        ResultError: one is of other origin, or was changed.
+        ResultError: some are of other origin, or were changed; or the manifest is damaged.
     """
-    for path in (Path(directory) / name for name in names):
-        if os.path.lexists(path) and not is_recorded(path):
-            raise ResultError(
-                f"{path} exists and is not what was written there: remove it, or choose another "
-                "folder with --out."
-            )
+    if found := foreign(directory, *names):
+        which = ", ".join(map(str, found[:3])) + (" …" if len(found) > 3 else "")
+        raise ResultError(
+            f"what was not written by featpur, or was changed since, would be replaced: {which}. "
+            "Move it to another folder."
+        )
 
 
 def require_intact(path: str | Path) -> None:
@@ -82,25 +87,18 @@ def require_intact(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def rewriting(directory: str | Path, *names: str) -> Iterator[list[Path]]:
+def rewriting(directory: str | Path, *names: str) -> Iterator[None]:
     """Replace files of a claimed folder, and record what was written.
-
-    Yields:
-        The paths of the files; append those of further files that the block writes.
 
     Raises:
         ResultError: the manifest is damaged.
-        OSError: the disk is full, say; the files are then not on the list.
+        OSError: the disk is full, say; the files then have no checksum.
     """
     directory = Path(directory)
     kept = {name: mark for name, mark in recorded(directory).items() if name not in names}
-    if kept != recorded(directory):
-        _write(directory, kept)
-    written = [directory / name for name in names]
-    yield written
-    marks = {
-        path.relative_to(directory).as_posix(): _of_file(path) for path in written if path.is_file()
-    }
+    _write(directory, kept | dict.fromkeys(names))
+    yield
+    marks = {name: _of_file(directory / name) for name in names if (directory / name).is_file()}
     _write(directory, kept | marks)
 
 
@@ -115,7 +113,7 @@ def start_anew(directory: str | Path) -> list[Path]:
     return [directory / name for name in names]
 
 
-def _write(directory: Path, files: dict[str, str]) -> None:
+def _write(directory: Path, files: Mapping[str, str | None]) -> None:
     ordered = dict(sorted(files.items()))
     content = {"files": ordered, "sha256": _of_list(ordered)}
     write_text(directory / MANIFEST, json.dumps(content, indent=2) + "\n")
@@ -126,5 +124,5 @@ def _of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of_list(files: dict[str, str]) -> str:
+def _of_list(files: Mapping[str, str | None]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,7 @@ from featpur_sim.result import (
     RESULT,
     SAVING,
     SCORECARD,
+    figure_files,
     is_saved,
     load_result,
     require_free,
@@ -58,8 +59,8 @@ def run_into(
     (directory / SAVING).touch()
     save_run(directory, experiment.result, experiment.weights, rows)
     if rows:  # no rows: no seed finished, so there is nothing to draw
-        with rewriting(directory) as written:
-            written += figures.save_all(experiment.result, directory / FIGURES)
+        with rewriting(directory, *figure_files(*figures.ALL)):
+            figures.save_all(experiment.result, directory / FIGURES)
     (directory / SAVING).unlink()
     shutil.rmtree(checkpoint, ignore_errors=True)
     return experiment, rows

@@ -20,7 +20,7 @@ from xarray.backends import H5NetCDFStore
 
 from featpur_sim import __version__
 from featpur_sim.disk import ResultError, atomic_path, write_text
-from featpur_sim.manifest import is_recorded, recorded, require_intact, rewriting, start_anew
+from featpur_sim.manifest import foreign, recorded, require_intact, rewriting, start_anew
 from featpur_sim.schema import require_whole
 
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
@@ -59,7 +59,10 @@ def require_free(directory: str | Path, overwrite: bool) -> None:
     ours = recorded(directory)
     for name in (RESULT, SCORECARD, WEIGHTS, CONFIG, REPORT, FIGURES):
         path = directory / name
-        mine = any(at.startswith(f"{name}/") for at in ours) if path.is_dir() else is_recorded(path)
+        if path.is_dir():
+            mine = any(at.startswith(f"{name}/") for at in ours)
+        else:
+            mine = not foreign(directory, name)
         if os.path.lexists(path) and not mine:
             raise ResultError(
                 f"{path} exists and is not from an unfinished run: choose another folder with "
@@ -74,7 +77,13 @@ def is_saved(directory: str | Path) -> bool:
         ResultError: the manifest is damaged.
     """
     directory = Path(directory)
-    return RESULT in recorded(directory) and not (directory / SAVING).exists()
+    whole = recorded(directory).get(RESULT) is not None
+    return whole and not (directory / SAVING).exists()
+
+
+def figure_files(*figures: str) -> list[str]:
+    """Names, in a folder of ours, of the files of some figures."""
+    return [f"{FIGURES}/{figure}.{kind}" for figure in figures for kind in ("png", "pdf")]
 
 
 def save_run(
@@ -89,9 +98,10 @@ def save_run(
     """
     directory = Path(directory)
     before = start_anew(directory)
-    with rewriting(directory, WEIGHTS, RESULT, CONFIG, SCORECARD) as written:
+    files = (WEIGHTS, RESULT, CONFIG, SCORECARD)
+    with rewriting(directory, *files):
         if directory / RESULT in before:
-            for path in set(before) - set(written):
+            for path in set(before) - {directory / name for name in files}:
                 path.unlink(missing_ok=True)
         with atomic_path(directory / WEIGHTS) as temporary:
             np.savez_compressed(temporary, **weights)  # pyright: ignore[reportArgumentType]

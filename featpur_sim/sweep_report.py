@@ -18,9 +18,9 @@ from featpur_sim.exponents import (
     fit_power_law,
     free_coordinates,
 )
-from featpur_sim.manifest import rewriting
+from featpur_sim.manifest import require_ours, rewriting
 from featpur_sim.report import embedded, environment
-from featpur_sim.result import REPORT, ResultError, to_json
+from featpur_sim.result import FIGURES, REPORT, ResultError, figure_files, to_json
 from featpur_sim.sweep import SWEEP
 
 FIT = "fit.json"
@@ -99,13 +99,19 @@ def draw_all(result: xr.Dataset, laws: Sequence[PowerLaw]) -> Drawn:
 
 
 def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
-    """Write ``fit.json`` and the figures, each atomically."""
+    """Write ``fit.json`` and the figures, each atomically.
+
+    Raises:
+        ResultError: files of other origin, or changed ones, would be replaced.
+    """
     directory = Path(directory)
     table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
-    with rewriting(directory, FIT) as written:
+    files = [FIT, *figure_files(*drawn)]
+    require_ours(directory, *files)
+    with rewriting(directory, *files):
         write_text(directory / FIT, to_json(table, indent=2) + "\n")
         for name, (figure, _) in drawn.items():
-            written += sweep_figures.save(figure, directory / "figures", name)
+            sweep_figures.save(figure, directory / FIGURES, name)
 
 
 def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:

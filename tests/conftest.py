@@ -115,3 +115,13 @@ def featpur(monkeypatch, capsys):
         return stop.value.code or 0, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """No file can be made anywhere; chmod would not stop root."""
+
+    def refuse(*arguments, **settings):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)

@@ -17,11 +17,12 @@ import tomli_w
 import xarray as xr
 
 import featpur_sim
-from featpur_sim import cli, reproduce
+from featpur_sim import cli, figures, reproduce
 from featpur_sim.checkpoint import STATE
 from featpur_sim.config import load, parse
 from featpur_sim.disk import claim_folder
 from featpur_sim.experiment import run_experiment
+from featpur_sim.manifest import rewriting
 from featpur_sim.result import RESULT, WEIGHTS, load_result, load_scorecard
 from featpur_sim.starter import STARTER
 
@@ -254,7 +255,8 @@ def test_evaluate_attacks_a_finished_run_again(featpur, mine):
 
 def test_evaluate_on_a_full_disk_leaves_the_old_file(featpur, mine, few_attacks):
     """A limit on the size of files stands for the disk."""
-    (mine / "evaluation.nc").write_bytes(b"old")
+    with rewriting(mine, "evaluation.nc"):
+        (mine / "evaluation.nc").write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
@@ -493,9 +495,45 @@ def test_the_users_own_files_are_not_replaced(featpur, settings_file, tmp_path, 
     assert (code, out) == (2, "") and "config.toml exists and is not from" in err
     (folder / "dynamics.nc").write_bytes(b"of the user")
     code, out, err = featpur("dynamics", folder / "config.toml", "--out", folder)
-    assert (code, out) == (2, "") and "dynamics.nc exists and is not what was written" in err
+    assert (code, out) == (2, "") and "would be replaced" in err and "dynamics.nc" in err
     (folder / "dynamics.nc").unlink()
     assert listing(tmp_path) == before
+
+
+def test_no_command_replaces_what_the_user_put_into_its_folder(
+    featpur, mine, settings_file, monkeypatch
+):
+    for name in ("saved.evaluate_run", "attack_run.attack_run", "compare.compare_run",
+                 "dynamics_run.reduced_run", "reduced_exponents.solve_all",
+                 "figures.save_all"):  # fmt: skip
+        monkeypatch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
+    shutil.copytree(mine, mine / "second")
+    dynamics = ["dynamics", settings_file(), "--out", mine]
+    before = listing(mine)
+    for name, *arguments in (
+        ("evaluation.nc", "evaluate", mine),
+        ("evaluation.nc", "evaluate", mine, "--protocol", "quick", "--json"),
+        ("evaluation.json", "evaluate", mine, "--protocol", "quick"),
+        ("compare.json", "compare", mine),
+        ("figures/comparison.pdf", "compare", mine),
+        ("dynamics.nc", *dynamics),
+        ("figures/dynamics.png", *dynamics),
+        ("dynamics.json", *dynamics, "--exponents"),
+        ("dynamics_scorecard.json", *dynamics, "--exponents"),
+        ("figures/exponents.png", *dynamics, "--exponents"),
+        ("scorecard.json", "report", mine),
+        ("report.html", "report", mine),
+        (f"figures/{next(iter(figures.ALL))}.png", "report", mine),
+        (f"second/figures/{next(iter(figures.ALL))}.png", "report", mine),
+    ):
+        (mine / name).write_bytes(b"of the user")
+        code, out, err = featpur(*arguments)
+        assert (code, out) == (2, "") and err.count("\n") == 1, arguments
+        assert f"would be replaced: {mine / name}. Move it" in err
+        assert listing(mine) == before | {Path(name): b"of the user"}
+        (mine / name).unlink()
+        if Path(name) in before:
+            (mine / name).write_bytes(before[Path(name)])
 
 
 def test_an_empty_path_does_not_stand_for_the_current_folder(
@@ -520,16 +558,6 @@ def test_init_does_not_replace_a_link(featpur, tmp_path):
     (tmp_path / "link.toml").symlink_to(tmp_path / "nothing")
     code, _, err = featpur("init", tmp_path / "link.toml")
     assert code == 2 and "exists already" in err and (tmp_path / "link.toml").is_symlink()
-
-
-@pytest.fixture
-def read_only(monkeypatch):
-    """No file can be made anywhere; chmod would not stop root."""
-
-    def refuse(*arguments, **settings):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
 
 
 def test_a_read_only_folder_is_refused_first_or_the_result_is_printed(

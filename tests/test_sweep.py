@@ -577,6 +577,17 @@ def test_command(featpur, sweep_file, tmp_path, monkeypatch):
     assert code == 3 and "Batch 0: RuntimeError: no memory" in err and "--resume" in err
 
 
+def test_a_read_only_folder_is_refused_before_anything_is_computed(
+    featpur, sweep_file, half_done, read_only, monkeypatch
+):
+    monkeypatch.setattr(sweep, "compute", lambda *a: pytest.fail("computed"))
+    before = {path: path.read_bytes() for path in half_done.rglob("*") if path.is_file()}
+    for extra in (["--overwrite"], ["--resume"]):
+        code, stdout, err = featpur("sweep", sweep_file, "--out", half_done, *extra)
+        assert (code, stdout) == (2, "") and "cannot write to the folder" in err
+    assert {p: p.read_bytes() for p in half_done.rglob("*") if p.is_file()} == before
+
+
 def test_command_stopped(featpur, sweep_file, tmp_path, monkeypatch):
     out = tmp_path / "out"
     for error, code, words in (

@@ -161,6 +161,39 @@ def test_fit_writes_its_table_and_figures(folder, featpur):
         assert (folder / "figures" / f"phase-robust_accuracy-clean-PGD-1.{ending}").exists()
 
 
+def test_fit_and_report_replace_no_file_of_the_user(folder, featpur):
+    (folder / "figures").mkdir()
+    figure = "figures/fit-kappa_over_alpha-clean.png"
+    for command, name in (
+        ("fit", "fit.json"), ("fit", figure),
+        ("report", "fit.json"), ("report", "report.html"), ("report", figure),
+    ):  # fmt: skip
+        path = folder / name
+        path.write_bytes(b"of the user")
+        code, out, err = featpur(command, folder)
+        assert (code, out) == (2, "") and err.count("\n") == 1, (command, name)
+        assert f"would be replaced: {path}. Move it" in err and path.read_bytes() == b"of the user"
+        path.unlink()
+        left = {path.name for path in folder.rglob("*") if path.is_file()}
+        assert left <= {"sweep.nc", ".lock"}
+    assert featpur("fit", folder)[0] == featpur("report", folder)[0] == 0
+
+
+def test_a_read_only_folder_is_refused_first_or_the_fits_are_printed(
+    folder, featpur, read_only, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_report, "fit_all", lambda *a: pytest.fail("computed"))
+        for command in ("fit", "report"):
+            code, out, err = featpur(command, folder)
+            assert (code, out) == (2, "") and err.count("\n") == 1
+            assert "cannot write to the folder" in err and "Read-only file system" in err
+    chosen = ("--quantity", "kappa_over_alpha[phase=clean]", "--against", "d", "--at", "k=6")
+    code, out, err = featpur("fit", folder, *chosen, "--json")
+    assert code == 0 and len(json.loads(out)) == 1 and "printed only" in err
+    assert [path.name for path in folder.iterdir()] == ["sweep.nc"]
+
+
 def test_fit_of_chosen_quantities_and_points(folder, featpur):
     chosen = ("fit", folder, "--quantity", "kappa_over_alpha[phase=clean]", "--against", "d")
     code, out, _ = featpur(*chosen, "--at", "k=6", "--json")
