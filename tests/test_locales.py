@@ -46,17 +46,23 @@ def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
 
 @pytest.fixture(scope="module")
 def settings(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "κ.toml"
-    changes = {
-        "name": "κ/α",
-        "seeds": 1,
-        "clean": {"steps": 20},
-        "adversarial": {"steps": 20},
-        "evaluation": {"samples": 100, "radii": [0.0, 1.0], "pgd_steps": 2},
-    }
-    # With a BOM, as some editors write.
-    path.write_bytes(b"\xef\xbb\xbf" + tomli_w.dumps(tiny(**changes)).encode())
-    return path
+    """The settings of ``tiny`` under another name; keyword arguments change them."""
+
+    def write(**changes):
+        path = tmp_path_factory.mktemp("settings") / "κ.toml"
+        # With a BOM, as some editors write.
+        path.write_bytes(b"\xef\xbb\xbf" + tomli_w.dumps(tiny(name="κ/α", **changes)).encode())
+        return path
+
+    return write
+
+
+SHORT = {
+    "seeds": 1,
+    "clean": {"steps": 20},
+    "adversarial": {"steps": 20},
+    "evaluation": {"samples": 100, "radii": [0.0, 1.0], "pgd_steps": 2},
+}
 
 
 # Computing takes most of a run, and knows no locale; drawing is tested elsewhere.
@@ -126,13 +132,13 @@ def test_a_run_in_another_locale_writes_utf_8_and_ends_well(
     encoding, settings, tiny_folder, tmp_path
 ):
     out = tmp_path / "ø[1]"
-    found = in_locale(tiny_folder, "run", settings, "--out", out, encoding=encoding)
+    found = in_locale(tiny_folder, "run", settings(), "--out", out, encoding=encoding)
     require_good_end(found, out, encoding)
 
 
 @pytest.mark.slow
 def test_a_whole_run_in_another_locale(settings, tmp_path):
-    found = in_locale("", "run", settings, "--out", tmp_path / "ø[1]", encoding="ascii")
+    found = in_locale("", "run", settings(**SHORT), "--out", tmp_path / "ø[1]", encoding="ascii")
     require_good_end(found, tmp_path / "ø[1]", "ascii")
 
 
@@ -159,9 +165,11 @@ NAMES = ["g[1]", "a*b?", "two words\nand lines", "--dash", "~", "x://y", "κ", "
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")])
-def test_any_legal_path_is_one_to_run_into(name, settings, featpur_here, tmp_path, monkeypatch):
+def test_any_legal_path_is_one_to_run_into(
+    name, settings, featpur_here, few_attacks, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    code, _, err = featpur_here("run", settings, f"--out={name}", "--quiet")
+    code, _, err = featpur_here("run", settings(**SHORT), f"--out={name}", "--quiet")
     assert (code, err) == (0, "")
     assert load_result(name).attrs["name"] == "κ/α"
     code, _, err = featpur_here("evaluate", "--quiet", "--", name)
