@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, Int, Scalar
+from featpur_sim.checks import is_concrete, number
 
 
 class Progress(eqx.Module):
@@ -51,12 +52,11 @@ class LinearRamp(BiasSchedule):
     fraction: Scalar
 
     def __init__(self, stop: float, start: float = 0.0, fraction: float = 0.5):
-        if not 0 <= start <= stop:
+        self.start = number("LinearRamp: start", start, least=0)
+        self.stop = number("LinearRamp: stop", stop, least=0)
+        self.fraction = number("LinearRamp: fraction", fraction, above=0, most=1)
+        if is_concrete((self.start, self.stop)) and not self.start <= self.stop:
             raise ValueError(f"LinearRamp needs 0 ≤ start ≤ stop, got {start} and {stop}.")
-        if not 0 < fraction <= 1:
-            raise ValueError(f"LinearRamp needs 0 < fraction ≤ 1, got {fraction}.")
-        self.start, self.stop = jnp.asarray(start, jnp.float32), jnp.asarray(stop, jnp.float32)
-        self.fraction = jnp.asarray(fraction, jnp.float32)
 
     def __call__(self, progress, bias, coordinates):
         done = progress.step / jnp.maximum(self.fraction * progress.steps, 1e-9)
@@ -93,16 +93,14 @@ class PerNeuron(BiasSchedule):
         ceiling: float = float("inf"),
         monotone: bool = False,
     ):
-        if not (stop > 0 and start > 0):
-            raise ValueError(f"PerNeuron needs start > 0 and stop > 0, got {start} and {stop}.")
-        if not 0 <= begin < end:
+        self.start = number("PerNeuron: start", start, above=0)
+        self.stop = number("PerNeuron: stop", stop, above=0)
+        self.begin = number("PerNeuron: begin", begin, least=0)
+        self.end = number("PerNeuron: end", end, above=0)
+        if is_concrete((self.begin, self.end)) and not self.begin < self.end:
             raise ValueError(f"PerNeuron needs 0 ≤ begin < end, got {begin} and {end}.")
-        if not ceiling > 0:
-            raise ValueError(f"PerNeuron needs ceiling > 0, got {ceiling}.")
-        self.start, self.stop = jnp.asarray(start, jnp.float32), jnp.asarray(stop, jnp.float32)
-        self.begin, self.end = jnp.asarray(begin, jnp.float32), jnp.asarray(end, jnp.float32)
-        self.ceiling = jnp.asarray(ceiling, jnp.float32)
-        self.monotone = monotone
+        self.ceiling = number("PerNeuron: ceiling", ceiling, above=0, most=float("inf"))
+        self.monotone = bool(monotone)
 
     def __call__(self, progress, bias, coordinates):
         if bias.ndim == 0:
@@ -124,13 +122,12 @@ class Tabulated(BiasSchedule):
     values: Float[Array, " p"]
 
     def __init__(self, fractions, values):
-        at, value = jnp.asarray(fractions, jnp.float32), jnp.asarray(values, jnp.float32)
-        if at.ndim != 1 or at.shape != value.shape or at.size < 2:
+        at = number("Tabulated: fractions", fractions, ndim=1)
+        value = number("Tabulated: values", values, least=0, ndim=1)
+        if at.shape != value.shape or at.size < 2:
             raise ValueError("Tabulated needs two lists of one length ≥ 2: fractions and values.")
-        if at[0] != 0 or at[-1] != 1 or jnp.any(jnp.diff(at) <= 0):
+        if is_concrete(at) and (at[0] != 0 or at[-1] != 1 or jnp.any(jnp.diff(at) <= 0)):
             raise ValueError(f"Tabulated fractions must rise from 0 to 1, got {fractions}.")
-        if jnp.any(value < 0):
-            raise ValueError(f"Tabulated thresholds must be ≥ 0, got {values}.")
         self.fractions, self.values = at, value
 
     def __call__(self, progress, bias, coordinates):

@@ -9,6 +9,7 @@ import numpy as np
 
 from featpur_sim import dictionary as dictionaries
 from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.hidden_law import HiddenLaw, TwoLevel
 from featpur_sim.threefry import normal_from_words, random_words, sign_and_uniform_from_words
 
@@ -79,7 +80,7 @@ class SparseCoding(eqx.Module):
         key: PRNGKey | None = None,
     ):
         label_key, dictionary_key = jax.random.split(jax.random.key(0) if key is None else key)
-        self.d = _require_size("d", d)
+        self.d = count("d", d, least=2)
         if not isinstance(dictionary, str):
             dictionary = dictionaries.check(jnp.asarray(dictionary))
             D = dictionary.shape[1] if D is None else D
@@ -87,24 +88,22 @@ class SparseCoding(eqx.Module):
                 raise ValueError(
                     f"dictionary must have shape ({self.d}, {D}), got {dictionary.shape}."
                 )
-        self.D = self.d if D is None else _require_size("D", D)
+        self.D = self.d if D is None else count("D", D, least=2)
         if self.D < self.d:
             raise ValueError(f"D must be ≥ d, got D={D} with d={d}.")
         self.law = TwoLevel() if law is None else law
+        self.k = number("k", k)
+        self.sigma_x = number("sigma_x", sigma_x, least=0)
         if not 1 <= k <= self.D:
             raise ValueError(
                 f"k must lie in [1, D], got k={k} with D={self.D}: k is the expected number of "
                 "active features."
             )
-        if not (np.isfinite(sigma_x) and sigma_x >= 0):
-            raise ValueError(f"sigma_x must be ≥ 0 and finite, got {sigma_x}.")
         if k < self.law.smallest_k:
             raise ValueError(
                 f"k={k} is too small for {type(self.law).__name__}, which needs "
                 f"k ≥ {self.law.smallest_k:g}: raise k or take another law."
             )
-        self.k = jnp.asarray(k, jnp.float32)
-        self.sigma_x = jnp.asarray(sigma_x, jnp.float32)
         if float(self.law.nonzero_rate(self.k, self.D)) > 1 + 1e-6:
             raise ValueError(
                 f"the law asks for Pr[z_j ≠ 0] = {float(self.law.nonzero_rate(self.k, self.D)):.4g}"
@@ -180,12 +179,6 @@ class SparseCoding(eqx.Module):
         return eqx.tree_at(lambda p: p.M, self, None, is_leaf=lambda leaf: leaf is None)
 
 
-def _require_size(name: str, value: int) -> int:
-    if int(value) != value or value < 2:
-        raise ValueError(f"{name} must be an integer ≥ 2, got {value}.")
-    return int(value)
-
-
 def _make_dictionary(dictionary, d: int, D: int, key: PRNGKey) -> Array | None:
     if not isinstance(dictionary, str):
         return dictionary
@@ -217,13 +210,13 @@ def _make_wstar(wstar, D: int, key: PRNGKey) -> Array:
             raise ValueError(f"wstar must be 'signs', a pair (a, b) or an array, got {wstar!r}.")
         return signs
     if isinstance(wstar, tuple):
-        low, high = map(float, wstar)
-        if not 0 < low <= high:
+        low, high = (float(number("a magnitude of wstar", size, above=0)) for size in wstar)
+        if not low <= high:
             raise ValueError(f"wstar magnitudes need 0 < a ≤ b, got ({low}, {high}).")
         return signs * jax.random.uniform(size_key, (D,), minval=low, maxval=high)
-    given = np.asarray(wstar, float)
-    if given.shape != (D,) or not np.all(np.isfinite(given)) or np.any(given == 0):
+    given = number("wstar", wstar, ndim=1)
+    if given.shape != (D,) or (is_concrete(given) and jnp.any(given == 0)):
         raise ValueError(
             f"wstar must be {D} finite non-zero numbers (one per feature), got shape {given.shape}."
         )
-    return jnp.asarray(given, jnp.float32)
+    return given

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import erfinv
 
 from featpur_sim._types import Array, Float, Scalar
+from featpur_sim.checks import number
 
 
 class HiddenLaw(eqx.Module):
@@ -45,8 +45,7 @@ class TwoLevel(HiddenLaw):
     p_one: Scalar
 
     def __init__(self, p_one: float = 1.0):
-        _require_nonnegative("p_one", p_one)
-        self.p_one = jnp.asarray(p_one, jnp.float32)
+        self.p_one = number("p_one", p_one, least=0)
 
     def magnitude(self, uniform, k, D):
         small = jnp.where(uniform < (self.p_one + k) / D, 1 / jnp.sqrt(k), 0.0)
@@ -72,8 +71,7 @@ class UniformMagnitude(HiddenLaw):
     p_one: Scalar
 
     def __init__(self, p_one: float = 1.0):
-        _require_nonnegative("p_one", p_one)
-        self.p_one = jnp.asarray(p_one, jnp.float32)
+        self.p_one = number("p_one", p_one, least=0)
 
     def magnitude(self, uniform, k, D):
         low = 1 / jnp.sqrt(k)
@@ -106,18 +104,13 @@ class Levels(HiddenLaw):
     rates: Float[Array, " l"]
 
     def __init__(self, values, rates):
-        magnitudes, expected = np.asarray(values, float), np.asarray(rates, float)
-        if magnitudes.ndim != 1 or magnitudes.shape != expected.shape or not magnitudes.size:
+        self.values = number("Levels: values", values, above=0, most=1, ndim=1)
+        self.rates = number("Levels: rates", rates, least=0, ndim=1)
+        if self.values.shape != self.rates.shape:
             raise ValueError(
                 "Levels: values and rates must be lists of one length ≥ 1, got shapes "
-                f"{magnitudes.shape} and {expected.shape}."
+                f"{self.values.shape} and {self.rates.shape}."
             )
-        if not np.all((magnitudes > 0) & (magnitudes <= 1)):
-            raise ValueError(f"Levels: every value must lie in (0, 1], got {values}.")
-        if not np.all(expected >= 0):
-            raise ValueError(f"Levels: every rate must be ≥ 0, got {rates}.")
-        self.values = jnp.asarray(magnitudes, jnp.float32)
-        self.rates = jnp.asarray(expected, jnp.float32)
 
     def magnitude(self, uniform, k, D):
         edges = jnp.cumsum(self.rates) / D
@@ -141,8 +134,7 @@ class GaussianTwin(HiddenLaw):
     p_one: Scalar
 
     def __init__(self, p_one: float = 1.0):
-        _require_nonnegative("p_one", p_one)
-        self.p_one = jnp.asarray(p_one, jnp.float32)
+        self.p_one = number("p_one", p_one, least=0)
 
     def magnitude(self, uniform, k, D):
         # Pr[|N| ≤ t] = erf(t/√2).
@@ -153,8 +145,3 @@ class GaussianTwin(HiddenLaw):
 
     def nonzero_rate(self, k, D):
         return jnp.ones(())
-
-
-def _require_nonnegative(name: str, value: float) -> None:
-    if not float(value) >= 0:
-        raise ValueError(f"{name} must be ≥ 0, got {value}.")

@@ -10,6 +10,7 @@ import optax
 from featpur_sim._types import Array, Float, Int
 from featpur_sim.attack import Attack
 from featpur_sim.bias import BiasSchedule, Frozen
+from featpur_sim.checks import count, number
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
@@ -44,30 +45,23 @@ class Phase(eqx.Module):
         optimizer: Optimizer = optax.sgd,
         rank: int | None = None,
     ):
-        for label, value in (("steps", steps), ("batch", batch)):
-            if int(value) != value or value < 1:
-                raise ValueError(f"{name} phase: {label} must be an integer ≥ 1, got {value}.")
-        if not learning_rate > 0:
-            raise ValueError(f"{name} phase: learning_rate must be > 0, got {learning_rate}.")
-        if not weight_decay >= 0:
-            raise ValueError(f"{name} phase: weight_decay must be ≥ 0, got {weight_decay}.")
-        self.microbatch = batch if microbatch is None else int(microbatch)
-        if self.microbatch < 1 or batch % self.microbatch:
+        def size(label: str, value: int | None) -> int | None:
+            return None if value is None else count(f"{name} phase: {label}", value)
+
+        self.batch = count(f"{name} phase: batch", batch)
+        self.microbatch = size("microbatch", microbatch) or self.batch
+        if self.batch % self.microbatch:
             raise ValueError(
                 f"{name} phase: microbatch must divide batch={batch}, got {microbatch}."
             )
-        if dataset_size is not None and dataset_size < 1:
-            raise ValueError(f"{name} phase: dataset_size must be ≥ 1, got {dataset_size}.")
-        if rank is not None and (int(rank) != rank or rank < 1):
-            raise ValueError(f"{name} phase: rank must be an integer ≥ 1, got {rank}.")
         self.name = name
-        self.steps = jnp.asarray(steps, jnp.int32)
-        self.learning_rate = jnp.asarray(learning_rate, jnp.float32)
-        self.weight_decay = jnp.asarray(weight_decay, jnp.float32)
+        self.steps = jnp.asarray(count(f"{name} phase: steps", steps), jnp.int32)
+        self.learning_rate = number(f"{name} phase: learning_rate", learning_rate, above=0)
+        self.weight_decay = number(f"{name} phase: weight_decay", weight_decay, least=0)
         self.bias = Frozen() if bias is None else bias
-        self.attack = attack
-        self.batch, self.dataset_size, self.optimizer = int(batch), dataset_size, optimizer
-        self.rank = None if rank is None else int(rank)
+        self.attack, self.optimizer = attack, optimizer
+        self.dataset_size = size("dataset_size", dataset_size)
+        self.rank = size("rank", rank)
 
 
 def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a class to its users

@@ -14,6 +14,7 @@ from jax import lax
 
 from featpur_sim._types import Array, Float, Int, PRNGKey, Scalar
 from featpur_sim.attack import Attack
+from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.statistics import wilson_interval
@@ -57,6 +58,7 @@ def count_robust(
     The samples depend on ``key`` alone, so every model and attack given one key is scored on the
     same points. Traceable: vmap it over models, radii and seeds.
     """
+    n, chunk = count("n", n), count("chunk", chunk)
     chunk = min(chunk, n)
     sample_key, attack_key = jax.random.split(key)
 
@@ -97,7 +99,7 @@ def robust_accuracy(
         `Accuracy` with a Wilson interval over samples.
 
     Raises:
-        ValueError: n < 1, or no drawn sample has a label.
+        ValueError: n or chunk is no integer ≥ 1, or no drawn sample has a label.
 
     >>> import jax
     >>> from featpur_sim import PGD, SparseCoding, pure_network
@@ -107,8 +109,7 @@ def robust_accuracy(
     >>> score.low < score.value < score.high
     True
     """
-    if n < 1:
-        raise ValueError(f"n must be ≥ 1, got {n}.")
+    n, chunk = count("n", n), count("chunk", chunk)  # static for the program
     robust, labelled = map(
         int, _count_robust_jit(model, problem, attack, key=key, n=n, chunk=chunk)
     )

@@ -19,6 +19,7 @@ from jax import lax
 
 from featpur_sim._types import Array, PRNGKey, Scalar
 from featpur_sim.checkpoint import Checkpoint
+from featpur_sim.checks import count
 from featpur_sim.devices import each_run, run_mesh
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.fingerprint import fingerprint
@@ -167,7 +168,8 @@ def train_many(
     Raises:
         ValueError: no phase, two phases of one name, or runs that differ in the number of steps.
     """
-    plan = _plan(phases, records, snapshots or {})
+    test_samples = count("test_samples", test_samples)
+    plan = _plan(phases, count("records", records), snapshots or {})
     mesh = run_mesh(network.weights)
     course = _Course(network, start_phase(network, phases[0], _phase_keys(keys, 0)))
     if checkpoint is not None:

@@ -96,18 +96,25 @@ def test_shape_is_the_networks(schedule, shape):
     ("make", "message"),
     [
         (lambda: LinearRamp(0.1, start=0.2), "0 ≤ start ≤ stop, got 0.2 and 0.1"),
-        (lambda: LinearRamp(0.1, start=-0.2), "0 ≤ start ≤ stop, got -0.2"),
-        (lambda: LinearRamp(0.1, fraction=0.0), "0 < fraction ≤ 1, got 0.0"),
-        (lambda: LinearRamp(0.1, fraction=1.5), "0 < fraction ≤ 1, got 1.5"),
-        (lambda: PerNeuron(0.0), "start > 0 and stop > 0, got 1.1 and 0.0"),
+        (lambda: LinearRamp(0.1, start=-0.2), "start must be ≥ 0 .*, got -0.2"),
+        (lambda: LinearRamp(0.1, fraction=0.0), "fraction must be > 0 .*, got 0.0"),
+        (lambda: LinearRamp(0.1, fraction=1.5), r"fraction must be .*at most 1\), got 1.5"),
+        (lambda: PerNeuron(0.0), "PerNeuron: stop must be > 0 .*, got 0.0"),
         (lambda: PerNeuron(0.5, begin=2.0, end=2.0), "0 ≤ begin < end, got 2.0 and 2.0"),
-        (lambda: PerNeuron(0.5, ceiling=0.0), "ceiling > 0, got 0.0"),
+        (lambda: PerNeuron(0.5, ceiling=0.0), "ceiling must be > 0, got 0.0"),
         (lambda: Tabulated([0, 1], [0.1]), "two lists of one length ≥ 2"),
         (lambda: Tabulated([0.1, 1], [0.1, 0.2]), r"rise from 0 to 1, got \[0.1, 1\]"),
         (lambda: Tabulated([0, 0.5, 0.5, 1], [0, 0, 0, 0]), "rise from 0 to 1"),
-        (lambda: Tabulated([0, 1], [0.1, -0.2]), r"≥ 0, got \[0.1, -0.2\]"),
+        (
+            lambda: Tabulated([0, 1], [0.1, -0.2]),
+            "values must be ≥ 0 .*, got -0.2.* among its entries",
+        ),
+        (lambda: LinearRamp(jnp.float32(jnp.nan)), "stop must be ≥ 0 .*, got nan"),
+        (lambda: LinearRamp(True), "stop must be a number .*, got True"),
+        (lambda: PerNeuron(1e39), "stop must be > 0 .*, got 1e.39"),
+        (lambda: Tabulated("01", [0, 1]), "fractions must be a number or an array"),
     ],
 )
-def test_schedules_refuse(make, message):
+def test_schedules_refuse(make, message, unchecked):
     with pytest.raises(ValueError, match=message):
         make()

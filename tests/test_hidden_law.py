@@ -1,5 +1,7 @@
 """Laws of |z_j|: their moments and shapes, by integrating over the uniform variable."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,9 +94,9 @@ def test_parameters_may_be_traced():
 
 
 @pytest.mark.parametrize("law", [TwoLevel, UniformMagnitude, GaussianTwin])
-@pytest.mark.parametrize("p_one", [-0.5, float("nan")])
+@pytest.mark.parametrize("p_one", [-0.5, float("nan"), float("inf"), 1e39])
 def test_negative_rate_is_refused(law, p_one):
-    with pytest.raises(ValueError, match=f"p_one must be ≥ 0, got {p_one}"):
+    with pytest.raises(ValueError, match=f"p_one must be ≥ 0 .*, got {re.escape(str(p_one))}"):
         law(p_one=p_one)
 
 
@@ -102,10 +104,11 @@ def test_negative_rate_is_refused(law, p_one):
     ("values", "rates", "message"),
     [
         ([0.5], [1.0, 2.0], r"one length ≥ 1, got shapes \(1,\) and \(2,\)"),
-        ([], [], r"one length ≥ 1, got shapes \(0,\) and \(0,\)"),
-        ([0.5, 1.5], [1.0, 1.0], r"must lie in \(0, 1\], got \[0.5, 1.5\]"),
-        ([0.0], [1.0], r"must lie in \(0, 1\], got \[0.0\]"),
-        ([0.5], [-1.0], r"rate must be ≥ 0, got \[-1.0\]"),
+        ([], [], r"values must be a non-empty array.* got an array of shape \(0,\)"),
+        ([0.5, 1.5], [1.0, 1.0], r"values must be > 0 .*at most 1\), got 1.5 among its entries"),
+        ([0.0], [1.0], "values must be > 0 .*, got 0.0 among its entries"),
+        ([0.5], [float("inf")], "rates must be ≥ 0 .*, got inf among its entries"),
+        ([0.5], [-1.0], "rates must be ≥ 0 .*, got -1.0 among its entries"),
     ],
 )
 def test_levels_refuses(values, rates, message):

@@ -139,9 +139,15 @@ def test_agreement_with_a_direct_evaluation(problem, mixed_network, batch):
     assert score.value == pytest.approx(np.mean(margin > 0), abs=1e-12)
 
 
+def test_counts_may_be_numpys(problem, mixed_network, unchecked):
+    plain = robust_accuracy(mixed_network, problem, key=KEY, n=100, chunk=64)
+    counts = {"n": np.int64(100), "chunk": np.int32(64)}
+    assert robust_accuracy(mixed_network, problem, key=KEY, **counts) == plain
+
+
 def test_refusals(problem):
     model = Constant(jnp.float32(1))
-    with pytest.raises(ValueError, match="n must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="n must be an integer ≥ 1 .*, got 0"):
         robust_accuracy(model, problem, key=KEY, n=0)
     empty = SparseCoding(d=8, k=1, sigma_x=0.3, law=Levels([1.0], [0.0]))
     with pytest.raises(ValueError, match="none of the 20 samples drawn has a label"):
