@@ -88,7 +88,8 @@ class Checkpoint:
             archive = _read(path)
         except Exception as error:  # damaged bytes make zipfile and NumPy raise anything
             warnings.warn(
-                f"the checkpoint {path} is damaged ({error}): training starts anew.",
+                f"the checkpoint {path} is damaged ({error}): it is not used, and what it held "
+                "is computed anew.",
                 DiskWarning,
                 stacklevel=2,
             )

@@ -5,6 +5,7 @@ attacks of a seed are scored on the same test points.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise, Tran
 from featpur_sim.certify import Contradiction, Effort
 from featpur_sim.config import RunConfig
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.evaluation_parts import EvaluationParts
 from featpur_sim.measure import dense_part
 from featpur_sim.network import SymmetricReLU, pure_network
 from featpur_sim.protocol import QUICK
@@ -106,13 +108,22 @@ class Evaluator:
         problem: the data, in the coordinates of the networks.
         keys: one key per seed; they name the test points.
         clean: the cleanly trained networks, on which transferred examples are made.
+        parts: where what is done is kept; nowhere by default.
     """
 
-    def __init__(self, config: RunConfig, problem: SparseCoding, keys: Array, clean: SymmetricReLU):
+    def __init__(
+        self,
+        config: RunConfig,
+        problem: SparseCoding,
+        keys: Array,
+        clean: SymmetricReLU,
+        parts: EvaluationParts | None = None,
+    ):
         self.config, self.problem, self.keys = config, problem, keys
         # Transfer: every seed is attacked with what works against its neighbour's clean network.
         self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
         self.family = attack_family(config, problem)
+        self.kept = (EvaluationParts() if parts is None else parts).kept
         self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
 
     def excluded_fraction(self) -> Float[np.ndarray, " S"]:
@@ -151,17 +162,22 @@ class Evaluator:
         """
         shape = (self.config.seeds, len(networks), len(attacks), len(self.radii))
         table = np.full(shape, np.nan)
-        for p, network in enumerate(networks.values()):
-            clean = self.accuracy(network)
+        for p, (name, network) in enumerate(networks.items()):
+            clean = self.kept(f"{name}: clean", partial(self.accuracy, network))
             for a, attack in enumerate(attacks):
-                if attack not in self.family:
-                    continue
-                for r, radius in enumerate(self.radii):
-                    table[:, p, a, r] = (
-                        clean if radius == 0 else self.accuracy(network, attack, float(radius))
-                    )
+                if attack in self.family:
+                    curve = partial(self._curve, network, attack, clean)
+                    table[:, p, a] = self.kept(f"{name}: {attack}", curve)
             advance()
         return table
+
+    def _curve(self, network, attack, clean):
+        """Accuracy for [seed, radius] under one attack."""
+        values = [
+            clean if radius == 0 else self.accuracy(network, attack, float(radius))
+            for radius in self.radii
+        ]
+        return np.stack(values, axis=1)
 
     def best_pure_network(self, keys: Array) -> tuple[SymmetricReLU, float]:
         """The pure network whose threshold withstands PGD best at the training radius.
@@ -175,7 +191,8 @@ class Evaluator:
             bias = multiple / float(problem.k) ** 0.5
             one = pure_network(problem.wstar, bias, problem.M)
             network = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (S, *leaf.shape)), one)
-            score = float(np.mean(scorer.accuracy(network, "PGD")))
+            accuracy = partial(scorer.accuracy, network, "PGD")
+            score = float(np.mean(self.kept(f"threshold {multiple}", accuracy)))
             if score > best[0]:
                 best = (score, bias, network)
         assert best[2] is not None
@@ -209,12 +226,13 @@ class Evaluator:
             for p, phase in enumerate(CERTIFIED_PHASES):
                 network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
                 if len(kept):
+                    sides = partial(self._sides, network, points, self.radii[chosen], attack_key)
                     try:
-                        sides = self._sides(network, points, self.radii[chosen], attack_key)
+                        found = self.kept(f"{phase}: both sides, seed {s + 1}", sides)
                     except Contradiction as error:
                         error.evidence |= {"seed": s + 1, "phase": phase}
                         raise
-                    certified[s, p, chosen], attacked[s, p, chosen] = sides
+                    certified[s, p, chosen], attacked[s, p, chosen] = found
                 advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
         return certified, attacked
 
@@ -232,7 +250,7 @@ class Evaluator:
             stages=_STAGES,
             effort=_EFFORT,
         )
-        return [np.mean([right, *side], axis=1) for side in (proved, standing)]
+        return np.stack([np.mean([right, *side], axis=1) for side in (proved, standing)])
 
     def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
         """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""

@@ -6,6 +6,7 @@ under attack (§5). Everything here is glue; each step has its own module.
 
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -24,6 +25,7 @@ from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
 from featpur_sim.devices import spread
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.evaluation_parts import EvaluationParts
 from featpur_sim.hidden_law import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.measure import decompose, summarise
 from featpur_sim.network import SymmetricReLU, initialise
@@ -48,6 +50,9 @@ class Meter(Protocol):
     def certifying(self, done: int, total: int) -> None:
         """After each network that has been certified."""
 
+    def note(self, sentence: str) -> None:
+        """Where a resumed run goes on, before it does."""
+
 
 class Silent:
     """Shows nothing."""
@@ -59,6 +64,9 @@ class Silent:
         """Ignore."""
 
     def certifying(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def note(self, sentence: str) -> None:
         """Ignore."""
 
 
@@ -103,7 +111,7 @@ def run_experiment(
     Args:
         config: see `featpur_sim.config` and `featpur_sim.presets`.
         meter: shows progress; silent by default.
-        checkpoint: folder to save training in and to resume from, bit for bit.
+        checkpoint: folder to save training and the evaluation in and to resume from, bit for bit.
 
     Returns:
         An `Experiment`.
@@ -123,7 +131,7 @@ def run_experiment(
     init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
     trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
     trained_seconds = time.perf_counter() - began
-    scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter)
+    scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter, checkpoint)
     result = dataset.assemble(config, problem, trained, scores)
     result.attrs |= {
         "wall_seconds": time.perf_counter() - began,
@@ -283,6 +291,11 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
     problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     steps = config.adversarial.steps
+
+    def resumed(phase: str, step: int, steps: int) -> None:
+        where = f"going on at step {step} of {steps} of the {phase} phase"
+        meter.note(f"{config.name}: {where if step < steps else 'training is done'}.")
+
     return train_many(
         problems,
         networks,
@@ -293,14 +306,21 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
         on_record=meter.training,
+        on_resume=resumed,
     )
 
 
-def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter):
+def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
     """Every accuracy of the run, as a `Scores`."""
     total = len(trained.networks) + len(evaluation.REFERENCES)
+    networks = (trained.networks, trained.snapshots)
+    compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
+    parts = EvaluationParts(checkpoint, config.model_dump(), networks, compared)
+    if len(parts):
+        meter.note(f"{config.name}: {len(parts)} parts of the evaluation are done.")
     meter.evaluating(0, total)  # shown before the first program compiles
-    evaluator = evaluation.Evaluator(config, problem, test_keys, trained.networks["clean"])
+    clean = trained.networks["clean"]
+    evaluator = evaluation.Evaluator(config, problem, test_keys, clean, parts)
     pure, pure_bias = evaluator.best_pure_network(tuning_keys)
     references: dict[str, SymmetricReLU] = {
         evaluation.REFERENCES[0]: pure,
@@ -317,13 +337,17 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
         reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
         pure_bias=pure_bias,
-        excluded=evaluator.excluded_fraction(),
+        excluded=parts.kept("excluded", evaluator.excluded_fraction),
         along={
-            step: evaluator.accuracy(network, "PGD")
+            step: parts.kept(f"step {step}", partial(evaluator.accuracy, network, "PGD"))
             for (_, step), network in trained.snapshots.items()
         },
         margins=np.stack(
-            [evaluator.dense_margins(network) for network in trained.networks.values()], axis=1
+            [
+                parts.kept(f"{name}: margins", partial(evaluator.dense_margins, network))
+                for name, network in trained.networks.items()
+            ],
+            axis=1,
         ),
         sides=evaluator.both_sides(trained.networks, meter.certifying),
     )

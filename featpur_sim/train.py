@@ -144,6 +144,7 @@ def train_many(
     snapshots: Mapping[str, Sequence[int]] | None = None,
     checkpoint: Checkpoint | None = None,
     on_record: Callable[[Record], None] | None = None,
+    on_resume: Callable[[str, int, int], None] | None = None,
 ) -> TrainingRun:
     """Train S independent runs at once; every array of the arguments has a leading axis S.
 
@@ -161,6 +162,8 @@ def train_many(
         snapshots: phase name → steps at which to keep the network.
         checkpoint: where to save and resume; the resumed run is bit-identical.
         on_record: called on the host after each record.
+        on_resume: called with (phase, step, steps) where a checkpoint goes on, before any step; at
+            the end of the last phase, step = steps.
 
     Returns:
         A `TrainingRun` with a leading axis S everywhere but in the record positions.
@@ -176,6 +179,8 @@ def train_many(
         settings = (plan, test_samples, observe)
         identity = fingerprint((problem, network, list(phases), keys), settings)
         course.restore(checkpoint.restore(identity), phases, plan, keys)
+    if course.done and on_resume is not None:
+        on_resume(*course.position(plan, phases))
     data_phase, data = None, None
     for index in range(course.done, len(plan)):
         point = plan[index]
@@ -310,6 +315,12 @@ class _Course:
         like = start_phase(network, phases[plan[done - 1].phase], keys)
         self.state = unpack("state", like)
         self.done = done
+
+    def position(self, plan: list[_Point], phases: Sequence[Phase]) -> tuple[str, int, int]:
+        """The phase that goes on, the steps of it that are done, and all of its steps."""
+        over = self.done == len(plan)
+        point = plan[-1 if over else self.done]
+        return phases[point.phase].name, point.stop if over else point.start, point.steps
 
     def result(self, plan: list[_Point], phases: Sequence[Phase]) -> TrainingRun:
         return TrainingRun(
