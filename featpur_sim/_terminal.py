@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -65,6 +66,17 @@ def one_line_warnings() -> Iterator[None]:
         warnings.simplefilter("always", DiskWarning)
         warnings.showwarning = show
         yield
+
+
+def typed(without: str) -> str:
+    """The command as it was typed, less one option with its value."""
+    words = ["featpur", *sys.argv[1:]]
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before != without and word.split("=")[0] != without
+    ]
+    return shlex.join(kept)
 
 
 def say(quiet: bool, message: str) -> None:

@@ -9,20 +9,32 @@ from typing import Any
 import jax
 import numpy as np
 
+from featpur_sim.budget import Budget
+from featpur_sim.campaign import Campaign, Part
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
+from featpur_sim.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.config import ConfigError
-from featpur_sim.disk import atomic_path, write_text
+from featpur_sim.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim.experiment import seed_keys
+from featpur_sim.fingerprint import fingerprint
 from featpur_sim.protocol import STANDARD, Protocol
 from featpur_sim.result import to_json
-from featpur_sim.sandwich import Sandwich, require_certifiable, squeeze
+from featpur_sim.sandwich import Sandwich, Squeeze, require_certifiable
 from featpur_sim.saved import SavedRun
 from featpur_sim.statistics import mean_interval
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
+# The folder of the state to go on from; the number changes with what it holds or means.
+STATE, FORMAT = "certificate-state", 1
 PHASES = ("clean", "adversarial")
 RADII = (0.5, 1.0, 1.5)
 FUNCTION = "real arithmetic"
+_NAMES = {
+    "cheap": "the quick attack, linear and q1",
+    "attack": "the attack",
+    "q2": "q2",
+    "branch": "branch and bound",
+}
 
 Row = dict[str, Any]
 
@@ -39,12 +51,18 @@ def certify_run(
     protocol: Protocol = STANDARD,
     seed: int = 1,
     effort: Effort = DEFAULT_EFFORT,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    budget: Budget | None = None,
+    directory: str | Path | None = None,
+    every: float = 5.0,
+    advance: Callable[[int, int, str], None] = lambda done, total, stage: None,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> list[Row]:
     """Attack and certify the networks of a saved run on fresh points.
 
     The points of a seed are the same for all phases and radii, and those of
     `featpur_sim.attack_run.attack_run` with the same ``seed``: ``sample_labelled(key, points)``.
+
+    What is done in which order: `featpur_sim.campaign`.
 
     Args:
         run: from `featpur_sim.saved.load_run`.
@@ -57,13 +75,20 @@ def certify_run(
         protocol: the attack.
         seed: names the test points.
         effort: what the certificate may spend.
-        advance: called with (done, total) after each network and radius.
+        budget: when to stop, with what is decided by then; by default, when all is done.
+        directory: where ``certificate.json`` and the state to go on from are written as the work
+            goes on; a state of the same settings and networks that is there is gone on from.
+        every: seconds between these writes.
+        advance: called with (done, total, stage) as the points of a stage get done.
+        note: called with a sentence on what will be done; with a budget also on how long it takes.
 
     Returns:
         A row for each phase and radius: ``phase, norm, radius`` (units of x), ``relative_radius,
         n`` (points, all seeds); ``attacked, certified``, the fractions that stand and that are
         proved, with the 95 % t-intervals over seeds ``attacked_ci, certified_ci`` (None for one
-        seed); ``undecided``, how many points are neither; ``by_stage``, the points that each stage
+        seed); ``undecided``, how many points are neither; ``waiting``, for which stage how many of
+        them wait (``spent``: for none; ``check``: certified points that the attack has not yet
+        been run against); ``by_stage``, the points that each stage
         decided; ``certified_float32``, the fraction that is proved for inference in float32 too;
         ``seconds_per_point`` by attack and stage, over the points that entered; ``seeds``, per seed
         ``seed, n, attacked, certified, certified_float32, undecided`` (indices of the points);
@@ -72,48 +97,167 @@ def certify_run(
     Raises:
         ConfigError: a setting is out of range.
         NotCertified: this run, norm or stage has no certificate; the message says why.
+        ResultError: ``directory`` cannot be written to.
         Contradiction: an attack breaks a certified point; ``evidence`` names seed and phase too.
     """
     norm = run.config.adversarial.norm if norm is None else norm
     chosen = _check(run, radii, norm, points, stages, seeds, phases)
-    keys = seed_keys(run.config)[2][:seeds]
-    total = len(keys) * len(phases) * len(radii)
-    found: dict[tuple[str, float], list[Sandwich]] = {}
-    for position, test_key in enumerate(keys):
+    budget = Budget() if budget is None else budget
+    parts: list[Part] = []
+    for position, test_key in enumerate(seed_keys(run.config)[2][:seeds]):
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
         batch = run.problem.sample_labelled(point_key, points)
         for phase in phases:
             network = jax.tree.map(lambda leaf, s=position: leaf[s], run.networks[phase])
             for relative in radii:
-                try:
-                    both = squeeze(
-                        network,
-                        batch,
-                        relative * run.config.adversarial.radius,
-                        norm,  # pyright: ignore[reportArgumentType]
-                        key=attack_key,
-                        direction=run.problem.dense_direction(),
-                        protocol=protocol,
-                        stages=chosen,
-                        effort=effort,
-                    )
-                except Contradiction as error:
-                    error.evidence |= {"seed": position + 1, "phase": phase}
-                    raise
-                found.setdefault((phase, relative), []).append(both)
-                advance(sum(map(len, found.values())), total)
-    tau = run.config.adversarial.radius
-    common = {"norm": norm, "stages": list(chosen), "test_seed": seed, "function": FUNCTION}
-    return [
-        {"phase": phase, "radius": relative * tau, "relative_radius": relative}
-        | _row(run, sides)
-        | common
-        for (phase, relative), sides in found.items()
-    ]
+                squeeze = Squeeze(
+                    network,
+                    batch,
+                    relative * run.config.adversarial.radius,
+                    norm,  # pyright: ignore[reportArgumentType]
+                    attack_key,
+                    run.problem.dense_direction(),
+                    protocol,
+                    chosen,
+                    effort,
+                )
+                parts.append(Part(position + 1, phase, relative, squeeze))
+
+    def rows(campaign: Campaign) -> list[Row]:
+        tau = run.config.adversarial.radius
+        common = {"norm": norm, "stages": list(chosen), "test_seed": seed, "function": FUNCTION}
+        return [
+            {"phase": phase, "radius": relative * tau, "relative_radius": relative}
+            | _row(run, campaign, phase, relative)
+            | common
+            for phase in phases
+            for relative in radii
+        ]
+
+    campaign = Campaign(parts, protocol, budget, advance=advance)
+    if directory is None:
+        _announce(campaign, budget, note)
+        campaign.run()
+        return rows(campaign)
+    identity = fingerprint(
+        [(p.squeeze.model, p.squeeze.points, p.squeeze.radius, p.squeeze.key) for p in parts],
+        (norm, chosen, protocol, effort, FORMAT),
+    )
+    with _claimed(directory):
+        state = Checkpoint(Path(directory) / STATE, every=every)
+        _resume(campaign, state, identity, note)
+
+        def save(force: bool = False) -> None:
+            if state.save_if_due(0, campaign.pack, identity, force=force):
+                save_certificate(directory, rows(campaign))
+
+        campaign.saved = save
+        _announce(campaign, budget, note)
+        campaign.run()
+        save(force=True)
+    return rows(campaign)
 
 
-def _row(run: SavedRun, sides: list[Sandwich]) -> Row:
+@contextlib.contextmanager
+def _claimed(directory: str | Path) -> Iterator[None]:
+    """Hold the run's folder; where it cannot be written to, say what can be done."""
+    if not can_write(directory):
+        raise ResultError(
+            f"cannot write to {directory}, where the certificate belongs: copy the run to a folder "
+            "that can be written to, or pass --json to print the result instead."
+        )
+    with claim_folder(directory):
+        yield
+
+
+def _resume(
+    campaign: Campaign, state: Checkpoint, identity: np.ndarray, note: Callable[[str], None]
+) -> None:
+    """Go on from the folder's state if it belongs to the same question."""
+    try:
+        found = state.restore(identity)
+    except CheckpointError:
+        note("the folder's certificate has other settings, networks or versions: starting anew.")
+        return
+    if found is not None:
+        campaign.unpack(found[1])
+        undecided = sum(int(part.squeeze.open.sum()) for part in campaign.parts)
+        total = sum(len(part.squeeze.points) for part in campaign.parts)
+        if campaign.stage == len(campaign.stages):
+            note("the work was done by an earlier command.")
+        else:
+            note(
+                f"going on where an earlier command stopped: {total - undecided} of {total} points "
+                "are decided."
+            )
+
+
+def _announce(campaign: Campaign, budget: Budget, note: Callable[[str], None]) -> None:
+    """Say how long the cheap stages will take, if there is a budget to keep to."""
+    if not budget.limited or not (seconds := campaign.estimate()):
+        return
+    limit = f"the {budget.seconds / 60:g} minutes allow"
+    if not budget.holds(seconds):
+        advice = "a larger --minutes, or fewer --points, --seeds or radii, decide more"
+        note(f"about {_time(seconds)} for attack, linear and q1, more than {limit}: {advice}.")
+    else:
+        note(f"about {_time(seconds)} for attack, linear and q1; the rest as far as {limit}.")
+
+
+def _time(seconds: float) -> str:
+    """
+    >>> _time(20), _time(70), _time(400)
+    ('half a minute', 'a minute', '7 minutes')
+    """
+    if seconds < 45:
+        return "half a minute" if seconds > 15 else "a few seconds"
+    return "a minute" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def closing(rows: list[Row], command: str, minutes: float) -> str:
+    """One line on what stayed open and why, and how to go on.
+
+    Args:
+        rows: of `certify_run`.
+        command: what was typed, without ``--minutes``.
+        minutes: that were allowed.
+
+    Returns:
+        The line.
+    """
+    waiting = {
+        name: sum(row["waiting"].get(name, 0) for row in rows) for name in rows[0]["waiting"]
+    }
+    undecided = sum(row["undecided"] for row in rows)
+    total = sum(row["n"] for row in rows)
+    check, spent = waiting.pop("check", 0), waiting.pop("spent")
+    cut = {_NAMES[name]: count for name, count in waiting.items() if count}
+    reasons = [f"{count} wait for {name}" for name, count in cut.items()]
+    if spent:
+        last = rows[0]["stages"][-1]
+        limit = "reached its limit of nodes" if last == "branch" else f"is past its {last}"
+        reasons.append(f"at {spent} the search {limit}")
+    said = f"open: {undecided} of {total} points" if undecided else f"all {total} points decided"
+    said += f" ({', '.join(reasons)})" if reasons else ""
+    if check:
+        said += (
+            f"; {check} certified points not yet attacked with {rows[0]['protocol']}, as a check"
+        )
+    if not (cut or check):
+        return said + "."
+    more = f"{3 * minutes:g}"
+    return f"{said}. The {minutes:g} minutes ended; this goes on: {command} --minutes {more}"
+
+
+def _row(run: SavedRun, campaign: Campaign, phase: str, relative: float) -> Row:
     """One phase and radius over the seeds."""
+    places = [
+        place
+        for place, part in enumerate(campaign.parts)
+        if (part.phase, part.relative) == (phase, relative)
+    ]
+    sides = [campaign.sandwich(place) for place in places]
+    waiting = [campaign.waiting(place) for place in places]
     names = run.result.seed.values
 
     def each(values: Callable[[Sandwich], np.ndarray]) -> list[float]:
@@ -131,6 +275,7 @@ def _row(run: SavedRun, sides: list[Sandwich]) -> Row:
         "certified_ci": _interval(certified),
         "certified_float32": float(np.mean(float32)),
         "undecided": stages["undecided"],
+        "waiting": {name: sum(each[name] for each in waiting) for name in waiting[0]},
         "by_stage": stages,
         "seconds_per_point": _costs(sides),
         "seeds": [
@@ -228,7 +373,11 @@ def keep_contradiction(directory: str | Path) -> Iterator[None]:
         yield
     except Contradiction as error:
         path = Path(directory) / CONTRADICTION
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **error.evidence)
-        error.add_note(f"The point, the perturbation and the network are in {path}.")
+        try:
+            with atomic_path(path) as temporary:
+                np.savez_compressed(temporary, **error.evidence)
+        except OSError as refused:
+            error.add_note(f"{path} could not be written: {refused.strerror}.")
+        else:
+            error.add_note(f"The point, the perturbation and the network are in {path}.")
         raise

@@ -54,20 +54,24 @@ class Checkpoint:
         identity: np.ndarray,
         *,
         force: bool = False,
-    ) -> None:
+    ) -> bool:
         """Save the state after ``done`` record points if it is time to, or if ``force``.
+
+        Returns:
+            Whether it was saved.
 
         Raises:
             OSError: the disk is full, say; the checkpoint before is still there.
         """
         if not force and time.monotonic() - self._last < self.every:
-            return
+            return False
         archive = _storable({name: np.asarray(value) for name, value in pack().items()})
         archive |= {_DONE: np.array(done), _IDENTITY: identity, _SOFTWARE: np.array(software())}
         archive[_DIGEST] = _digest(archive)
         with atomic_path(self.directory / STATE) as temporary:
             np.savez(temporary, **archive)  # pyright: ignore[reportArgumentType]
         self._last = time.monotonic()
+        return True
 
     def restore(self, identity: np.ndarray) -> tuple[int, dict[str, np.ndarray]] | None:
         """The checkpoint as (record points done, arrays); None if there is none.

@@ -17,6 +17,7 @@ from featpur_sim._terminal import (
     say,
     stop,
     tell,
+    typed,
 )
 
 
@@ -131,6 +132,9 @@ def certify(
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
     protocol: Annotated[ProtocolName, typer.Option(help="The attack.")] = "standard",
     seed: Annotated[int, typer.Option(min=0, help="Names the test points.")] = 1,
+    minutes: Annotated[
+        float, typer.Option(help="Stop after so long with what is decided by then; inf: never.")
+    ] = 10.0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -138,16 +142,26 @@ def certify(
 
     Attacks first, certifies what stands, and attacks again from where the certificate is weakest:
     the true robust accuracy lies between the two numbers. Default radii: 0.5, 1 and 1.5.
+
+    Cheap stages come first, for all networks and radii, and hard points last. Results are written
+    as they come; stopped by --minutes or in any other way, the same command goes on.
     """
     from featpur_sim import tables
-    from featpur_sim.certify_run import certify_run, keep_contradiction, save_certificate
+    from featpur_sim.budget import Budget
+    from featpur_sim.certify_run import CERTIFICATE, certify_run, closing, keep_contradiction
+    from featpur_sim.disk import can_write
     from featpur_sim.progress import Meter
     from featpur_sim.protocol import PROTOCOLS
     from featpur_sim.result import to_json
     from featpur_sim.saved import load_run
 
+    if not minutes > 0:
+        stop(BAD_INPUT, f"minutes = {minutes}: allow more than 0, or inf for as long as it takes.")
+    budget = Budget(60 * minutes)
     saved = load_run(directory)
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
+    # On a read-only disk the result can be printed, at least.
+    kept = None if as_json and not can_write(directory) else directory
     with Meter(saved.config.name, quiet=quiet) as meter, keep_contradiction(directory):
         rows = certify_run(
             saved,
@@ -157,16 +171,19 @@ def certify(
             seeds=seeds,
             protocol=PROTOCOLS[protocol],
             seed=seed,
+            budget=budget,
+            directory=kept,
             advance=meter.certifying,
+            note=meter.note,
             **given,
         )
-    path = save_certificate(directory, rows)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
         screen().print(tables.certificate(rows))
         _print_warnings(rows)
-        say(False, str(path))
+        say(False, str(directory / CERTIFICATE))
+    say(quiet, closing(rows, typed("--minutes"), minutes))
 
 
 def compare(

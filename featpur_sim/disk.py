@@ -93,6 +93,15 @@ def require_writable(directory: str | Path) -> None:
         ) from None
 
 
+def can_write(directory: str | Path) -> bool:
+    """Whether `require_writable` lets a folder pass."""
+    try:
+        require_writable(directory)
+    except ResultError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def claim_folder(directory: str | Path) -> Iterator[Path]:
     """Hold a folder for one process; made if it does not exist.

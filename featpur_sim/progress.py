@@ -99,9 +99,14 @@ class Meter:
         """Move the bar of the attacks."""
         self._move("attacks", done, total, "")
 
-    def certifying(self, done: int, total: int) -> None:
-        """Move the bar of the certificates."""
-        self._move("certificates", done, total, "")
+    def certifying(self, done: int, total: int, stage: str = "") -> None:
+        """Move the bar of the certificates, or that of one of their stages."""
+        self._move(f"certificates {stage}".strip(), done, total, "")
+
+    def note(self, sentence: str) -> None:
+        """Print a line above the bars."""
+        if not self._progress.disable:
+            self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, sentence: str) -> None:
         """Print a line above the bars."""

@@ -9,7 +9,7 @@ Both sides are about f in real arithmetic, with weights and points read as exact
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from featpur_sim._types import Array, Bool, Float, PRNGKey
 from featpur_sim.certify import (
     DEFAULT_EFFORT,
     STAGES,
+    Certificate,
     Contradiction,
     Effort,
     NotCertified,
@@ -33,11 +34,11 @@ from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
 from featpur_sim.hunt import in_batches, score
 from featpur_sim.network import SymmetricReLU
-from featpur_sim.protocol import STANDARD, Protocol
+from featpur_sim.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.threat import Norm
 
 # Cheap stages come first; what they leave is attacked from their minimisers before the dear ones.
-_CHEAP = ("linear", "q1")
+CHEAP = ("linear", "q1")
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,22 @@ def squeeze(
     """
     require_certifiable(model)
     assert isinstance(model, SymmetricReLU)
-    hunt = _Squeeze(model, batch, radius, norm, key, direction, protocol, stages, effort)
+    hunt = Squeeze(model, batch, radius, norm, key, direction, protocol, stages, effort)
     return hunt.run()
 
 
-class _Squeeze:
-    """The best of what both sides know about each point. f is odd, so all labels are made +1."""
+class Squeeze:
+    """The best of what both sides know about each point. f is odd, so all labels are made +1.
+
+    Attributes:
+        lower: proved lower bound on the least y f over each ball, [n] float64; −inf at first.
+        upper: least y f seen, [n] float64; y f(x) at first.
+        minimiser: where, [n, d] float64.
+        stage: what certified each point, [n], else ``"undecided"``.
+        dual: (θ, q) of points that Q2 left open, for branch and bound to start from.
+        seconds: wall time of ``attack`` and of each stage.
+        evaluated: how many points entered them.
+    """
 
     def __init__(
         self,
@@ -181,7 +192,7 @@ class _Squeeze:
         self.model, self.key, self.direction = model, key, direction
         self.norm: Norm = norm
         self.protocol, self.effort = protocol, effort
-        self.stages = stages if stages is not None else STAGES if norm == "l2" else _CHEAP
+        self.stages = stages if stages is not None else STAGES if norm == "l2" else CHEAP
         self.points = np.asarray(batch.x) * y[:, None]
         self.smoothing = float(model.sigma_rho) if model.smoothing == "closed" else 0.0
         self.problem = Problem.build(
@@ -206,28 +217,36 @@ class _Squeeze:
         self._require_own_function()
         self.seconds: dict[str, float] = {name: 0.0 for name in ("attack", *self.stages)}
         self.evaluated: dict[str, int] = {name: 0 for name in self.seconds}
+        self.dual: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self) -> Sandwich:
-        everything = np.arange(len(self.points))
-        found = self._attack(self.protocol, everything)
+        """The whole of it: attack, cheap stages, attack, dear stages, attack."""
+        found = self.attack(self.protocol, np.arange(len(self.points)))
+        self.evaluated["attack"] = len(self.points)
         for names in self._passes():
-            index = np.flatnonzero(self.standing & (self.lower <= 0))
+            index = np.flatnonzero(self.open)
             if len(index):
-                minimiser = self._certify(names, index)
-                self._attack(_from_minimisers(self.protocol), index, minimiser)
-        self.stage[~self.standing] = "broken"
+                self.certify(names, index)
+        return self.sandwich(found.table, found.warnings, found.protocol)
+
+    def sandwich(self, table: list[dict[str, Any]], warnings: list[str], protocol: str) -> Sandwich:
+        """What is known by now.
+
+        Raises:
+            NotCertified: at the worst points known the model computes another function.
+        """
         self._require_own_function()
         return Sandwich(
             lower=self.lower,
             upper=self.upper,
-            stage=self.stage,
+            stage=np.where(self.standing, self.stage, "broken"),
             # The smoothed gate leans on the accuracy of exp and erf on the device.
             float32=(self.lower > self.error) & (self.smoothing == 0),
             seconds=self.seconds,
             evaluated=self.evaluated,
-            table=found.table,
-            warnings=found.warnings,
-            protocol=found.protocol,
+            table=table,
+            warnings=warnings,
+            protocol=protocol,
         )
 
     def _require_own_function(self) -> None:
@@ -251,16 +270,24 @@ class _Squeeze:
 
     @property
     def standing(self) -> np.ndarray:
+        """Which points are not broken."""
         return self.upper > 0
+
+    @property
+    def open(self) -> np.ndarray:
+        """Which points are neither broken nor certified."""
+        return self.standing & (self.lower <= 0)
 
     def _passes(self) -> list[tuple[str, ...]]:
         """The cheap stages, then the dear ones, which start from Q1's dual point."""
-        cheap = tuple(name for name in self.stages if name in _CHEAP)
-        dear = tuple(name for name in self.stages if name not in _CHEAP)
+        cheap = tuple(name for name in self.stages if name in CHEAP)
+        dear = tuple(name for name in self.stages if name not in CHEAP)
         start = ("q1",) if "q1" in cheap else ()
         return [names for names in (cheap, (*start, *dear) if dear else ()) if names]
 
-    def _attack(self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None):
+    def attack(
+        self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None
+    ) -> Attacked:
         """Attack the points ``index``; a certified one that breaks is a contradiction."""
         began = time.perf_counter()
         x = jnp.asarray(self.points[index])
@@ -275,7 +302,6 @@ class _Squeeze:
         )
         self._see(index, found.delta.astype(np.float64))
         self.seconds["attack"] += time.perf_counter() - began
-        self.evaluated["attack"] = len(self.points)
         return found
 
     def _see(self, index: np.ndarray, delta: np.ndarray) -> None:
@@ -286,8 +312,23 @@ class _Squeeze:
         self.minimiser[index[lower]] = part.project(delta)[lower]
         require_consistent(self.problem, self.lower, self.upper, self.minimiser)
 
-    def _certify(self, names: tuple[str, ...], index: np.ndarray) -> np.ndarray:
-        """Certify the points ``index``; returns where the certificate thinks them weakest."""
+    def certify(
+        self,
+        names: tuple[str, ...],
+        index: np.ndarray,
+        *,
+        start: tuple[np.ndarray, np.ndarray] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        protocol: Protocol | None = None,
+    ) -> Certificate | None:
+        """Certify the points ``index``, then attack them from where they seem weakest.
+
+        That attack is made of the stages of ``protocol`` (by default the own one) that start from
+        given perturbations.
+
+        None, and nothing is kept, if ``stop`` ended it: a search that is cut short and one that is
+        not would leave other numbers.
+        """
         try:
             proved = certify(
                 self.problem.weights,
@@ -298,17 +339,31 @@ class _Squeeze:
                 smoothing=self.smoothing,
                 stages=names,
                 perturbations=self.minimiser[index],
+                start=start,
                 effort=self.effort,
+                stop=stop,
             )
         except Contradiction as error:
             raise Contradiction(int(index[error.index]), error.evidence) from None
+        if stop():
+            return None
         self.lower[index] = np.maximum(self.lower[index], proved.lower)
         self.stage[index] = np.where(proved.certified, proved.stage, self.stage[index])
         for name, seconds in proved.seconds.items():
             self.seconds[name] += seconds
-            self.evaluated[name] = max(self.evaluated[name], proved.evaluated[name])
+            # Beside a dear stage a cheap one only finds the start again.
+            if name not in CHEAP or set(names) <= set(CHEAP):
+                self.evaluated[name] += proved.evaluated[name]
         self._see(index, proved.minimiser)
-        return proved.minimiser
+        self.attack(_from_minimisers(protocol or self.protocol), index, proved.minimiser)
+        return proved
+
+    def few(self, index: np.ndarray) -> "Squeeze":
+        """Nothing known yet about some of the points."""
+        x = jnp.asarray(self.points[index])
+        batch = Batch(x, jnp.ones(len(x)), x)
+        return Squeeze(self.model, batch, self.radius, self.norm, self.key, self.direction,
+                       self.protocol, self.stages, self.effort)  # fmt: skip
 
 
 def _from_minimisers(protocol: Protocol) -> Protocol:

@@ -7,6 +7,7 @@ every other neuron has a closed form, so a split also tightens all neurons that 
 way. A point is certified when every leaf's rigorous bound is positive: the leaves cover the ball.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -182,6 +183,7 @@ def branch_and_bound(
     lower: np.ndarray,
     upper: np.ndarray,
     max_nodes: int = 200,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Splits balls until every point is certified, broken, or out of nodes.
 
@@ -193,6 +195,8 @@ def branch_and_bound(
         lower: Proved lower bounds, [n].
         upper: Least f known, [n].
         max_nodes: Nodes to spend on a point.
+        stop: Asked before each batch of nodes; where it says True, the search ends with the bounds
+            that it has.
 
     Returns:
         The outcome; a point is certified where lower > 0.
@@ -207,7 +211,7 @@ def branch_and_bound(
         lower.copy(), upper.copy(), roots.minimiser.copy(), np.ones(len(problem), int)
     )
     active = [i for i in range(len(problem)) if lower[i] <= 0 < upper[i]]
-    while active:
+    while active and not stop():
         halves = [half for node in _pick(queues, active) for half in split(problem, node)]
         nodes, values = _explore(problem, shared, halves) if halves else ([], np.zeros(0))
         for node, value in zip(nodes, values, strict=True):

@@ -18,7 +18,7 @@ from featpur_sim.certify.branch import branch_and_bound
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import NotCertified, Problem
 from featpur_sim.certify.q1 import SharedCurvature, q1_dual
-from featpur_sim.certify.q2 import Pace, q2_dual
+from featpur_sim.certify.q2 import Pace, complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
 
 STAGES = ("linear", "q1", "q2", "branch")
@@ -106,6 +106,8 @@ class Certificate:
         stage: What decided each point, [n]: a stage's name, "broken" (upper ≤ 0) or "undecided".
         minimiser: The worst perturbation seen (the dual minimiser, or one that was handed in), [n,
             d] float64, inside the ball up to rounding. A start for attacks.
+        slope: θ of the best dual point, [n, m]. With ``curvature`` a start for later stages.
+        curvature: q of the same, [n, m].
         seconds: Wall time by stage, compilation included.
         evaluated: Points that entered each stage.
     """
@@ -115,6 +117,8 @@ class Certificate:
     certified: np.ndarray
     stage: np.ndarray
     minimiser: np.ndarray
+    slope: np.ndarray
+    curvature: np.ndarray
     seconds: dict[str, float]
     evaluated: dict[str, int]
 
@@ -158,8 +162,8 @@ class _Ledger:
         self.curvature[index[better]] = dual.curvature[better]
         self.see(index, part.value(dual.minimiser), dual.minimiser)
 
-    def run(self, name: str, stage: Callable[[np.ndarray], None]) -> None:
-        index = self.undecided()
+    def run(self, name: str, stage: Callable[[np.ndarray], None], skip: bool) -> None:
+        index = np.zeros(0, int) if skip else self.undecided()
         start = time.perf_counter()
         if len(index):
             stage(index)
@@ -176,6 +180,8 @@ class _Ledger:
             self.lower > 0,
             self.stage,
             self.minimiser,
+            self.slope,
+            self.curvature,
             self.seconds,
             self.evaluated,
         )
@@ -206,7 +212,9 @@ def certify(
     smoothing: float = 0.0,
     stages: Sequence[str] | None = None,
     perturbations: Any = None,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
     effort: Effort = DEFAULT_EFFORT,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Certificate:
     """Proves f(x + δ) > 0 for every δ of norm at most τ, where it can.
 
@@ -223,7 +231,11 @@ def certify(
             ("linear", "q1" in ℓ∞).
         perturbations: Perturbations found by an attack, [n, d], scaled back into the ball if need
             be. Points they break are not worked on, and a contradiction with a bound is an error.
+        start: (θ, q) of an earlier certificate, each [n, m], in ℓ2: Q2 and branch and bound go on
+            from there. Its bound is proved again.
         effort: What to spend.
+        stop: Asked before each stage and each batch of nodes. Once it says True, what is proved by
+            then is returned.
 
     Returns:
         The certificate.
@@ -248,6 +260,8 @@ def certify(
                 f"shape of points, {problem.points.shape}."
             )
     ledger = _Ledger(problem, perturbations)
+    if start is not None:
+        ledger.record(np.arange(len(problem)), complete(problem, *start))
     shared = SharedCurvature(problem.weights, problem.bias)
     first = q1_box_dual if problem.box else q1_dual
 
@@ -265,6 +279,7 @@ def certify(
             ledger.lower[index],
             ledger.upper[index],
             effort.max_nodes,
+            stop,
         )
         ledger.lower[index] = np.maximum(outcome.lower, ledger.lower[index])
         ledger.see(index, outcome.upper, outcome.minimiser)
@@ -278,5 +293,5 @@ def certify(
         "branch": branch,
     }
     for name in names:
-        ledger.run(name, runs[name])
+        ledger.run(name, runs[name], stop())
     return ledger.certificate()
