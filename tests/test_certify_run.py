@@ -23,7 +23,8 @@ from featpur_sim.saved import load_run
 
 FIELDS = {
     "phase", "norm", "radius", "relative_radius", "n", "attacked", "attacked_ci", "certified",
-    "certified_ci", "certified_float32", "undecided", "waiting", "by_stage", "seconds_per_point", "seeds",
+    "certified_ci", "certified_float32", "undecided", "waiting", "by_stage",
+    "seconds_per_point", "seeds",
     "function", "protocol", "warnings", "stages", "test_seed",
 }  # fmt: skip
 CHEAP = ("--stages", "linear,q1", "--protocol", "quick", "--points", "40")
