@@ -17,6 +17,7 @@ from featpur_sim.config import ConfigError
 from featpur_sim.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim.experiment import seed_keys
 from featpur_sim.fingerprint import fingerprint
+from featpur_sim.manifest import rewriting
 from featpur_sim.protocol import STANDARD, Protocol
 from featpur_sim.result import to_json
 from featpur_sim.sandwich import Sandwich, Squeeze, require_certifiable
@@ -360,9 +361,10 @@ def _require_finite(run: SavedRun, phase: str, seeds: int | None) -> None:
 
 
 def save_certificate(directory: str | Path, rows: list[Row]) -> Path:
-    """Write ``certificate.json`` atomically; returns its path."""
+    """Write ``certificate.json`` atomically, and its checksum; returns its path."""
     path = Path(directory) / CERTIFICATE
-    write_text(path, to_json(rows, indent=2) + "\n")
+    with rewriting(directory, CERTIFICATE):
+        write_text(path, to_json(rows, indent=2) + "\n")
     return path
 
 
