@@ -108,11 +108,6 @@ class Meter:
         if not self._progress.disable:
             self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
-    def note(self, sentence: str) -> None:
-        """Print a line above the bars."""
-        if not self._progress.disable:
-            self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
     def comparing(self, done: int, total: int) -> None:
         """Move the bar of the competitors."""
         self._move("competitors", done, total, "")
