@@ -21,6 +21,7 @@ from featpur_sim.attack import Attack, Found, keep_better
 from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm, ball
 
 # The constants of the paper (its section 3): first step in radii, weight of the plain step against
@@ -92,6 +93,7 @@ class APGD(Attack):
         self.ball = ball(norm, radius)
         self.steps, self.restarts = count("steps", steps), count("restarts", restarts)
 
+    @steady
     def __call__(self, model, batch, *, key):
         def start(best, restart):
             restart_key = jax.random.fold_in(key, restart)
@@ -103,6 +105,7 @@ class APGD(Attack):
         best, _ = lax.scan(start, nothing, jnp.arange(self.restarts))
         return best.delta
 
+    @steady
     def descend(
         self, model: Classifier, batch: Batch, start: Float[Array, "n d"], *, key: PRNGKey
     ) -> Found:

@@ -17,6 +17,7 @@ from featpur_sim._types import Array, Float, PRNGKey
 from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
+from featpur_sim.switches import steady
 from featpur_sim.threat import Ball, Norm, ball
 
 # PGD's first step in radii, and how far past the sphere all its steps together must reach at least.
@@ -60,6 +61,7 @@ class FGM(Attack):
     def __init__(self, radius: float | Array, norm: Norm = "l2"):
         self.ball = ball(norm, radius)
 
+    @steady
     def __call__(self, model, batch, *, key):
         _, gradient = model.value_and_input_gradient(batch.x, key=key)
         return -batch.y[:, None] * self.ball.maximise(gradient)
@@ -124,6 +126,7 @@ class PGD(Attack):
         self.smoothing = None if is_concrete(width) and width == 0 else width
         self.on_support = on_support
 
+    @steady
     def __call__(self, model, batch, *, key):
         mask = self._mask(batch)
 
@@ -137,6 +140,7 @@ class PGD(Attack):
         best, _ = lax.scan(start, nothing, jnp.arange(self.restarts))
         return best.delta
 
+    @steady
     def descend(
         self,
         model: Classifier,
@@ -214,6 +218,7 @@ class DenseMixture(Attack):
         """The attack along the dense mixture of ``problem``."""
         return cls(radius, problem.dense_direction(), norm)
 
+    @steady
     def __call__(self, model, batch, *, key):
         return -batch.y[:, None] * self.ball.maximise(self.direction[None])
 
@@ -226,6 +231,7 @@ class RandomNoise(Attack):
     def __init__(self, radius: float | Array, norm: Norm = "l2"):
         self.ball = ball(norm, radius)
 
+    @steady
     def __call__(self, model, batch, *, key):
         return self.ball.random(key, batch.x.shape)
 

@@ -17,6 +17,7 @@ from featpur_sim.distribution import Batch
 from featpur_sim.experiment import seed_keys
 from featpur_sim.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.saved import SavedRun
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 
 
@@ -71,6 +72,7 @@ def attack_radii(
     return results
 
 
+@steady
 def attack_run(
     run: SavedRun,
     *,

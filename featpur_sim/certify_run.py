@@ -23,6 +23,7 @@ from featpur_sim.result import to_json
 from featpur_sim.sandwich import Sandwich, Squeeze, require_certifiable
 from featpur_sim.saved import SavedRun
 from featpur_sim.statistics import mean_interval
+from featpur_sim.switches import steady
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
 # The folder of the state to go on from; the number changes with what it holds or means.
@@ -40,6 +41,7 @@ _NAMES = {
 Row = dict[str, Any]
 
 
+@steady
 def certify_run(
     run: SavedRun,
     *,

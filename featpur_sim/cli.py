@@ -35,6 +35,7 @@ from featpur_sim._terminal import (
     print_any_character,
     say,
     stop,
+    tell,
 )
 from featpur_sim.cli_attack import certify, compare, evaluate
 from featpur_sim.cli_dynamics import dynamics
@@ -67,13 +68,32 @@ def _print_version(asked: bool) -> bool:
 
 @app.callback()
 def _for_all_commands(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show versions and exit."
         ),
     ] = False,
-) -> None: ...
+) -> None:
+    # Neither computes, and an accelerator takes seconds to start.
+    if context.invoked_subcommand != "init" and {"-h", "--help"}.isdisjoint(sys.argv):
+        _hold_switches(context)
+
+
+def _hold_switches(context: typer.Context) -> None:
+    """JAX's global switches as the package needs them, until the command ends."""
+    try:
+        from featpur_sim import switches
+    except ValueError as error:  # JAX reads its settings when it is imported.
+        stop(BAD_INPUT, f"JAX refuses a setting: {error}. Mend or unset it in the environment.")
+    try:
+        switches.require_device()
+        if names := switches.overruled():
+            tell(f"without effect on featpur, which sets its own: {', '.join(names)}.")
+        context.with_resource(switches.held())
+    except switches.SwitchError as error:
+        stop(BAD_INPUT, str(error))
 
 
 @app.command()

@@ -24,6 +24,7 @@ from featpur_sim.protocol import QUICK, Protocol
 from featpur_sim.sandwich import squeeze_radii
 from featpur_sim.saved import SavedRun
 from featpur_sim.statistics import exact_lower_limit
+from featpur_sim.switches import steady
 
 RADII = (0.5, 1.0, 1.5, 2.0)
 # Stages of the certificate: the others cost a hundred times as much and decide one point in fifty.
@@ -32,6 +33,7 @@ _STAGES = ("linear", "q1")
 _STREAM = 2**31 - 2
 
 
+@steady
 def compare_run(
     run: SavedRun,
     *,

@@ -23,6 +23,7 @@ from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.robustness import CHUNK, attacked_margin
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm, ball
 
 # Units of x, where ‖x‖ is of order 1: a direction that has not flipped a point by here never does.
@@ -38,6 +39,7 @@ class CriticalRadius(NamedTuple):
     high: Scalar
 
 
+@steady
 def flip_radii(
     network: SymmetricReLU, batch: Batch, direction: Float[Array, " d"]
 ) -> Float[Array, " n"]:
@@ -113,6 +115,7 @@ def _first_zero(margin, slope, at, change):
     return jnp.where(margin <= 0, 0, jnp.where(flipped, zero, jnp.inf))
 
 
+@steady
 def dense_critical_radius(
     network: SymmetricReLU,
     problem: SparseCoding,
@@ -150,6 +153,7 @@ def dense_critical_radius(
     return CriticalRadius(*jnp.where(jnp.isfinite(found), found, jnp.nan))
 
 
+@steady
 def bisect_critical_radius(
     model: Classifier,
     problem: SparseCoding,

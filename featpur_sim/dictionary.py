@@ -11,10 +11,12 @@ import scipy.fft
 import scipy.linalg
 
 from featpur_sim._types import Array, Float, PRNGKey
+from featpur_sim.switches import steady
 
 MAX_COHERENCE = 0.9
 
 
+@steady
 def haar(d: int, key: PRNGKey) -> Float[Array, "d d"]:
     """A Haar-random orthogonal matrix (QR of a Gaussian matrix, signs fixed)."""
     q, r = jnp.linalg.qr(jax.random.normal(key, (d, d)))
@@ -37,6 +39,7 @@ def dct(d: int) -> Float[Array, "d d"]:
     return jnp.asarray(np.asarray(scipy.fft.dct(np.eye(d), norm="ortho", axis=0)).T, jnp.float32)
 
 
+@steady
 def incoherent(d: int, D: int, key: PRNGKey) -> Float[Array, "d D"]:
     """D unit columns drawn uniformly from the sphere: coherence Õ(1/√d) for D = poly(d)."""
     columns = jax.random.normal(key, (d, D))

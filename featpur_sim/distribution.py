@@ -11,6 +11,7 @@ from featpur_sim import dictionary as dictionaries
 from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.hidden_law import HiddenLaw, TwoLevel
+from featpur_sim.switches import steady
 from featpur_sim.threefry import normal_from_words, random_words, sign_and_uniform_from_words
 
 # Rounding of Σ w*_j z_j in float32 stays below this many units in the last place of Σ|w*_j z_j|;
@@ -67,6 +68,7 @@ class SparseCoding(eqx.Module):
     D: int = eqx.field(static=True)
     unitary: bool = eqx.field(static=True)
 
+    @steady
     def __init__(
         self,
         d: int,
@@ -113,6 +115,7 @@ class SparseCoding(eqx.Module):
         self.unitary = self.M is None or dictionaries.is_unitary(self.M)
         self.wstar = _make_wstar(wstar, self.D, label_key)
 
+    @steady
     def sample(self, key: PRNGKey, n: int, *, start: Array | int = 0) -> Batch:
         """Rows ``start .. start + n`` of the endless sample that ``key`` names.
 
@@ -138,6 +141,7 @@ class SparseCoding(eqx.Module):
         y = jnp.where(tie, 0.0, jnp.sign(score))
         return Batch(self.features(z) + self.sigma_x / np.sqrt(self.d) * noise, y, z)
 
+    @steady
     def sample_labelled(self, key: PRNGKey, n: int) -> Batch:
         """Exactly n labelled samples: the first n labelled rows of the endless sample.
 
@@ -154,10 +158,12 @@ class SparseCoding(eqx.Module):
                 raise ValueError("almost every sample is a tie ⟨w*, z⟩ = 0: no data set to draw.")
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *found)
 
+    @steady
     def features(self, z: Float[Array, "*n D"]) -> Float[Array, "*n d"]:
         """Mz."""
         return z if self.M is None else z @ self.M.T
 
+    @steady
     def coordinates(self, weights: Float[Array, "*m d"]) -> Float[Array, "*m D"]:
         """C = WM: every weight vector's inner product with each feature (docs/theory.md §4)."""
         return weights if self.M is None else weights @ self.M

@@ -22,6 +22,7 @@ from featpur_sim.config import BiasConfig, ConfigError, RunConfig, dump
 from featpur_sim.dynamics import AttackName, Drive, Order, Setting, accuracy, drive, velocity
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
 from featpur_sim.stiff import advance
+from featpur_sim.switches import steady
 
 
 class Schedule(NamedTuple):
@@ -230,6 +231,7 @@ class ReducedRun(NamedTuple):
     """After the clean and the adversarial phase; without an attack and under the dense one at τ"""
 
 
+@steady
 def reduced_run(
     config: RunConfig, *, n: int = 1024, replicates: int = 4, points: int = 40, seed: int = 0
 ) -> ReducedRun:

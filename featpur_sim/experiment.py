@@ -31,6 +31,7 @@ from featpur_sim.measure import decompose, summarise
 from featpur_sim.network import SymmetricReLU, initialise
 from featpur_sim.robustness import attacked_margin
 from featpur_sim.stationarity import stationarity
+from featpur_sim.switches import steady
 from featpur_sim.train import Phase, Record, TrainingRun, replicate, train_many
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
@@ -100,6 +101,7 @@ class Watch(eqx.Module):
         }
 
 
+@steady
 def run_experiment(
     config: RunConfig,
     *,
@@ -141,6 +143,7 @@ def run_experiment(
     return Experiment(result, dataset.weights(config, given, problem, trained))
 
 
+@steady
 def check(config: RunConfig) -> None:
     """Find what is wrong with a run's settings before anything is computed.
 
@@ -159,6 +162,7 @@ def check(config: RunConfig) -> None:
         raise ConfigError(str(error)) from None
 
 
+@steady
 def seed_keys(config: RunConfig) -> tuple[Array, Array, Array, Array]:
     """Keys [S] for the start, the training samples, the test points and the tuning points.
 
@@ -170,6 +174,7 @@ def seed_keys(config: RunConfig) -> tuple[Array, Array, Array, Array]:
     return parts[:, 0], parts[:, 1], parts[:, 2], parts[:, 3]
 
 
+@steady
 def make_problem(config: RunConfig) -> SparseCoding:
     """The data distribution of a run; w* and a random M come from ``config.seed``."""
     p = config.problem
@@ -187,6 +192,7 @@ def make_problem(config: RunConfig) -> SparseCoding:
     )
 
 
+@steady
 def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
     """The problem in the coordinates of the simulation.
 
@@ -213,6 +219,7 @@ def _make_law(config: RunConfig) -> HiddenLaw:
     return laws[p.law](p.p_one)
 
 
+@steady
 def make_phases(config: RunConfig) -> list[Phase]:
     """The clean and the adversarial phase of a run."""
     a = config.adversarial
@@ -267,6 +274,7 @@ def initial_bias(b: BiasConfig) -> float:
     return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
 
 
+@steady
 def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
     """The network of a run before step 0."""
     n, bias = config.network, config.clean.bias

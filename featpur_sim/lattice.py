@@ -13,12 +13,12 @@ probabilities times Gauss-Hermite points of the noise, for small k.
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy import stats
 
 from featpur_sim._types import Array, Float
 from featpur_sim.margin_law import check_law, is_tie
+from featpur_sim.switches import x64
 
 CATEGORIES = 5
 
@@ -39,11 +39,7 @@ def double_precision() -> AbstractContextManager:
 
     Variances of order σ_x²/d are differences of numbers of order 1: float32 loses them at large d.
     """
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-    return enable_x64()
+    return x64(True)
 
 
 def sampled_nodes(

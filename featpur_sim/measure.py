@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Bool, Float, Int, Scalar
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.switches import steady
 from featpur_sim.threat import square_scale
 
 
@@ -29,6 +30,7 @@ class Decomposition(NamedTuple):
     """Whether |α| is at least half the largest: the neurons that carry the features."""
 
 
+@steady
 def decompose(weights: Float[Array, "m d"], problem: SparseCoding) -> Decomposition:
     """Split every neuron's weights into pure, dense and residual parts (docs/theory.md §4, [D])."""
     index, alpha, kappa, dense = _split(weights, problem)
@@ -48,6 +50,7 @@ def decompose(weights: Float[Array, "m d"], problem: SparseCoding) -> Decomposit
     )
 
 
+@steady
 def dense_part(weights: Float[Array, "m d"], problem: SparseCoding) -> Float[Array, "m d"]:
     """The dense mixtures v_i alone: subtract them from the weights to test what they do."""
     return _split(weights, problem)[3]
@@ -66,6 +69,7 @@ def _split(weights, problem):
     return index, alpha, kappa, kappa[:, None] * others
 
 
+@steady
 def summarise(parts: Decomposition, problem: SparseCoding) -> dict[str, Scalar]:
     """Aggregates over the carriers: medians, means and α²-weighted means.
 
@@ -103,6 +107,7 @@ def _mean(values: Array, weight: Array) -> Scalar:
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1e-30)
 
 
+@steady
 def overlap(u: Float[Array, "m d"], v: Float[Array, "m d"]) -> Float[Array, " m"]:
     """θ(u, v) = |⟨u, v⟩|/(‖u‖‖v‖) per neuron; 0 where a vector is 0. [P]"""
     # Scaled first: the squares of weights of 1e-20 underflow.
@@ -121,6 +126,7 @@ class Rescaling(NamedTuple):
     """‖v‖"""
 
 
+@steady
 def rescaling(before: Float[Array, "m d"], after: Float[Array, "m d"]) -> Rescaling:
     """Split the clean weights w into a multiple of the purified w′ and what was removed."""
     square = jnp.maximum(jnp.sum(after**2, axis=-1), 1e-30)
@@ -129,6 +135,7 @@ def rescaling(before: Float[Array, "m d"], after: Float[Array, "m d"]) -> Rescal
     return Rescaling(beta, jnp.linalg.norm(kept, axis=-1), jnp.linalg.norm(before - kept, axis=-1))
 
 
+@steady
 def update_spectrum(
     before: Float[Array, "m d"], after: Float[Array, "m d"]
 ) -> tuple[Float[Array, " r"], Float[Array, " r"]]:

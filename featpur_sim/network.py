@@ -16,6 +16,7 @@ from jax.scipy.stats import norm
 from featpur_sim._types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.switches import steady
 from featpur_sim.threat import length
 
 _LEAST_SIGMA = 1e-12
@@ -45,6 +46,7 @@ class SymmetricReLU(Classifier):
     sigma_rho: Float[Array, "*m"]
     smoothing: Smoothing = eqx.field(static=True)
 
+    @steady
     def __init__(self, weights, bias, *, sigma_rho: float = 0.0, smoothing: Smoothing = "none"):
         if smoothing not in ("none", "sampled", "closed"):
             raise ValueError(f"smoothing must be 'none', 'sampled' or 'closed', got {smoothing!r}.")
@@ -79,6 +81,7 @@ class SymmetricReLU(Classifier):
         """u = ⟨w_i, x⟩."""
         return x @ self.weights.T
 
+    @steady
     def output_and_gate(
         self, u: Float[Array, "a b"], *, neurons: Literal[0, -1] = -1, key: PRNGKey | None = None
     ) -> tuple[Float[Array, " n"], Float[Array, "a b"]]:
@@ -112,15 +115,18 @@ class SymmetricReLU(Classifier):
         value = up * cdf_up + norm.pdf(up) - down * cdf_down - norm.pdf(down)
         return jnp.sum(sigma * value, neurons), cdf_up + cdf_down
 
+    @steady
     def __call__(self, x, *, key=None):
         return self.output_and_gate(self.preactivations(x), key=key)[0]
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         if type(self) is not SymmetricReLU:
             return autodiff_input_gradient(self, x, key=key)
         value, gate = self.output_and_gate(self.preactivations(x), key=key)
         return value, gate @ self.weights
 
+    @steady
     def smoothed(self, width):
         """E f(x + width·g) in closed form [D].
 
@@ -139,11 +145,13 @@ class SymmetricReLU(Classifier):
         # A weight of 0 needs no smoothing, but 0/0 must not arise.
         return eqx.tree_at(lambda n: n.sigma_rho, closed, jnp.maximum(sigma, _LEAST_SIGMA))
 
+    @steady
     def active(self, x: Float[Array, "n d"]) -> Bool[Array, "n m"]:
         """Which neurons pass their threshold without noise: |⟨w_i,x⟩| > b_i."""
         return jnp.abs(self.preactivations(x)) > self.bias
 
 
+@steady
 def initialise(
     d: int,
     m: int,
@@ -179,6 +187,7 @@ def initialise(
     return SymmetricReLU(weights, thresholds, sigma_rho=sigma_rho, smoothing=smoothing)
 
 
+@steady
 def pure_network(
     wstar: Float[Array, " D"], bias: float | Scalar, M: Float[Array, "d D"] | None = None
 ) -> SymmetricReLU:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, Int, PRNGKey, Scalar
 from featpur_sim.network import SymmetricReLU
+from featpur_sim.switches import steady
 
 
 def logistic_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -18,17 +19,20 @@ def logistic_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jax.nn.softplus(-margin)
 
 
+@steady
 def regulariser(weights: Float[Array, "m d"]) -> Scalar:
     """Σ_i ‖w_i‖²/2 + ‖w_i‖³/3. [P]"""
     norms = jnp.linalg.norm(weights, axis=-1)
     return jnp.sum(norms**2 / 2 + norms**3 / 3)
 
 
+@steady
 def regulariser_gradient(weights: Float[Array, "m d"]) -> Float[Array, "m d"]:
     """∇Reg(w_i) = (1 + ‖w_i‖) w_i. [D]"""
     return (1 + jnp.linalg.norm(weights, axis=-1, keepdims=True)) * weights
 
 
+@steady
 def loss_sum_and_gradient(
     network: SymmetricReLU,
     x: Float[Array, "n d"],

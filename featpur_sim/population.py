@@ -166,7 +166,7 @@ def evolve(
 def _sample(key, law: Law, n: int, d: int, m: int):
     """x [n, d], y [n] and the neurons' views of their residual, standard normal [n, m]."""
     level_key, sign_key, noise_key, residual_key = jax.random.split(key, 4)
-    u = jax.random.uniform(level_key, (n, d))
+    u = jax.random.uniform(level_key, (n, d), jnp.float32)
     size = jnp.where(u < (law.p_one + law.k) / d, 1 / jnp.sqrt(law.k), 0.0)
     z = jax.random.rademacher(sign_key, (n, d), dtype=u.dtype) * jnp.where(
         u < law.p_one / d, 1.0, size
@@ -174,8 +174,8 @@ def _sample(key, law: Law, n: int, d: int, m: int):
     margin = jnp.sum(z, axis=1)
     # A tie is a sum of a few numbers of size 1 and 1/√k: rounding leaves less than 1e-5.
     y = jnp.where(jnp.abs(margin) > 1e-5, jnp.sign(margin), 0.0)
-    x = z + law.sigma_x / d**0.5 * jax.random.normal(noise_key, (n, d))
-    return x, y, jax.random.normal(residual_key, (n, m))
+    x = z + law.sigma_x / d**0.5 * jax.random.normal(noise_key, (n, d), jnp.float32)
+    return x, y, jax.random.normal(residual_key, (n, m), jnp.float32)
 
 
 def _local(state: Population):

@@ -23,6 +23,7 @@ from featpur_sim.distribution import Batch
 from featpur_sim.hunt import LARGE, SMALL, Hunt, Start
 from featpur_sim.robustness import Accuracy
 from featpur_sim.statistics import wilson_interval
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 
 Method = Literal["FGM", "dense mixture", "PGD", "APGD"]
@@ -139,6 +140,7 @@ class Protocol:
         """
         return asdict(self)
 
+    @steady
     def __call__(
         self,
         model: Classifier,

@@ -20,6 +20,7 @@ from featpur_sim.config import RunConfig
 from featpur_sim.dynamics import Order, Setting, accuracy, radius_at
 from featpur_sim.dynamics_run import constant, integrate_phase
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
+from featpur_sim.switches import steady
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
 
@@ -96,6 +97,7 @@ class Point(NamedTuple):
     arrived: np.ndarray
 
 
+@steady
 def solve(d: int, k: float, scaling: Scaling, nodes: Nodes) -> Point:
     """Both phases at one size.
 
@@ -166,6 +168,7 @@ def _purify(order, b, nodes, setting, tau, duration):
     return lax.map(one, (order, b, nodes))
 
 
+@steady
 def boundary(
     d: int, scaling: Scaling = DEFAULT, *, n: int = 512, replicates: int = 2, seed: int = 0
 ) -> tuple[float, float]:
@@ -254,6 +257,7 @@ QUANTITIES = (
 )
 
 
+@steady
 def solve_all(
     a: float,
     scaling: Scaling = DEFAULT,

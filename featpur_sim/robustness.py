@@ -18,6 +18,7 @@ from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.statistics import wilson_interval
+from featpur_sim.switches import steady
 
 CHUNK = 1024
 
@@ -31,6 +32,7 @@ class Accuracy(NamedTuple):
     n: int
 
 
+@steady
 def attacked_margin(
     model: Classifier, batch: Batch, attack: Attack | None, *, key: PRNGKey
 ) -> Float[Array, " n"]:
@@ -44,6 +46,7 @@ def attacked_margin(
     return jnp.minimum(clean, attacked) if attack.worst_case else attacked
 
 
+@steady
 def count_robust(
     model: Classifier,
     problem: SparseCoding,
@@ -76,6 +79,7 @@ def count_robust(
 _count_robust_jit = eqx.filter_jit(count_robust)
 
 
+@steady
 def robust_accuracy(
     model: Classifier,
     problem: SparseCoding,

@@ -35,6 +35,7 @@ from featpur_sim.distribution import Batch
 from featpur_sim.hunt import in_batches, score
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.protocol import STANDARD, Attacked, Protocol
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 
 # Cheap stages come first; what they leave is attacked from their minimisers before the dear ones.
@@ -108,6 +109,7 @@ def require_certifiable(model: Classifier) -> None:
         )
 
 
+@steady
 def squeeze(
     model: Classifier,
     batch: Batch,
@@ -371,6 +373,7 @@ def _from_minimisers(protocol: Protocol) -> Protocol:
     return replace(protocol, stages=given)
 
 
+@steady
 def squeeze_radii(
     model: Classifier,
     batch: Batch,

@@ -16,6 +16,7 @@ from featpur_sim.distribution import SparseCoding
 from featpur_sim.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.result import ResultError, load_result, load_weights
+from featpur_sim.switches import steady
 
 
 class SavedRun(NamedTuple):
@@ -27,6 +28,7 @@ class SavedRun(NamedTuple):
     networks: dict[str, SymmetricReLU]
 
 
+@steady
 def load_run(directory: str | Path) -> SavedRun:
     """Read a run's settings, results and networks.
 
@@ -61,6 +63,7 @@ def load_run(directory: str | Path) -> SavedRun:
     return SavedRun(config, result, problem.gauge() if gauge else problem, networks)
 
 
+@steady
 def evaluate_run(
     run: SavedRun,
     *,

@@ -20,6 +20,7 @@ from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.measure import decompose
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import loss_sum_and_gradient
+from featpur_sim.switches import steady
 
 
 class Stationarity(NamedTuple):
@@ -31,6 +32,7 @@ class Stationarity(NamedTuple):
     """κ/α of what the data push towards, from one held-out batch."""
 
 
+@steady
 def stationarity(
     network: SymmetricReLU,
     problem: SparseCoding,

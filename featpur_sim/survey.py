@@ -27,6 +27,7 @@ from featpur_sim.evaluation import PURE_BIASES
 from featpur_sim.measure import decompose, dense_part, overlap, summarise
 from featpur_sim.network import SymmetricReLU, pure_network
 from featpur_sim.robustness import CHUNK, count_robust
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 from featpur_sim.tickets import ticket_outcome
 from featpur_sim.train import Status, TrainingRun
@@ -64,6 +65,7 @@ class _Kind:
         return PGD(radius, self.norm, steps=self.steps, restarts=self.restarts)
 
 
+@steady
 def survey(
     problem: SparseCoding,
     run: TrainingRun,

@@ -29,6 +29,7 @@ from featpur_sim.fingerprint import software
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.phase import Phase
 from featpur_sim.step import Status
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 from featpur_sim.train import Record, TrainingRun, train_many
 
@@ -82,6 +83,7 @@ class Structure(NamedTuple):
     steps: tuple[int, ...]
 
 
+@steady
 def structure(config: RunConfig) -> Structure:
     """The structure of a point.
 
@@ -100,6 +102,7 @@ def structure(config: RunConfig) -> Structure:
     return Structure(program, tuple(int(phase.steps) for phase in phases))
 
 
+@steady
 def compute(
     task: Task, survey: Survey, on_record: Callable[[Record], None] | None = None
 ) -> xr.Dataset:

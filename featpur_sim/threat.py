@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, PRNGKey, Scalar
 from featpur_sim.checks import number
+from featpur_sim.switches import steady
 
 Norm = Literal["l2", "linf"]
 # Squares of numbers between these, and sums of 10⁷ of them, are floats of full precision.
@@ -56,9 +57,11 @@ class Ball(eqx.Module):
 class L2Ball(Ball):
     """The Euclidean ball."""
 
+    @steady
     def norm(self, delta):
         return length(delta)
 
+    @steady
     def maximise(self, gradient):
         # Scale first: squaring a gradient of 1e-25 would underflow to a zero norm.
         largest = jnp.max(jnp.abs(gradient), axis=-1, keepdims=True)
@@ -66,6 +69,7 @@ class L2Ball(Ball):
         norm = jnp.linalg.norm(scaled, axis=-1, keepdims=True)
         return self.radius * scaled / jnp.where(norm > 0, norm, 1)
 
+    @steady
     def project(self, delta):
         # Scaled, the norm of a long row is finite too.
         scale = square_scale(delta)
@@ -73,8 +77,9 @@ class L2Ball(Ball):
         radius = self.radius / scale
         return delta * jnp.where(norm > radius, radius / jnp.where(norm > 0, norm, 1), 1)
 
+    @steady
     def random(self, key, shape):
-        return self.maximise(jax.random.normal(key, shape))
+        return self.maximise(jax.random.normal(key, shape, jnp.float32))
 
 
 class LinfBall(Ball):
@@ -89,6 +94,7 @@ class LinfBall(Ball):
     def project(self, delta):
         return jnp.clip(delta, -self.radius, self.radius)
 
+    @steady
     def random(self, key, shape):
         return self.radius * jax.random.rademacher(key, shape, dtype=jnp.float32)
 

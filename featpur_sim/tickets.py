@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, Int, Scalar
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.switches import steady
 
 
 class TicketOutcome(NamedTuple):
@@ -29,6 +30,7 @@ class TicketOutcome(NamedTuple):
     end."""
 
 
+@steady
 def tickets(
     initial: Float[Array, "m d"],
     problem: SparseCoding,
@@ -45,6 +47,7 @@ def tickets(
     return jnp.where(holds, index, -1)
 
 
+@steady
 def ticket_outcome(
     initial: Float[Array, "m d"],
     final: Float[Array, "m d"],

@@ -27,6 +27,7 @@ from featpur_sim.network import SymmetricReLU
 from featpur_sim.objective import logistic_loss
 from featpur_sim.phase import AdversarialPhase, CleanPhase, Phase
 from featpur_sim.step import State, Status, gradient_step, start_phase, with_bias
+from featpur_sim.switches import steady
 
 __all__ = [
     "AdversarialPhase",
@@ -99,6 +100,7 @@ def replicate(tree: Any, seeds: int) -> Any:
     )
 
 
+@steady
 def train(
     problem: SparseCoding,
     network: SymmetricReLU,
@@ -132,6 +134,7 @@ def train(
     )
 
 
+@steady
 def train_many(
     problem: SparseCoding,
     network: SymmetricReLU,

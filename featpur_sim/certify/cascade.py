@@ -20,6 +20,7 @@ from featpur_sim.certify.problem import NotCertified, Problem
 from featpur_sim.certify.q1 import SharedCurvature, q1_dual
 from featpur_sim.certify.q2 import Pace, complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
+from featpur_sim.switches import steady
 
 STAGES = ("linear", "q1", "q2", "branch")
 BOX_STAGES = ("linear", "q1")
@@ -202,6 +203,7 @@ def _chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
     return tuple(name for name in offered if name in stages)
 
 
+@steady
 def certify(
     weights: Any,
     bias: Any,

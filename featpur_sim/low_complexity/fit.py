@@ -20,11 +20,13 @@ from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.objective import logistic_loss
 from featpur_sim.robustness import robust_accuracy
+from featpur_sim.switches import steady
 
 Surrogate = Literal["logistic", "ramp"]
 Model = TypeVar("Model", bound=Classifier)
 
 
+@steady
 def fit(
     model: Model,
     where: Callable[[Model], Any],
@@ -90,6 +92,7 @@ def _descend(model, trained, problem, attack, key, learning_rate, surrogate, ste
     return eqx.combine(moving, fixed)
 
 
+@steady
 def best_member(
     members: Mapping[str, Model],
     problem: SparseCoding,

@@ -12,6 +12,7 @@ import numpy as np
 from featpur_sim._types import Array, Float
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.low_complexity.polynomial import PolynomialClassifier
+from featpur_sim.switches import steady
 
 
 class FullPolynomial(Classifier):
@@ -45,6 +46,7 @@ class FullPolynomial(Classifier):
             tensor += weight * functools.reduce(np.multiply.outer, factors)
         return cls(jnp.asarray(tensor, jnp.float32))
 
+    @steady
     def __call__(self, x, *, key=None) -> Float[Array, " n"]:
         padded = jnp.concatenate([jnp.ones_like(x[:, :1]), x], -1)
         value = jnp.tensordot(padded, self.tensor, 1)
@@ -52,6 +54,7 @@ class FullPolynomial(Classifier):
             value = jnp.einsum("ni,ni...->n...", padded, value)
         return value
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         return autodiff_input_gradient(self, x, key=key)
 

@@ -14,6 +14,7 @@ from featpur_sim._types import Array, Float, PRNGKey, Scalar
 from featpur_sim.checks import number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 
 # The surrogate's width falls along these multiples of τ; the last is close to the 0-1 loss.
@@ -35,6 +36,7 @@ class LinearClassifier(Classifier):
         self.weight = number("weight", weight, ndim=1)
         self.intercept = number("intercept", intercept)
 
+    @steady
     def __call__(self, x, *, key=None):
         return x @ self.weight + self.intercept
 
@@ -43,6 +45,7 @@ class LinearClassifier(Classifier):
             return autodiff_input_gradient(self, x, key=key)
         return self(x), jnp.broadcast_to(self.weight, x.shape)
 
+    @steady
     def worst_margin(
         self, x: Float[Array, "n d"], y: Float[Array, " n"], radius: Scalar, norm: Norm = "l2"
     ) -> Float[Array, " n"]:
@@ -50,6 +53,7 @@ class LinearClassifier(Classifier):
         return y * self(x) - radius * _dual_norm(self.weight, norm)
 
 
+@steady
 def train_linear(
     problem: SparseCoding,
     radius: float,

@@ -14,6 +14,7 @@ from featpur_sim._types import Array, Float, PRNGKey
 from featpur_sim.checks import number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.switches import steady
 
 _LEAST_SIGMA = 1e-12
 
@@ -48,9 +49,11 @@ class NTKClassifier(Classifier):
         """1{|⟨w_i,x⟩| ≥ b}."""
         return (jnp.abs(x @ self.gates.T) >= self.bias).astype(x.dtype)
 
+    @steady
     def __call__(self, x, *, key=None):
         return jnp.sum(self.open_gates(x) * (x @ self.v.T), -1)
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         """The gradient where it exists: no gate at its edge."""
         if type(self) is not NTKClassifier:
@@ -75,9 +78,11 @@ class SmoothedNTK(Classifier):
     model: NTKClassifier
     width: Float[Array, ""]
 
+    @steady
     def __call__(self, x, *, key=None):
         return self.value_and_input_gradient(x)[0]
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         v, w, b = self.model.v, self.model.gates, self.model.bias
         sigma = jnp.maximum(self.width * jnp.linalg.norm(w, axis=-1), _LEAST_SIGMA)
@@ -92,6 +97,7 @@ class SmoothedNTK(Classifier):
         return value, chance @ v + (a * slope + stein * bend) @ w
 
 
+@steady
 def random_gates(d: int, m: int, *, key: PRNGKey) -> Float[Array, "m d"]:
     """w_i ~ N(0, I): the network's start over σ₀."""
     return jax.random.normal(key, (m, d))

@@ -20,6 +20,7 @@ from featpur_sim._types import Array, Float, Scalar
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.low_complexity.polynomial import _require_signs
+from featpur_sim.switches import steady
 
 _UNIT_SAMPLES = 4096
 # Gauss-Legendre nodes on each half-line of the kernel's integral, cut at ten deviations.
@@ -42,6 +43,7 @@ class NTKLimit(Classifier):
     bias: Scalar
 
     @classmethod
+    @steady
     def witness(cls, problem: SparseCoding, bias: float, *, key) -> "NTKLimit":
         """The member of N2: the sign of the cubic. ``key`` names the samples that set the units.
 
@@ -77,9 +79,11 @@ class NTKLimit(Classifier):
         )
         return jnp.stack(members, -1) / self.units
 
+    @steady
     def __call__(self, x, *, key=None):
         return self.features(x) @ self.coefficients
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         return autodiff_input_gradient(self, x, key=key)
 

@@ -15,6 +15,7 @@ import numpy as np
 from featpur_sim._types import Array, Float
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
+from featpur_sim.switches import steady
 from featpur_sim.witness import power_sum_basis
 
 Term = tuple[int, ...]
@@ -38,6 +39,7 @@ class PolynomialClassifier(Classifier):
     terms: tuple[Term, ...] = eqx.field(static=True)
 
     @classmethod
+    @steady
     def start(
         cls, problem: SparseCoding, degree: int, weights: dict[Term, float], *, key
     ) -> "PolynomialClassifier":
@@ -79,9 +81,11 @@ class PolynomialClassifier(Classifier):
         ]
         return jnp.stack(columns, -1) / self.units
 
+    @steady
     def __call__(self, x, *, key=None):
         return self.features(x) @ self.coefficients
 
+    @steady
     def value_and_input_gradient(self, x, *, key=None):
         return autodiff_input_gradient(self, x, key=key)
 
