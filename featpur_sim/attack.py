@@ -98,6 +98,7 @@ class PGD(Attack):
     smoothing: Array | None
     on_support: bool = eqx.field(static=True)
 
+    @steady
     def __init__(
         self,
         radius: float | Array,
@@ -209,6 +210,7 @@ class DenseMixture(Attack):
 
     direction: Float[Array, " d"]
 
+    @steady
     def __init__(self, radius: float | Array, direction: Float[Array, " d"], norm: Norm = "l2"):
         self.ball = ball(norm, radius)
         self.direction = number("direction", direction, ndim=1)

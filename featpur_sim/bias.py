@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import Array, Float, Int, Scalar
 from featpur_sim.checks import is_concrete, number
+from featpur_sim.switches import steady
 
 
 class Progress(eqx.Module):
@@ -51,6 +52,7 @@ class LinearRamp(BiasSchedule):
     stop: Scalar
     fraction: Scalar
 
+    @steady
     def __init__(self, stop: float, start: float = 0.0, fraction: float = 0.5):
         self.start = number("LinearRamp: start", start, least=0)
         self.stop = number("LinearRamp: stop", stop, least=0)
@@ -83,6 +85,7 @@ class PerNeuron(BiasSchedule):
     ceiling: Scalar
     monotone: bool = eqx.field(static=True)
 
+    @steady
     def __init__(
         self,
         stop: float,
@@ -121,6 +124,7 @@ class Tabulated(BiasSchedule):
     fractions: Float[Array, " p"]
     values: Float[Array, " p"]
 
+    @steady
     def __init__(self, fractions, values):
         at = number("Tabulated: fractions", fractions, ndim=1)
         value = number("Tabulated: values", values, least=0, ndim=1)

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -68,7 +69,6 @@ def _print_version(asked: bool) -> bool:
 
 @app.callback()
 def _for_all_commands(
-    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -77,11 +77,15 @@ def _for_all_commands(
     ] = False,
 ) -> None:
     # Neither computes, and an accelerator takes seconds to start.
-    if context.invoked_subcommand != "init" and {"-h", "--help"}.isdisjoint(sys.argv):
-        _hold_switches(context)
+    if sys.argv[1:2] != ["init"] and {"-h", "--help"}.isdisjoint(sys.argv):
+        _hold_switches()
 
 
-def _hold_switches(context: typer.Context) -> None:
+# What is undone when the command ends.
+_until_the_end = ExitStack()
+
+
+def _hold_switches() -> None:
     """JAX's global switches as the package needs them, until the command ends."""
     try:
         from featpur_sim import switches
@@ -91,7 +95,7 @@ def _hold_switches(context: typer.Context) -> None:
         switches.require_device()
         if names := switches.overruled():
             tell(f"without effect on featpur, which sets its own: {', '.join(names)}.")
-        context.with_resource(switches.held())
+        _until_the_end.enter_context(switches.held())
     except switches.SwitchError as error:
         stop(BAD_INPUT, str(error))
 
@@ -240,7 +244,7 @@ def main() -> NoReturn:
     """Run the command line and turn every foreseen error into one message and an exit code."""
     try:
         print_any_character()
-        with one_line_warnings():
+        with one_line_warnings(), _until_the_end:
             app(prog_name="featpur")
     except (KeyboardInterrupt, SystemExit) as end:
         # typer turns Ctrl-C into an exit without a word.

@@ -15,6 +15,7 @@ from jax.scipy.special import erfinv
 
 from featpur_sim._types import Array, Float, Scalar
 from featpur_sim.checks import number
+from featpur_sim.switches import steady
 
 
 class HiddenLaw(eqx.Module):
@@ -44,6 +45,7 @@ class TwoLevel(HiddenLaw):
 
     p_one: Scalar
 
+    @steady
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 
@@ -70,6 +72,7 @@ class UniformMagnitude(HiddenLaw):
 
     p_one: Scalar
 
+    @steady
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 
@@ -103,6 +106,7 @@ class Levels(HiddenLaw):
     values: Float[Array, " l"]
     rates: Float[Array, " l"]
 
+    @steady
     def __init__(self, values, rates):
         self.values = number("Levels: values", values, above=0, most=1, ndim=1)
         self.rates = number("Levels: rates", rates, least=0, ndim=1)
@@ -133,6 +137,7 @@ class GaussianTwin(HiddenLaw):
 
     p_one: Scalar
 
+    @steady
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 

@@ -11,6 +11,7 @@ from featpur_sim._types import Array, Float, Int
 from featpur_sim.attack import Attack
 from featpur_sim.bias import BiasSchedule, Frozen
 from featpur_sim.checks import count, number
+from featpur_sim.switches import steady
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
@@ -30,6 +31,7 @@ class Phase(eqx.Module):
     optimizer: Optimizer = eqx.field(static=True)
     rank: int | None = eqx.field(static=True)
 
+    @steady
     def __init__(
         self,
         name: str,

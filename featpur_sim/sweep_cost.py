@@ -19,6 +19,7 @@ from featpur_sim.distribution import SparseCoding
 from featpur_sim.experiment import make_network, make_problem, simulated
 from featpur_sim.sweep_file import Sweep
 from featpur_sim.sweep_plan import Plan, lane_memory
+from featpur_sim.switches import steady
 
 # Seconds to compile all programs of a group, on one core of a 2.x GHz server [M].
 COMPILE_SECONDS = 25.0
@@ -50,6 +51,7 @@ class Cost(NamedTuple):
     groups: list[dict[str, Any]]
 
 
+@steady
 def estimate(sweep: Sweep, plan: Plan) -> Cost:
     """Count, and measure two products for a moment at the size of the largest group."""
     configs = [sweep.points[group.points[0]].config for group in plan.groups]

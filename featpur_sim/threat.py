@@ -99,6 +99,7 @@ class LinfBall(Ball):
         return self.radius * jax.random.rademacher(key, shape, dtype=jnp.float32)
 
 
+@steady
 def ball(norm: Norm, radius: float | Array) -> Ball:
     """The ball of a norm by its name.
 

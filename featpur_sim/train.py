@@ -92,6 +92,7 @@ def record_steps(steps: int, records: int) -> list[int]:
     return sorted({int(round(f * steps)) for f in fractions})
 
 
+@steady
 def replicate(tree: Any, seeds: int) -> Any:
     """Every array of ``tree`` repeated along a new leading axis of length ``seeds``."""
     arrays, rest = eqx.partition(tree, eqx.is_array)
