@@ -14,7 +14,7 @@ import jaxlib.version
 import numpy as np
 import optax
 
-from featpur_sim import __version__
+import featpur_sim
 
 _SCALAR = types.NoneType | bool | int | float | complex | str | bytes
 _ARRAY = jax.Array | np.ndarray | np.generic
@@ -39,7 +39,8 @@ def software() -> str:
     """The versions that the bits of a run or a batch, and the fingerprint of code, depend on."""
     python = ".".join(platform.python_version_tuple()[:2])
     return (
-        f"featpur_sim {__version__}, jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, "
+        f"featpur_sim {featpur_sim.__version__}, jax {jax.__version__}, "
+        f"jaxlib {jaxlib.version.__version__}, "
         f"optax {optax.__version__}, numpy {np.__version__}, Python {python}"
     )
 
