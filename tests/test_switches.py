@@ -247,7 +247,7 @@ def test_the_commands_give_the_same_results(tiny, featpur, few_attacks, monkeypa
         answers = []
         for command in (
             ("run", tmp_path / "t.toml", "--out", out, "--json"),
-            ("evaluate", out, "--samples", 50, "--json"),
+            ("evaluate", out, "--samples", 100, "--json"),
             ("dynamics", tmp_path / "t.toml", "--json"),
         ):
             code, text, notes = featpur(*command, "--quiet")
