@@ -248,7 +248,7 @@ def test_the_commands_give_the_same_results(tiny, featpur, few_attacks, monkeypa
         for command in (
             ("run", tmp_path / "t.toml", "--out", out, "--json"),
             ("evaluate", out, "--samples", 100, "--json"),
-            ("dynamics", tmp_path / "t.toml", "--json"),
+            ("dynamics", tmp_path / "t.toml", "--out", tmp_path / f"{name}-reduced", "--json"),
         ):
             code, text, notes = featpur(*command, "--quiet")
             assert code == (5 if command[0] == "run" else 0), notes  # without rows: no seed
