@@ -5,6 +5,8 @@ What the words mean is in docs/theory.md §4 and §5.
 
 import xarray as xr
 
+from featpur_sim.diagnosis import finished
+
 CAPTIONS: dict[str, str] = {
     "robust_accuracy": "Accuracy against attack radius, one panel per attack; the dotted line "
     "marks the training radius. Transferred examples are made on another seed's clean-trained "
@@ -48,7 +50,7 @@ def caption(name: str, result: xr.Dataset) -> str:
     Returns:
         One to four sentences.
     """
-    count = int((result.status == "ok").sum())
+    count = int(finished(result).sum())
     seeds = f"{count} seeds" if count > 1 else "one seed"
     spread = "One seed, so no interval."
     if count > 1:

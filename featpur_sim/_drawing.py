@@ -9,6 +9,7 @@ import contextlib
 import io
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -17,7 +18,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featpur_sim.statistics import mean_interval
+from featpur_sim.diagnosis import OK, finished
+from featpur_sim.statistics import fraction_interval, mean_interval
 
 DPI = 200
 # Inches: one and two columns of a journal page.
@@ -65,9 +67,8 @@ def house_style() -> Iterator[None]:
 @contextlib.contextmanager
 def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
     """A figure in the house style, and the result restricted to the seeds that finished."""
-    status = result.status.values
-    finished = result.isel(seed=np.flatnonzero(status == "ok"))
-    if finished.sizes["seed"] == 0:
+    used = finished(result)
+    if not used.any():
         raise ValueError(
             "result has no seed with status 'ok': there is nothing to average. Lower "
             "clean.learning_rate or the final bias."
@@ -76,29 +77,38 @@ def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figu
         figure = Figure(figsize=(width, height), layout="constrained")
         failed = [
             f"{seed} ({how})"
-            for seed, how in zip(result.seed.values, status, strict=True)
-            if how != "ok"
+            for seed, how in zip(result.seed.values, result.status.values, strict=True)
+            if how != OK
         ]
         if failed:
             figure.supxlabel(f"left out, seed: {', '.join(failed)}", fontsize=7)
-        yield figure, finished
+        yield figure, result.isel(seed=np.flatnonzero(used))
         # Ticks take their size when first drawn: draw them while the style holds.
         figure.draw_without_rendering()
 
 
-def seed_interval(values: Any) -> np.ndarray:
-    """Mean, low and high [3, n] over the first axis of values [S, n]; NaN where undefined."""
+def seed_interval(values: Any, points: float | None = None) -> np.ndarray:
+    """Mean, low and high [3, n] over the first axis of values [S, n]; NaN where undefined.
+
+    ``points``: of one seed, for values that are fractions of test points.
+    """
     table = np.asarray(values, float)
     if len(table) == 1:
         return np.stack([table[0], *np.full((2, table.shape[1]), np.nan)])
     undefined = (math.nan, math.nan, math.nan)
-    columns = [mean_interval(c) if np.isfinite(c).all() else undefined for c in table.T]
+    find = mean_interval if points is None else partial(fraction_interval, points=points)
+    columns = [find(c) if np.isfinite(c).all() else undefined for c in table.T]
     return np.array(columns).T
 
 
-def curve(axes: Axes, x: Any, values: Any, colour: str, **style: Any) -> None:
-    """Mean over seeds of values [S, n] against x [n], with its interval as a band."""
-    mean, low, high = seed_interval(values)
+def curve(
+    axes: Axes, x: Any, values: Any, colour: str, *, points: float | None = None, **style: Any
+) -> None:
+    """Mean over seeds of values [S, n] against x [n], with its interval as a band.
+
+    ``points``: as for `seed_interval`.
+    """
+    mean, low, high = seed_interval(values, points)
     axes.plot(x, mean, color=colour, **style)
     if np.isfinite(low).any():
         axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)

@@ -13,6 +13,7 @@ from featpur_sim import warning_signs
 from featpur_sim._types import Array, Float, PRNGKey
 from featpur_sim.classifier import Classifier
 from featpur_sim.config import ConfigError
+from featpur_sim.diagnosis import require_finished
 from featpur_sim.distribution import Batch
 from featpur_sim.experiment import seed_keys
 from featpur_sim.protocol import STANDARD, Attacked, Protocol
@@ -95,14 +96,16 @@ def attack_run(
         advance: called with (done, total) after each network.
 
     Returns:
-        A row for each seed, phase and radius: ``seed, phase, norm, radius`` (units of x),
-        ``relative_radius, n, attacked`` (robust accuracy, an upper bound) with its 95 % Wilson
-        interval ``low, high``, ``seconds_per_point`` (all radii alike), ``attacks`` (a row for each
-        attack: `featpur_sim.protocol.Attacked.table`), ``protocol, warnings``.
+        A row for each seed that finished, phase and radius: ``seed, phase, norm, radius`` (units
+        of x), ``relative_radius, n, attacked`` (robust accuracy, an upper bound) with its 95 %
+        Wilson interval ``low, high``, ``seconds_per_point`` (all radii alike), ``attacks`` (a row
+        for each attack: `featpur_sim.protocol.Attacked.table`), ``protocol, warnings``.
 
     Raises:
         ConfigError: samples < 1, an unknown phase, or bad radii.
+        ResultError: training failed in every seed.
     """
+    used = require_finished(run.result)
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown:
         raise ConfigError(f"phases must be among {list(run.networks)}, got {unknown}.")
@@ -117,6 +120,8 @@ def attack_run(
     rows: list[dict[str, Any]] = []
     done = 0
     for position, test_key in enumerate(seed_keys(run.config)[2]):
+        if not used[position]:
+            continue
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
         points = run.problem.sample_labelled(point_key, samples)
         for phase in phases:
@@ -132,7 +137,7 @@ def attack_run(
                 direction=run.problem.dense_direction(),
             )
             done += 1
-            advance(done, run.config.seeds * len(phases))
+            advance(done, int(used.sum()) * len(phases))
             seconds = (time.perf_counter() - began) / (samples * len(radii))
             for relative, at in zip(radii, found, strict=True):
                 rows.append(

@@ -14,6 +14,7 @@ from featpur_sim.campaign import Campaign, Part
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
 from featpur_sim.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.config import ConfigError
+from featpur_sim.diagnosis import finished, require_finished
 from featpur_sim.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim.experiment import seed_keys
 from featpur_sim.fingerprint import fingerprint
@@ -22,7 +23,7 @@ from featpur_sim.protocol import STANDARD, Protocol
 from featpur_sim.result import to_json
 from featpur_sim.sandwich import Sandwich, Squeeze, require_certifiable
 from featpur_sim.saved import SavedRun
-from featpur_sim.statistics import mean_interval
+from featpur_sim.statistics import fraction_interval
 from featpur_sim.switches import steady
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
@@ -86,7 +87,8 @@ def certify_run(
         note: called with a sentence on what will be done; with a budget also on how long it takes.
 
     Returns:
-        A row for each phase and radius: ``phase, norm, radius`` (units of x), ``relative_radius,
+        A row for each phase and radius, over the seeds whose training worked: ``phase, norm,
+        radius`` (units of x), ``relative_radius,
         n`` (points, all seeds); ``attacked, certified``, the fractions that stand and that are
         proved, with the 95 % t-intervals over seeds ``attacked_ci, certified_ci`` (None for one
         seed); ``undecided``, how many points are neither; ``waiting``, for which stage how many of
@@ -100,14 +102,17 @@ def certify_run(
     Raises:
         ConfigError: a setting is out of range.
         NotCertified: this run, norm or stage has no certificate; the message says why.
-        ResultError: ``directory`` cannot be written to.
+        ResultError: training failed in every seed, or ``directory`` cannot be written to.
         Contradiction: an attack breaks a certified point; ``evidence`` names seed and phase too.
     """
     norm = run.config.adversarial.norm if norm is None else norm
     chosen = _check(run, radii, norm, points, stages, seeds, phases)
     budget = Budget() if budget is None else budget
+    used = require_finished(run.result.isel(seed=slice(seeds)))
     parts: list[Part] = []
     for position, test_key in enumerate(seed_keys(run.config)[2][:seeds]):
+        if not used[position]:
+            continue
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
         batch = run.problem.sample_labelled(point_key, points)
         for phase in phases:
@@ -261,7 +266,7 @@ def _row(run: SavedRun, campaign: Campaign, phase: str, relative: float) -> Row:
     ]
     sides = [campaign.sandwich(place) for place in places]
     waiting = [campaign.waiting(place) for place in places]
-    names = run.result.seed.values
+    names = [run.result.seed.values[campaign.parts[place].seed - 1] for place in places]
 
     def each(values: Callable[[Sandwich], np.ndarray]) -> list[float]:
         return [float(values(both).mean()) for both in sides]
@@ -273,9 +278,9 @@ def _row(run: SavedRun, campaign: Campaign, phase: str, relative: float) -> Row:
     return {
         "n": sum(len(both.lower) for both in sides),
         "attacked": float(np.mean(attacked)),
-        "attacked_ci": _interval(attacked),
+        "attacked_ci": _interval(attacked, len(sides[0].lower)),
         "certified": float(np.mean(certified)),
-        "certified_ci": _interval(certified),
+        "certified_ci": _interval(certified, len(sides[0].lower)),
         "certified_float32": float(np.mean(float32)),
         "undecided": stages["undecided"],
         "waiting": {name: sum(each[name] for each in waiting) for name in waiting[0]},
@@ -297,8 +302,8 @@ def _row(run: SavedRun, campaign: Campaign, phase: str, relative: float) -> Row:
     }
 
 
-def _interval(values: list[float]) -> list[float] | None:
-    return list(mean_interval(np.asarray(values))[1:]) if len(values) > 1 else None
+def _interval(values: list[float], points: int) -> list[float] | None:
+    return list(fraction_interval(values, points)[1:]) if len(values) > 1 else None
 
 
 def _costs(sides: list[Sandwich]) -> dict[str, float]:
@@ -354,7 +359,8 @@ def _require_own_coordinates(run: SavedRun, norm: str) -> None:
 
 def _require_finite(run: SavedRun, phase: str, seeds: int | None) -> None:
     weights = np.asarray(run.networks[phase].weights)[:seeds]
-    broken = [s + 1 for s, w in enumerate(weights) if not np.isfinite(w).all()]
+    used = finished(run.result)
+    broken = [s + 1 for s, w in enumerate(weights) if used[s] and not np.isfinite(w).all()]
     if broken:
         raise NotCertified(
             f"the {phase} weights of seed {broken[0]} are not finite: training diverged. Choose "

@@ -4,17 +4,20 @@ Every row states its rule. A verdict compares a confidence interval over seeds w
 the rule names; no rule is widened to let a claim pass, and "inconclusive at this size" is a result.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 
-from featpur_sim import theory
+from featpur_sim import diagnosis, theory
 from featpur_sim.verdict import (
     ATTACKED_ONLY,
     CONTRADICTED,
     INCONCLUSIVE,
+    NO_VERDICT,
     SUPPORTED,
+    Counted,
     Row,
     above,
     below,
@@ -30,8 +33,9 @@ CEILING_SLACK = 0.10
 def scorecard(result: xr.Dataset) -> list[Row]:
     """Every claim that a run can speak to, one row each (C6 and C2-C3 have several).
 
-    Seeds that died or diverged are left out, and so are examples transferred from them; the row's
-    ``seeds`` entry counts the others. A run without a finished seed has no rows.
+    Seeds whose training failed (`featpur_sim.diagnosis`) are left out, and so are examples
+    transferred from them; the row's ``seeds`` entry counts both. Where training failed in every
+    seed, no row has a value, and every verdict is `NO_VERDICT`.
 
     Args:
         result: the Dataset of one run.
@@ -39,17 +43,56 @@ def scorecard(result: xr.Dataset) -> list[Row]:
     Returns:
         Rows with ``id, regime, statement, source, predicted, measured, ci, verdict, rule, seeds``.
     """
-    ok = result.status.values == "ok"
+    ok = diagnosis.finished(result)
     if not ok.any():
-        return []
+        return _no_verdicts(result)
     # Seed s is attacked with examples made on seed s − 1, the first with those of the last.
     transferred = xr.DataArray(np.roll(ok, 1), dims="seed") | (result.attack != "transfer")
     finished = result.assign(robust_accuracy=result.robust_accuracy.where(transferred))
     finished = finished.isel(seed=np.flatnonzero(ok))
     rows = [row for row in (make(finished) for make in _ROWS) if row is not None]
+    restless = _restless(finished)
     for row in rows:
-        row["seeds"] = f"{row['seeds']} of {result.sizes['seed']}"
+        row["seeds"] = diagnosis.count(result, row["seeds"])
+        row["rule"] += restless
     return [{"id": row.pop("id"), "regime": result.attrs["name"], **row} for row in rows]
+
+
+def _restless(finished: xr.Dataset) -> str:
+    """What the rules add for seeds whose training still moved."""
+    if "training_warning" not in finished:
+        return ""
+    said = [
+        f"seed {seed}: {warning}"
+        for seed, warning in zip(
+            finished.seed.values, finished.training_warning.values, strict=True
+        )
+        if warning
+    ]
+    return f" Warning: {'; '.join(said)}." if said else ""
+
+
+def _no_verdicts(result: xr.Dataset) -> list[Row]:
+    """The rows of a run in which no seed finished: claims without a value."""
+    why = f"no verdict: training failed: {'; '.join(diagnosis.left_out(result))}."
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # means of nothing
+        rows = [row for row in (make(result) for make in _ROWS) if row is not None]
+    blank = {"measured": float("nan"), "ci": None, "verdict": NO_VERDICT, "rule": why}
+    blank |= {"seeds": diagnosis.count(result)}
+    return [{"id": row.pop("id"), "regime": result.attrs["name"], **row, **blank} for row in rows]
+
+
+def _counted(r: xr.Dataset, least: float = -1.0, over: xr.DataArray | None = None) -> Counted:
+    """Fractions of the labelled test points, their differences, and shares of such a difference."""
+    points = r.attrs["test_samples"] * (1 - float(r.excluded_fraction.mean()))
+    return Counted(points, least, None if over is None else float(over.mean()))
+
+
+def _certified(r: xr.Dataset) -> Counted:
+    """Differences with a fraction of the certified points, which are fewer."""
+    points = r.attrs.get("certify_points", r.attrs["test_samples"])
+    return Counted(max(points * (1 - float(r.excluded_fraction.mean())), 1.0))
 
 
 def _at_tau(result: xr.Dataset, attack: str, phase: str) -> xr.DataArray:
@@ -79,6 +122,7 @@ def _c1(r: xr.Dataset) -> Row:
         _clean(r, "clean"),
         "supported if the interval of the clean accuracy lies at or above 0.90.",
         lambda low, high: above(low, high, 0.90),
+        _counted(r, least=0.0),
     )
 
 
@@ -94,6 +138,7 @@ def _c2_fall(r: xr.Dataset) -> Row:
         gap,
         "supported if the interval of the loss lies at or above 0.20, contradicted if below.",
         lambda low, high: above(low, high, 0.20),
+        _counted(r),
     )
 
 
@@ -107,6 +152,7 @@ def _c2_is_pgd(r: xr.Dataset) -> Row:
         _at_tau(r, "dense mixture", "clean") - _at_tau(r, "PGD", "clean"),
         "supported if the interval of the difference lies at or below 0.02.",
         lambda low, high: below(low, high, 0.02),
+        _counted(r),
     )
 
 
@@ -123,6 +169,7 @@ def _c3_surgery(r: xr.Dataset) -> Row:
         (cut - before) / np.maximum(whole, 1e-9),
         "supported if the interval of the restored share lies at or above 0.5.",
         lambda low, high: above(low, high, 0.5),
+        _counted(r, over=whole),
     )
 
 
@@ -137,6 +184,7 @@ def _c3_insert(r: xr.Dataset) -> Row:
         _at_tau(r, "PGD", "adversarial") - after,
         "supported if the interval of the loss lies above 0.05.",
         lambda low, high: above(low, high, 0.05),
+        _counted(r),
     )
 
 
@@ -168,6 +216,7 @@ def _c4(r: xr.Dataset) -> Row:
         "supported if the interval of the change lies at or below 0.05: the mixtures cost at "
         "most five points of clean accuracy.",
         lambda low, high: below(low, high, 0.05),
+        _counted(r),
     )
 
 
@@ -182,7 +231,7 @@ def _c5(r: xr.Dataset) -> Row:
         return _c5_attacked_only(r)
     ceiling = _reference(r, "pure network", "PGD", 1)
     # The upper side: what no certificate, however good, could exceed.
-    _, _, attacked_high = interval(_side(r, "attacked", "adversarial") - ceiling)
+    _, _, attacked_high = interval(_side(r, "attacked", "adversarial") - ceiling, _certified(r))
 
     def judge(low, high):
         if np.isnan(low):
@@ -204,6 +253,7 @@ def _c5(r: xr.Dataset) -> Row:
         "contradicted if the same difference with the attacked instead of the certified accuracy "
         "lies below it.",
         judge,
+        _certified(r),
     )
 
 
@@ -225,6 +275,7 @@ def _c5_attacked_only(r: xr.Dataset) -> Row:
         "an attack cannot show robustness against any perturbation, and this run certified no "
         "points: contradicted if the rise is not above 0, otherwise 'attacked only'.",
         judge,
+        _counted(r),
     )
 
 
@@ -241,6 +292,7 @@ def _c5_rise(r: xr.Dataset) -> Row | None:
         "a lower bound less an upper bound. Supported if the interval of the difference lies above "
         "0.05.",
         lambda low, high: above(low, high, 0.05),
+        _certified(r),
     )
 
 
@@ -257,6 +309,7 @@ def _c5_width(r: xr.Dataset) -> Row | None:
         "supported if the interval of the width lies at or below 0.02. A wider one leaves the "
         "robust accuracy open; 'featpur certify' has stronger stages.",
         lambda low, high: below(low, high, 0.02),
+        _certified(r),
     )
 
 
@@ -271,6 +324,7 @@ def _c5_distance(r: xr.Dataset) -> Row:
         distance,
         "supported if the interval of the distance lies at or below 0.05.",
         lambda low, high: below(low, high, 0.05),
+        _counted(r),
     )
 
 
@@ -288,6 +342,7 @@ def _c5_longer(r: xr.Dataset) -> Row:
         "supported if the interval of the gain lies at or above 0.01, contradicted if below: the "
         "phase is long enough.",
         lambda low, high: above(low, high, 0.01),
+        _counted(r),
     )
 
 
@@ -379,6 +434,7 @@ def _c10(r: xr.Dataset) -> Row | None:
         share.dropna("seed"),
         "supported if the interval of the share lies at or above 0.8.",
         lambda low, high: above(low, high, 0.8),
+        _counted(r, over=lost),
     )
 
 
@@ -395,6 +451,7 @@ def _c10_purified(r: xr.Dataset) -> Row | None:
         cost.dropna("seed"),
         "supported if the interval of the cost lies at or below 0.1.",
         lambda low, high: below(low, high, 0.1),
+        _counted(r),
     )
 
 
@@ -407,6 +464,7 @@ def _c11(r: xr.Dataset) -> Row:
         _clean(r, "clean") - _at_tau(r, "random noise", "clean"),
         "supported if the interval of the loss lies at or below 0.01.",
         lambda low, high: below(low, high, 0.01),
+        _counted(r),
     )
 
 

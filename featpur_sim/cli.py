@@ -187,7 +187,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     if holds_sweep(directory):
         report_sweep(directory, quiet)
         return
-    from featpur_sim import claims, comparison, figures, reduced_claims
+    from featpur_sim import claims, comparison, diagnosis, figures, reduced_claims
     from featpur_sim import report as html
     from featpur_sim.disk import claim_folder
     from featpur_sim.manifest import require_ours, rewriting
@@ -206,7 +206,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     rows += reduced_claims.load(directory)
     with claim_folder(directory):
         for folder, (_, result) in runs.items():
-            if (result.status == "ok").any():
+            if diagnosis.finished(result).any():
                 with rewriting(folder, *drawn):
                     figures.save_all(result, folder / FIGURES)
         with rewriting(directory, SCORECARD, REPORT):
@@ -287,12 +287,9 @@ def _explain(error: Exception) -> None:
 
 
 def _require_a_seed(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        stop(
-            NO_SEED,
-            "no seed finished: every one died or diverged (result.nc says when); lower "
-            "learning_rate or the final bias.",
-        )
+    if all(row["verdict"] == "no verdict" for row in rows):
+        why = rows[0]["rule"] if rows else "no verdict."
+        stop(NO_SEED, f"no seed finished: {why} Lower learning_rate or the final bias.")
 
 
 def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:
@@ -307,5 +304,11 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
 
     console = screen()
     for regime in dict.fromkeys(row["regime"] for row in rows):
+        own = [row for row in rows if row["regime"] == regime]
+        if all(row["verdict"] == "no verdict" for row in own):
+            console.print(f"{regime}: {own[0]['rule']}", highlight=False, markup=False)
+            continue
         console.print(tables.scorecard(regime, rows))
+        if ";" in (seeds := own[0]["seeds"]):
+            console.print(f"Seeds: {seeds}, left out (the report says why).", highlight=False)
     console.print("The rule behind each verdict: scorecard.json, report.html.", highlight=False)

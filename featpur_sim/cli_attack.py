@@ -42,6 +42,7 @@ def evaluate(
     With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
     """
     from featpur_sim import tables
+    from featpur_sim.diagnosis import count
     from featpur_sim.disk import claim_or_print
     from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
@@ -76,18 +77,21 @@ def evaluate(
         if writable:
             with rewriting(directory, "evaluation.nc"):
                 save_netcdf(directory / "evaluation.nc", scores)
+    _print_left_out(saved.result, quiet)
     if as_json:
-        mean = scores.robust_accuracy.mean("seed", skipna=False)
+        mean = scores.robust_accuracy.mean("seed")
         records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
-        typer.echo(json.dumps(records))
+        seeds = count(saved.result)
+        typer.echo(json.dumps([{**record, "seeds": seeds} for record in records]))
     elif not quiet:
-        screen().print(tables.accuracies(scores))
+        screen().print(tables.accuracies(scores, f"{count(saved.result)} seeds"))
         say(False, str(directory / "evaluation.nc"))
 
 
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
     from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
+    from featpur_sim.diagnosis import count
     from featpur_sim.disk import claim_or_print, write_text
     from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
@@ -111,10 +115,11 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
             with rewriting(directory, "evaluation.json", "evaluation.nc"):
                 save_netcdf(directory / "evaluation.nc", scores)
                 write_text(directory / "evaluation.json", to_json(rows, indent=2) + "\n")
+    _print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        screen().print(tables.accuracies(scores))
+        screen().print(tables.accuracies(scores, f"{count(saved.result)} seeds"))
         screen().print(tables.contributions(contributions(rows)))
         _print_warnings(rows)
         say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
@@ -177,6 +182,7 @@ def certify(
             note=meter.note,
             **given,
         )
+    _print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
@@ -248,11 +254,20 @@ def compare(
             with rewriting(directory, *files):
                 write_text(directory / COMPARISON, to_json(rows, indent=2) + "\n")
                 comparison_figure.save(rows, radius_of_run, directory / "figures")
+    _print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
         screen().print(tables.comparison(rows))
         say(False, str(directory / COMPARISON))
+
+
+def _print_left_out(result, quiet: bool) -> None:
+    """Name the seeds that are in none of the numbers."""
+    from featpur_sim.diagnosis import left_out
+
+    if not quiet and (named := left_out(result)):
+        tell(f"[yellow]left out:[/yellow] {escape('; '.join(named))}")
 
 
 def _print_warnings(rows: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from featpur_sim._types import Array
 from featpur_sim.classifier import Classifier
 from featpur_sim.comparison import CLEAN, PURE, PURIFIED
 from featpur_sim.config import ConfigError
+from featpur_sim.diagnosis import finished, require_finished
 from featpur_sim.distribution import Batch
 from featpur_sim.low_complexity.league import Competitor, competitors
 from featpur_sim.network import SymmetricReLU, pure_network
@@ -45,7 +46,9 @@ def compare_run(
     seed: int = 1,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Train every competitor, attack it and the run's networks (first seed), and label each class.
+    """Train every competitor, attack it and the run's networks, and label each class.
+
+    The networks are those of the first seed that finished.
 
     Args:
         run: from `load_run`; ℓ2, with a unitary dictionary and w* ∈ {±1}^d.
@@ -67,6 +70,7 @@ def compare_run(
         ``certify_points`` is 0.
 
     Raises:
+        ResultError: training failed in every seed.
         ConfigError: a run that the competitors are not defined for, or a setting out of range.
         Contradiction: an attack breaks a certified point.
     """
@@ -100,10 +104,12 @@ def compare_run(
 
 
 def _networks(run: SavedRun) -> list[Competitor]:
-    """The run's own networks of the first seed, and the pure network at the run's best bias."""
+    """The run's own networks (first seed that finished), and the pure one at the run's bias."""
+
+    first = int(np.flatnonzero(finished(run.result))[0])
 
     def saved(phase: str) -> Callable[[Array], Classifier]:
-        return lambda key: jax.tree.map(lambda leaf: leaf[0], run.networks[phase])
+        return lambda key: jax.tree.map(lambda leaf: leaf[first], run.networks[phase])
 
     bias = float(run.result.pure_bias)
     return [
@@ -184,11 +190,7 @@ def _check(
             f"problem.wstar = {config.problem.wstar!r}: the competitors are stated for w* ∈ "
             "{±1}^d. Compare a run with wstar = 'signs'."
         )
-    if run.result.status.values[0] != "ok":
-        raise ConfigError(
-            f"the first seed of the run is {run.result.status.values[0]}: there is no network to "
-            "compare. Lower learning_rate or the final bias and run again."
-        )
+    require_finished(run.result)
     if samples < 100:
         raise ConfigError(f"samples = {samples}: must be at least 100 for an interval.")
     if steps < 1:

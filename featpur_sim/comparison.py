@@ -15,6 +15,7 @@ import xarray as xr
 
 from featpur_sim import bounds
 from featpur_sim.config import RunConfig
+from featpur_sim.diagnosis import count
 from featpur_sim.low_complexity.league import AFFINE, DEGREES, LINEAR, NTK_LIMIT, polynomial_class
 from featpur_sim.manifest import require_intact
 from featpur_sim.result import ResultError
@@ -163,7 +164,7 @@ def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
                 "ci": row["ci"],
                 "verdict": row["label"],
                 "rule": _RULES[row["label"]] + (_SEPARATION_RULE if separation else ""),
-                "seeds": f"1 of {result.sizes['seed']}",
+                "seeds": count(result, 1),
             }
         )
     return card

@@ -13,6 +13,7 @@ import xarray as xr
 
 from featpur_sim import __version__, evaluation
 from featpur_sim.config import RunConfig, dump
+from featpur_sim.diagnosis import diagnose
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.measure import decompose, overlap, rescaling, summarise, update_spectrum
 from featpur_sim.network import SymmetricReLU
@@ -75,11 +76,7 @@ def assemble(
     variables |= _pairs(config, problem, trained)
     variables |= _trajectories(trained)
     variables |= _shown(problem, trained)
-    variables["status"] = (
-        "seed",
-        np.array([Status(int(s)).name.lower() for s in trained.status]),
-        {"long_name": "how the seed's training ended", "source": "[M]"},
-    )
+    variables |= _health(problem, trained)
     variables["status_step"] = (
         "seed",
         trained.status_step,
@@ -114,8 +111,29 @@ def assemble(
         "tau": config.adversarial.radius,
         "norm": config.adversarial.norm,
         "test_samples": config.evaluation.samples,
+        "certify_points": min(config.evaluation.certify_points, config.evaluation.samples),
     }
     return xr.Dataset(variables, coords, attributes)
+
+
+def _health(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
+    """How the training of each seed went, and why; see `featpur_sim.diagnosis`."""
+    found = diagnose(
+        [Status(int(s)).name.lower() for s in trained.status],
+        trained.status_step,
+        trained.record_phase,
+        trained.records,
+        float(problem.k) / problem.d,
+    )
+    labels = {
+        "status": "how the seed's training ended",
+        "reason": "why the seed is left out of every mean",
+        "training_warning": "what to keep in mind about the seed",
+    }
+    return {
+        name: ("seed", text, {"long_name": long_name, "source": "[M]"})
+        for (name, long_name), text in zip(labels.items(), found, strict=True)
+    }
 
 
 def _accuracies(config: RunConfig, scores: Scores) -> dict[str, tuple]:

@@ -22,7 +22,7 @@ from featpur_sim.evaluation_parts import EvaluationParts
 from featpur_sim.measure import dense_part
 from featpur_sim.network import SymmetricReLU, pure_network
 from featpur_sim.protocol import QUICK
-from featpur_sim.robustness import count_robust
+from featpur_sim.robustness import count_robust, is_finite
 
 ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
 REFERENCES = (
@@ -73,7 +73,8 @@ def _accuracy(networks, problem, attacks, keys, n):
 
     def one(network, attack, key):
         robust, labelled = count_robust(network, problem, attack, key=key, n=n)
-        return robust / labelled
+        # Weights that are not numbers get nothing wrong either: they have no accuracy.
+        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
 
     return eqx.filter_vmap(one)(networks, attacks, keys)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from featpur_sim import theory
+from featpur_sim.diagnosis import finished
 from featpur_sim.result import ResultError
 from featpur_sim.theory import Prediction
 
@@ -206,7 +207,7 @@ def fit_power_law(
     values = quantity.read(result).values
     against = tuple(free_coordinates(result) if against is None else against)
     logs = [_log_coordinate(result, name) for name in against]
-    ok = (result.status.transpose("point", "seed") == "ok").values
+    ok = finished(result)
     excluded = _excluded(values, ok)
     used = np.array([p for p in range(len(values)) if p not in excluded], dtype=np.int64)
     design = np.column_stack([np.ones(len(used)), *(log[used] for log in logs)])
@@ -278,8 +279,8 @@ def _place(result: xr.Dataset, point: int) -> tuple[int, float, float]:
 
 def _excluded(values: NDArray[np.floating], ok: NDArray[np.bool_]) -> dict[int, str]:
     reasons = {}
-    for point, (row, finished) in enumerate(zip(values, ok, strict=True)):
-        usable = row[finished]
+    for point, (row, kept) in enumerate(zip(values, ok, strict=True)):
+        usable = row[kept]
         if not len(usable):
             reasons[point] = "no run finished"
         elif not np.isfinite(usable).all():

@@ -51,7 +51,7 @@ def robust_accuracy(result: xr.Dataset) -> Figure:
     and ``attacked_accuracy`` on those points, in which their true robust accuracy lies.
     """
     with page(result, PAGE, 4.3) as (figure, seeds):
-        table = seeds.robust_accuracy
+        table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
         attacks = [a for a in table.attack.values if np.isfinite(table.sel(attack=a)).all()]
         rows = math.ceil(len(attacks) / 3)
         grid = list(figure.subplots(rows, 3, sharex=True, sharey=True).flat)
@@ -60,10 +60,12 @@ def robust_accuracy(result: xr.Dataset) -> Figure:
             axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
             for phase, (label, colour, marker) in PHASES.items():
                 values = table.sel(attack=attack, phase=phase)
-                curve(axes, seeds.radius, values, colour, label=label, marker=marker)
+                curve(axes, seeds.radius, values, colour, points=n, label=label, marker=marker)
             if attack in seeds.reference_attack.values:
                 pure = _of_reference(seeds, "pure network").sel(attack=attack)
-                curve(axes, seeds.radius, pure, BLACK, label="pure network", linestyle="--")
+                curve(
+                    axes, seeds.radius, pure, BLACK, points=n, label="pure network", linestyle="--"
+                )
             axes.set_title(attack, loc="left")
             axes.set_ylim(0, 1.02)
         if "certified_accuracy" in seeds:
@@ -122,7 +124,9 @@ def purification(result: xr.Dataset) -> Figure:
             ("along_accuracy", "no attack", GREEN),
             ("along_dense_attack_accuracy", "dense mixture at τ", PURPLE),
         ):
-            curve(accuracy, step, along[name], colour, label=label)
+            curve(
+                accuracy, step, along[name], colour, points=seeds.attrs["test_samples"], label=label
+            )
         pure = _of_reference(seeds, "pure network").sel(attack="dense mixture")
         level = float(pure.isel(radius=_training_radius(seeds)).mean())
         label = "pure network,\ndense mixture at τ"
@@ -312,7 +316,7 @@ def surgery(result: xr.Dataset) -> Figure:
         )
         for offset, (label, attack, radius, colour, hatch) in enumerate(bars):
             values = [n.sel(attack=attack).isel(radius=radius) for n in networks.values()]
-            mean, low, high = seed_interval(np.stack(values, axis=1))
+            mean, low, high = seed_interval(np.stack(values, axis=1), seeds.attrs["test_samples"])
             axes.bar(
                 np.arange(len(networks)) + 0.27 * (offset - 1),
                 mean,
@@ -345,15 +349,15 @@ def accuracy_along(result: xr.Dataset) -> Figure:
     """PGD accuracy during the adversarial phase, and what is missing to the pure network."""
     with page(result, COLUMN, 2.7) as (figure, seeds):
         axes = figure.subplots()
-        at = _training_radius(seeds)
+        at, n = _training_radius(seeds), seeds.attrs["test_samples"]
         before = _of_phase(seeds, "clean").sel(attack="PGD").isel(radius=at)
         step = np.concatenate([[0], seeds.snapshot])
         values = np.column_stack([before, seeds.accuracy_along.transpose("seed", "snapshot")])
         _, colour, marker = PHASES["adversarial"]
-        curve(axes, step, values, colour, marker=marker, label="adversarial phase")
+        curve(axes, step, values, colour, points=n, marker=marker, label="adversarial phase")
         pure = _of_reference(seeds, "pure network").sel(attack="PGD").isel(radius=at)
         flat = np.repeat(pure.values[:, None], len(step), axis=1)
-        curve(axes, step, flat, BLACK, linestyle="--", label="pure network")
+        curve(axes, step, flat, BLACK, points=n, linestyle="--", label="pure network")
         distance = float(pure.mean()) - values[:, -1].mean()
         axes.text(step[-1], 0.05, f"distance at the end: {distance:.3f}", ha="right")
         axes.set_ylim(0, 1.02)

@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from featpur_sim import theory
+from featpur_sim.diagnosis import finished
 from featpur_sim.exponents import Quantity
 from featpur_sim.result import ResultError
-from featpur_sim.statistics import mean_interval
+from featpur_sim.statistics import fraction_interval, mean_interval
 
 
 def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = False) -> xr.Dataset:
@@ -33,14 +34,16 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
         ResultError: the quantity is unknown.
     """
     values = quantity.read(result).values
-    ok = (result.status.transpose("point", "seed") == "ok").values
+    ok = finished(result)
     rows = np.full((3, len(values)), np.nan)
-    for point, (row, finished) in enumerate(zip(values, ok, strict=True)):
-        kept = row[finished]
+    counted = quantity.name.endswith("accuracy") and not logarithmic
+    points = result.attrs.get("test_samples") if counted else None
+    for point, (row, used) in enumerate(zip(values, ok, strict=True)):
+        kept = row[used]
         if logarithmic:
             kept = np.log(kept, where=kept > 0, out=np.full(len(kept), np.nan))
         if len(kept) and np.isfinite(kept).all():
-            rows[:, point] = mean_interval(kept) if len(kept) > 1 else (kept[0], np.nan, np.nan)
+            rows[:, point] = _interval(kept, points) if len(kept) > 1 else (kept[0], *[np.nan] * 2)
     rows = np.exp(rows) if logarithmic else rows
     along = [name for name, of in result.coords.items() if of.dims == ("point",)]
     variables = dict(zip(("value", "low", "high"), rows, strict=True))
@@ -50,6 +53,10 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
         {name: result[name] for name in along},
         {"quantity": str(quantity), "long_name": result[quantity.name].attrs["long_name"]},
     )
+
+
+def _interval(values: NDArray, points: float | None) -> tuple[float, float, float]:
+    return mean_interval(values) if points is None else fraction_interval(values, points)
 
 
 def select(result: xr.Dataset, at: Mapping[str, float]) -> xr.Dataset:

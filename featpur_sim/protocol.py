@@ -21,7 +21,7 @@ from featpur_sim.attack import FGM, PGD, Attack, DenseMixture
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
 from featpur_sim.hunt import LARGE, SMALL, Hunt, Start
-from featpur_sim.robustness import Accuracy
+from featpur_sim.robustness import Accuracy, is_finite
 from featpur_sim.statistics import wilson_interval
 from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
@@ -172,8 +172,9 @@ class Protocol:
             What was found.
 
         Raises:
-            ValueError: radius ≤ 0 or not finite, unknown norm, no labelled point, or ``starts`` of
-                the wrong shape or not finite.
+            ValueError: radius ≤ 0 or not finite, unknown norm, no labelled point, ``starts`` of
+                the wrong shape or not finite, or weights that are not finite: such a model has no
+                accuracy.
 
         >>> from featpur_sim import SparseCoding, pure_network
         >>> problem = SparseCoding(d=32, k=4, sigma_x=0.3)
@@ -183,6 +184,11 @@ class Protocol:
         ('quick/1', 50, True)
         """
         given = _check(batch, radius, norm, starts)
+        if not is_finite(model):
+            raise ValueError(
+                "the model has weights that are not finite: its training diverged, or its file is "
+                "damaged. There is no accuracy to measure."
+            )
         # Tensor cores would round the products to ten bits.
         with jax.default_matmul_precision("highest"):
             hunt = Hunt(model, batch, radius, norm, key)

@@ -14,7 +14,7 @@ import jinja2
 import xarray as xr
 from matplotlib.figure import Figure
 
-from featpur_sim import claims, comparison, comparison_figure, figures
+from featpur_sim import claims, comparison, comparison_figure, diagnosis, figures
 from featpur_sim.disk import write_text
 from featpur_sim.result import RESULT
 
@@ -28,6 +28,7 @@ _VERDICTS = {
     claims.CONTRADICTED: ("bad", "✗"),
     claims.INCONCLUSIVE: ("open", "?"),
     claims.ATTACKED_ONLY: ("half", "◐"),
+    claims.NO_VERDICT: ("open", "∅"),
     comparison.PROVED: ("good", "■"),
     comparison.MEASURED: ("half", "◇"),
     comparison.COUNTEREXAMPLE: ("bad", "≠"),
@@ -175,14 +176,12 @@ def _number(value: Any) -> str:
 
 
 def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict[str, Any]:
-    status = [
-        (int(seed), str(how), int(step))
-        for seed, how, step in zip(
-            result.seed.values, result.status.values, result.status_step.values, strict=True
-        )
+    said = result.training_warning.values if "training_warning" in result else []
+    warnings = [
+        f"seed {seed}: {text}" for seed, text in zip(result.seed.values, said, strict=False) if text
     ]
     drawn = {}
-    if any(how == "ok" for _, how, _ in status):
+    if diagnosis.finished(result).any():
         drawn = {
             key: (make(result), figures.caption(key, result)) for key, make in figures.ALL.items()
         }
@@ -192,8 +191,9 @@ def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict
     return {
         "name": name,
         "attrs": result.attrs,
-        "failed": [entry for entry in status if entry[1] != "ok"],
-        "seeds": len(status),
+        "failed": diagnosis.left_out(result),
+        "warnings": warnings,
+        "seeds": result.sizes["seed"],
         "figures": [embedded(key, *entry) for key, entry in drawn.items()],
     }
 

@@ -11,6 +11,7 @@ import xarray as xr
 from featpur_sim import claims, figures, report
 from featpur_sim.certify_run import keep_contradiction
 from featpur_sim.config import RunConfig, dump
+from featpur_sim.diagnosis import finished
 from featpur_sim.disk import ResultError
 from featpur_sim.experiment import Experiment, Meter, run_experiment
 from featpur_sim.manifest import rewriting
@@ -58,7 +59,7 @@ def run_into(
     checkpoint.mkdir(exist_ok=True)
     (directory / SAVING).touch()
     save_run(directory, experiment.result, experiment.weights, rows)
-    if rows:  # no rows: no seed finished, so there is nothing to draw
+    if finished(experiment.result).any():
         with rewriting(directory, *figure_files(*figures.ALL)):
             figures.save_all(experiment.result, directory / FIGURES)
     (directory / SAVING).unlink()

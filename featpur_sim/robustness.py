@@ -5,6 +5,7 @@ attacker may leave a sample alone); under random noise only x + δ counts. Sampl
 are excluded. Attacks bound the true robust accuracy from above only.
 """
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from featpur_sim._types import Array, Float, Int, PRNGKey, Scalar
+from featpur_sim._types import Array, Bool, Float, Int, PRNGKey, Scalar
 from featpur_sim.attack import Attack
 from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier
@@ -44,6 +45,15 @@ def attacked_margin(
     delta = attack(model, batch, key=attack_key)
     attacked = batch.y * model(batch.x + delta, key=final_key)
     return jnp.minimum(clean, attacked) if attack.worst_case else attacked
+
+
+def is_finite(model: Classifier) -> Bool[Array, ""]:
+    """Whether every number in a model is finite; one with others has no accuracy. Traceable.
+
+    A NaN pre-activation passes no threshold, so such a model would seem to be wrong everywhere.
+    """
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
 @steady
@@ -100,7 +110,8 @@ def robust_accuracy(
         chunk: samples in memory at once.
 
     Returns:
-        `Accuracy` with a Wilson interval over samples.
+        `Accuracy` with a Wilson interval over samples; NaN for a model with weights that are not
+        finite.
 
     Raises:
         ValueError: n or chunk is no integer ≥ 1, or no drawn sample has a label.
@@ -119,6 +130,8 @@ def robust_accuracy(
     )
     if labelled == 0:
         raise ValueError(f"none of the {n} samples drawn has a label: raise n or k.")
+    if not is_finite(model):
+        return Accuracy(math.nan, math.nan, math.nan, labelled)
     low, high = wilson_interval(robust, labelled)
     return Accuracy(robust / labelled, low, high, labelled)
 

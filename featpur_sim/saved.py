@@ -12,6 +12,7 @@ import xarray as xr
 from featpur_sim import evaluation
 from featpur_sim.config import RunConfig, parse
 from featpur_sim.dataset import PHASES
+from featpur_sim.diagnosis import require_finished
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
 from featpur_sim.network import SymmetricReLU
@@ -86,11 +87,15 @@ def evaluate_run(
         meter: shows progress.
 
     Returns:
-        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes.
+        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes, and the
+        ``status`` of each seed. NaN for a seed whose training failed, and for examples transferred
+        from one.
 
     Raises:
         ConfigError: a setting is out of range.
+        ResultError: training failed in every seed.
     """
+    used = require_finished(run.result)
     meter = Silent() if meter is None else meter
     changes = {"samples": samples, "pgd_restarts": restarts, "pgd_steps": steps, "radii": radii}
     settings = run.config.model_dump()
@@ -107,13 +112,17 @@ def evaluate_run(
         meter.evaluating(done, len(run.networks))
 
     table = evaluator.curves(run.networks, evaluation.ATTACKS, advance)
+    table[~used] = np.nan
+    if "transfer" in evaluation.ATTACKS:
+        table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan
     return xr.Dataset(
         {
             "robust_accuracy": (
                 ("seed", "phase", "attack", "radius"),
                 table,
                 {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §5"},
-            )
+            ),
+            "status": run.result.status,
         },
         {
             "seed": run.result.seed,

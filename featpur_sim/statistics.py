@@ -13,12 +13,21 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(
+    values: ArrayLike,
+    level: float = 0.95,
+    *,
+    floor: float = 0.0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[float, float, float]:
     """Mean and two-sided Student-t interval: mean ± t·s/√n, with n − 1 degrees of freedom.
 
     Args:
         values: One finite number a seed, shape [n], n ≥ 2. Nothing is dropped.
         level: Coverage, in (0, 1).
+        floor: A standard deviation that one value is known to have at least: s is not taken to be
+            smaller. In units of `values`.
+        bounds: Where the true mean must lie; the interval is cut to it, which costs no coverage.
 
     Returns:
         (mean, low, high), in the units of `values`.
@@ -46,8 +55,68 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float,
         )
     mean = float(data.mean())
     quantile = float(special.stdtrit(data.size - 1, (1 + level) / 2))
-    half = quantile * float(data.std(ddof=1)) / math.sqrt(data.size)
-    return mean, mean - half, mean + half
+    half = quantile * max(float(data.std(ddof=1)), floor) / math.sqrt(data.size)
+    low, high = np.clip([mean - half, mean + half], *bounds).tolist()
+    return mean, low, high
+
+
+def fraction_interval(
+    values: ArrayLike, points: float, *, least: float = 0.0, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of fractions over seeds with a t-interval that knows they were counted on few points.
+
+    Seeds that tie, or nearly so, do not have a spread of 0: each value is a mean over its own
+    test points and scatters by at least `sampling_deviation`. The spread over seeds contains that
+    scatter, so it is an estimate of something that is no smaller, and the larger of the two is
+    taken [D]. The true mean is a fraction, so the interval is cut to [least, 1].
+
+    Args:
+        values: One fraction, or difference of two fractions of the same points, a seed: shape [n],
+            n ≥ 2.
+        points: Points that one seed's fraction was counted on, ≥ 1.
+        least: 0 for fractions, −1 for differences of fractions.
+        level: Coverage, in (0, 1).
+
+    Returns:
+        (mean, low, high), all in [least, 1].
+
+    Raises:
+        ValueError: As for `mean_interval`; or ``points`` is less than 1.
+
+    Example:
+        >>> mean, low, high = fraction_interval([1.0, 1.0, 1.0], 20)
+        >>> f"{mean:.3f} {low:.3f} {high:.3f}"
+        '1.000 0.903 1.000'
+    """
+    data = np.asarray(values, dtype=float)
+    floor = sampling_deviation(float(data.mean()), points, data.size)
+    return mean_interval(data, level, floor=floor, bounds=(least, 1.0))
+
+
+def sampling_deviation(mean: float, points: float, seeds: int) -> float:
+    """The least standard deviation of one seed's fraction, or difference of fractions. [D]
+
+    A point adds −1, 0 or 1 to a difference of counts (0 or 1 to a count), so its variance is at
+    least q(1 − q) with q = |mean|: that is where all changes have one sign. Over all N = seeds ·
+    points, q is moved towards ½ by two successes and two failures (Agresti and Coull), which
+    keeps it off 0 and 1: q = (N·|mean| + 2)/(N + 4).
+
+    Args:
+        mean: Over all seeds, in [−1, 1].
+        points: Points of one seed, ≥ 1.
+        seeds: Number of seeds.
+
+    Returns:
+        √(q(1 − q)/points).
+
+    Raises:
+        ValueError: ``points`` is less than 1.
+    """
+    if not points >= 1:
+        raise ValueError(f"points = {points!r}: must be at least 1, the test points of one seed.")
+    total = seeds * points
+    q = (total * min(abs(mean), 1.0) + 2) / (total + 4)
+    return math.sqrt(q * (1 - q) / points)
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -22,11 +22,12 @@ from featpur_sim.attack import FGM, PGD, Attack, DenseMixture, RandomNoise
 from featpur_sim.config import EvaluationConfig
 from featpur_sim.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.dataset import SUMMARIES, TICKETS
+from featpur_sim.diagnosis import OK, diagnose
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.evaluation import PURE_BIASES
 from featpur_sim.measure import decompose, dense_part, overlap, summarise
 from featpur_sim.network import SymmetricReLU, pure_network
-from featpur_sim.robustness import CHUNK, count_robust
+from featpur_sim.robustness import CHUNK, count_robust, is_finite
 from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 from featpur_sim.tickets import ticket_outcome
@@ -91,11 +92,18 @@ def survey(
     Returns:
         A Dataset whose variables all have the leading dimension "lane", further ones among
         "phase", "attack", "relative_radius", "critical_attack". Measurements of a lane whose
-        status is not "ok" are NaN.
+        status is not "ok" are NaN; its ``reason`` says why (`featpur_sim.diagnosis`).
     """
     lanes = _Lanes(problem, run, keys, evaluation, jnp.asarray(tau, jnp.float32), norm, memory)
     table = lanes.accuracies() | lanes.pure() | lanes.weights() | lanes.critical() | _losses(run)
-    failed = np.asarray(run.status) != Status.OK
+    found = diagnose(
+        [Status(int(s)).name.lower() for s in run.status],
+        run.status_step,
+        run.record_phase,
+        {**run.records, **_at_records(run, table)},
+        np.asarray(problem.k) / problem.d,
+    )
+    failed = found.status != OK
     for dims, values, _ in table.values():
         values[failed] = np.nan
         assert dims[0] == "lane" and values.shape[0] == len(failed)
@@ -107,9 +115,14 @@ def survey(
     )
     table["status"] = (
         ("lane",),
-        np.array([Status(int(s)).name.lower() for s in run.status]),
+        found.status,
         {"long_name": "how training ended", "source": "[M]"},
     )
+    for name, text, long_name in (
+        ("reason", found.reason, "why a run failed"),
+        ("training_warning", found.warning, "what to keep in mind about a run"),
+    ):
+        table[name] = (("lane",), text, {"long_name": long_name, "source": "[M]"})
     table["status_step"] = (
         ("lane",),
         np.asarray(run.status_step),
@@ -122,6 +135,15 @@ def survey(
         "relative_radius": relative,
     }
     return xr.Dataset(table, coords, {"norm": norm, "test_samples": evaluation.samples})
+
+
+def _at_records(run: TrainingRun, table: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+    """What a diagnosis reads of the weights, [record, lane]: that of the end of the record's phase.
+
+    A sweep records the loss alone along training.
+    """
+    phases = [list(run.networks).index(name) for name in run.record_phase]
+    return {name: table[name][1][:, phases].T for name in ("active_fraction", "kappa_over_alpha")}
 
 
 class _Lanes:
@@ -277,7 +299,7 @@ def _accuracy(networks, problem, radius, keys, kind: _Kind | None, n, width):
     def lane(network, problem, radius, key):
         attack = None if kind is None else kind(problem, radius)
         robust, labelled = count_robust(network, problem, attack, key=key, n=n)
-        return robust / labelled
+        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
 
     return _over_lanes(lane, width, networks, problem, radius, keys)
 

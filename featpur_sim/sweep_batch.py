@@ -28,7 +28,6 @@ from featpur_sim.experiment import (
 from featpur_sim.fingerprint import software
 from featpur_sim.network import SymmetricReLU
 from featpur_sim.phase import Phase
-from featpur_sim.step import Status
 from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 from featpur_sim.train import Record, TrainingRun, train_many
@@ -61,8 +60,8 @@ Survey = Callable[
     xr.Dataset,
 ]
 """Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
-first, ``status`` and ``status_step`` among them; see `featpur_sim.survey.survey`. A lane that died
-or diverged measures NaN."""
+first, ``status``, ``status_step`` and ``reason`` among them; see `featpur_sim.survey.survey`. A
+lane whose training failed measures NaN."""
 
 
 def devices() -> str:
@@ -131,12 +130,6 @@ def compute(
     tau = jnp.asarray([config.adversarial.radius for config in configs], jnp.float32)
     norm = configs[0].adversarial.norm
     found = survey(problem, run, test_keys, configs[0].evaluation, tau, norm)
-    reasons = [_reason(run, lane) for lane in range(task.width)]
-    found["reason"] = (
-        "lane",
-        np.array(reasons),
-        {"long_name": "why a run failed", "source": "[M]"},
-    )
     found = found.isel(lane=slice(len(task.lanes))).assign_coords(lane=lane_numbers(task))
     return found.assign_attrs(software=software(), devices=devices()).load()
 
@@ -165,15 +158,3 @@ def _build(
 
 def _simulated(config: RunConfig) -> tuple[SparseCoding, list[Phase]]:
     return simulated(config, make_problem(config)), make_phases(config)
-
-
-def _reason(run: TrainingRun, lane: int) -> str:
-    status = Status(int(run.status[lane]))
-    if status == Status.OK:
-        return ""
-    others = np.flatnonzero(run.records["status"][:, lane] != status)
-    first = others[-1] + 1 if len(others) else 0
-    return (
-        f"{status.name.lower()} since step {run.status_step[lane]} of the "
-        f"{run.record_phase[first]} phase"
-    )

@@ -15,6 +15,7 @@ _VERDICT_STYLE = {
     "contradicted": "red",
     "inconclusive at this size": "yellow",
     "attacked only": "cyan",
+    "no verdict": "bold red",
     "proved class-wide": "green",
     "measured best member": "cyan",
     "counterexample": "red",
@@ -44,9 +45,14 @@ def _scorecard_row(row: dict[str, Any]) -> list[Cell]:
     ]
 
 
-def accuracies(scores: xr.Dataset) -> Grid:
-    """``robust_accuracy`` [seed, phase, attack, radius] as means over the seeds."""
-    mean = scores.robust_accuracy.mean("seed", skipna=False)
+def accuracies(scores: xr.Dataset, seeds: str) -> Grid:
+    """``robust_accuracy`` [seed, phase, attack, radius] as means over the seeds that finished.
+
+    Args:
+        scores: NaN for the other seeds, and for what does not apply.
+        seeds: how many, as `featpur_sim.diagnosis.count` says it.
+    """
+    mean = scores.robust_accuracy.mean("seed")
     names = ("radius/τ", *map(str, scores.phase.values))
     columns = [Column("attack"), *(Column(name, number=True) for name in names)]
     rows = []
@@ -55,7 +61,7 @@ def accuracies(scores: xr.Dataset) -> Grid:
             values = mean.sel(attack=attack).isel(radius=at).values
             if relative > 0 and not (values != values).any():
                 rows.append([str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values)])
-    return Grid(f"accuracy under attack, mean over {scores.sizes['seed']} seeds", columns, rows)
+    return Grid(f"accuracy under attack, mean over {seeds}", columns, rows)
 
 
 def contributions(rows: list[dict[str, Any]]) -> Grid:

@@ -4,16 +4,17 @@ The rules that claims.py states are made of these.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from featpur_sim.statistics import mean_interval
+from featpur_sim.statistics import fraction_interval, mean_interval, sampling_deviation
 
 SUPPORTED = "supported"
 CONTRADICTED = "contradicted"
 INCONCLUSIVE = "inconclusive at this size"
 ATTACKED_ONLY = "attacked only"
+NO_VERDICT = "no verdict"
 
 Row = dict[str, Any]
 
@@ -41,21 +42,64 @@ def between(low: float, high: float, bounds: tuple[float, float]) -> str:
     return CONTRADICTED if high < bounds[0] or low > bounds[1] else INCONCLUSIVE
 
 
-def interval(values: Any) -> tuple[float, float, float]:
-    """Mean over seeds with its 95 % t-interval; NaN for one seed or an undefined value."""
+class Counted(NamedTuple):
+    """What a value is a fraction of: its spread over seeds cannot be less than that of counting."""
+
+    points: float
+    """Test points of one seed."""
+    least: float = -1.0
+    """Of its range: 0 for a fraction; −1 for a difference of fractions; the greatest is 1."""
+    over: float | None = None
+    """If the value is a difference of fractions divided by another, that other's mean: a share,
+    which may leave any range."""
+
+
+def interval(values: Any, counted: Counted | None = None) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % t-interval.
+
+    NaN for one seed, an undefined value, or seeds that all tie where no counting error is known.
+    """
     array = np.asarray(values, float)
     if len(array) == 1 or not np.isfinite(array).all():
         return float(array.mean()), float("nan"), float("nan")
-    return mean_interval(array)
+    if counted is None:
+        if np.ptp(array) == 0:
+            return float(array.mean()), float("nan"), float("nan")
+        return mean_interval(array)
+    if counted.over is None:
+        return fraction_interval(array, counted.points, least=counted.least)
+    over = max(abs(counted.over), 1e-9)
+    floor = sampling_deviation(float(array.mean()) * over, counted.points, len(array)) / over
+    return mean_interval(array, floor=floor)
 
 
 def make_row(
-    id: str, statement: str, source: str, predicted: Any, values: Any, rule: str, judge: Callable
+    id: str,
+    statement: str,
+    source: str,
+    predicted: Any,
+    values: Any,
+    rule: str,
+    judge: Callable,
+    counted: Counted | None = None,
 ) -> Row:
-    mean, low, high = interval(values)
+    """A row of the scorecard.
+
+    Args:
+        id, statement, source, predicted, rule: as the row shows them.
+        values: one number a seed.
+        judge: (low, high) → verdict; NaN where there is no interval.
+        counted: for values that are fractions of test points.
+    """
+    mean, low, high = interval(values, counted)
     if np.isnan(low):
-        alone = len(np.asarray(values)) == 1
-        rule += " One seed has" if alone else " An undefined value in some seed leaves"
+        array = np.asarray(values, float)
+        if len(array) == 1:
+            rule += " One seed has"
+        elif np.isfinite(array).all():
+            rule += " Seeds that all tie have no spread to estimate, so"
+        else:
+            rule += " An undefined value in some seed leaves"
         rule += " no interval: inconclusive."
     return {
         "id": id,

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from featpur_sim.diagnosis import diagnose
 from featpur_sim.measure import decompose, summarise
 from featpur_sim.step import Status
 
@@ -20,5 +21,9 @@ def quick_survey(problem, run, keys, evaluation, tau, norm):
         values[run.status != Status.OK] = np.nan
         found[name] = (("lane", "phase"), values, {"long_name": name, "source": "[M]"})
     found["status"] = ("lane", np.array([Status(int(s)).name.lower() for s in run.status]))
+    found["reason"] = ("lane", diagnose(
+        found["status"][1].tolist(), run.status_step, run.record_phase, run.records, 0.0
+    ).reason)  # fmt: skip
+    found["reason"] = ("lane", np.where(run.status == Status.OK, "", found["reason"][1]))
     found["status_step"] = ("lane", run.status_step)
     return xr.Dataset(found, {"phase": list(run.networks)})

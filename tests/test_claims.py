@@ -7,7 +7,14 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from featpur_sim.claims import ATTACKED_ONLY, CONTRADICTED, INCONCLUSIVE, SUPPORTED, scorecard
+from featpur_sim.claims import (
+    ATTACKED_ONLY,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NO_VERDICT,
+    SUPPORTED,
+    scorecard,
+)
 from featpur_sim.evaluation import ATTACKS, REFERENCES
 
 PHASES = ["init", "clean", "adversarial"]
@@ -41,6 +48,7 @@ def neutral(seeds=4):
             "ticket_rate": ("seed", half()),
             "ticket_win_rate": ("seed", half()),
             "ticket_control_rate": ("seed", half()),
+            "excluded_fraction": ("seed", np.zeros(seeds)),
             "status": ("seed", np.full(seeds, "ok", dtype="<U8")),
         },
         {
@@ -52,7 +60,8 @@ def neutral(seeds=4):
             "relative_radius": ("radius", [0.0, 1.0, 2.0]),
             "snapshot": [10, 33, 67, 100],
         },
-        {"name": "planted", "d": 64, "k": 5.0, "tau": 0.134},
+        # So many points that the error of counting them is far below the spread over seeds.
+        {"name": "planted", "d": 64, "k": 5.0, "tau": 0.134, "test_samples": 10**9},
     )
 
 
@@ -335,13 +344,34 @@ def test_failed_seeds_are_left_out_and_counted():
     accuracy(r, "transfer", "adversarial", 1, [0.4, 0.9, 0.0, 0.42, 0.44])
     r["status"] = ("seed", np.array(["ok", "diverged", "ok", "ok", "ok"]))
     row = row_of(r, "C1", "high clean accuracy")
-    assert row["seeds"] == "4 of 5" and row["measured"] == pytest.approx(0.9525)
+    assert row["seeds"] == "4 of 5; 1 diverged"
+    assert row["measured"] == pytest.approx(0.9525)
     # The third seed was attacked with examples made on the diverged second one.
     row = row_of(r, "C10", "not to purified")
-    assert row["seeds"] == "3 of 5" and row["measured"] == pytest.approx(0.5 - 0.42)
-    assert {row["seeds"] for row in scorecard(r)} == {"4 of 5", "3 of 5"}
-    r["status"] = ("seed", np.array(["dead", "diverged", "dead", "dead", "dead"]))
-    assert scorecard(r) == []
+    assert row["seeds"] == "3 of 5; 1 diverged" and row["measured"] == pytest.approx(0.5 - 0.42)
+    assert {row["seeds"] for row in scorecard(r)} == {"4 of 5; 1 diverged", "3 of 5; 1 diverged"}
+
+
+def test_without_a_finished_seed_there_is_no_verdict_and_no_value():
+    r = neutral(2)
+    r["status"] = ("seed", np.array(["dead", "untrained"]))
+    r["reason"] = ("seed", np.array(["dead since step 3 of the clean phase", "no fall"]))
+    rows = scorecard(r)
+    assert {row["id"] for row in rows} == {row["id"] for row in scorecard(neutral(2))}
+    for row in rows:
+        assert (row["verdict"], row["ci"]) == (NO_VERDICT, None) and np.isnan(row["measured"])
+        assert row["seeds"] == "0 of 2; 1 dead; 1 untrained"
+        assert row["rule"].startswith("no verdict: training failed: seed 1 (dead since step 3 of")
+
+
+def test_seeds_that_tie_on_few_points_give_no_verdict():
+    r = neutral(2)
+    r.attrs["test_samples"] = 20
+    accuracy(r, "FGM", "clean", 0, 1.0)
+    for row in scorecard(r):
+        assert row["verdict"] in (INCONCLUSIVE, ATTACKED_ONLY), row["statement"]
+    low, high = row_of(r, "C1", "high clean accuracy")["ci"]
+    assert 0 < low < 0.9 and high == 1.0
 
 
 def test_without_transfer_there_is_no_row_for_it():

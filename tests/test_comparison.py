@@ -158,7 +158,7 @@ def test_runs_without_a_definition_are_refused(tiny_folder):
     failed = run.result.copy(deep=True)
     failed["status"] = failed.status.astype("<U10")
     failed.status.values[0] = "diverged"
-    with pytest.raises(ConfigError, match="first seed of the run is diverged"):
+    with pytest.raises(ResultError, match="no seed of this run finished.*diverged"):
         compare_run(run._replace(result=failed))
 
 

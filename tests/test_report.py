@@ -153,7 +153,7 @@ def test_failed_seeds_are_named(monkeypatch):
     ruined = with_failed_seed(tiny_result())
     ruined["status_step"] = ("seed", np.array([0, 0, 12]))
     words = Page(report.build([("run", ruined)], [])).words
-    assert "seed 7 (diverged at step 12)" in words
+    assert "seed 7 (diverged since step 12 of the clean phase)" in words
     assert "2 of 3 finished" in words
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featpur_sim.statistics import exact_lower_limit, mean_interval, wilson_interval
+from featpur_sim.statistics import (
+    exact_lower_limit,
+    fraction_interval,
+    mean_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
@@ -105,3 +110,24 @@ def test_intervals_of_counts_refuse(interval, arguments, message):
 def test_mean_interval_refuses_level(level):
     with pytest.raises(ValueError, match=f"level = {level}: must"):
         mean_interval([0.1, 0.2], level)
+
+
+@pytest.mark.parametrize(
+    ("p", "points", "seeds"),
+    [(0.5, 20, 2), (0.97, 20, 3), (0.98, 200, 5), (0.02, 50, 5), (0.995, 1000, 5), (0.9, 10, 5)],
+)
+def test_intervals_of_fractions_cover_and_stay_in_range(p, points, seeds):
+    # The standard error of 2000 trials at .95 is .0049. Where the counts are few the t-interval
+    # alone covers much less: at p = .98 on 20 points most seeds tie at 1.
+    counted = np.random.default_rng(1).binomial(points, p, size=(2000, seeds)) / points
+    found = np.array([fraction_interval(row, points)[1:] for row in counted])
+    assert ((found >= 0) & (found <= 1)).all() and (found[:, 1] > found[:, 0]).all()
+    assert np.mean((found[:, 0] <= p) & (p <= found[:, 1])) > 0.94
+
+
+def test_differences_of_fractions_that_tie_have_an_interval_with_a_width():
+    mean, low, high = fraction_interval([0.0, 0.0], 20, least=-1.0)
+    assert mean == 0 and -0.5 < low < -0.3 and high == -low
+    assert fraction_interval([0.9, 0.7, 1.0], 20)[2] == 1.0
+    with pytest.raises(ValueError, match="points = 0"):
+        fraction_interval([0.5, 0.6], 0)

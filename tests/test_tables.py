@@ -26,7 +26,9 @@ def accuracies():
     }
     values = np.random.default_rng(0).random([len(v) for v in names.values()])
     scores = xr.Dataset({"robust_accuracy": (list(names), values)}, coords=names)
-    return tables.accuracies(scores.assign_coords(relative_radius=("radius", [0.0, 0.25, 1.5])))
+    return tables.accuracies(
+        scores.assign_coords(relative_radius=("radius", [0.0, 0.25, 1.5])), "3 of 3 seeds"
+    )
 
 
 def reduced():
