@@ -57,7 +57,8 @@ def saved(problem, mixed_network):
         phase: jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), network)
         for phase, network in pair.items()
     }
-    return SavedRun(config, xr.Dataset(coords={"seed": [3, 4]}), problem, networks)
+    result = xr.Dataset({"status": ("seed", ["ok", "ok"])}, {"seed": [3, 4]})
+    return SavedRun(config, result, problem, networks)
 
 
 def test_rows_of_a_run(saved):

@@ -157,7 +157,7 @@ def test_runs_without_a_definition_are_refused(tiny_folder):
         compare_run(run._replace(config=parse(settings)))
     failed = run.result.copy(deep=True)
     failed["status"] = failed.status.astype("<U10")
-    failed.status.values[0] = "diverged"
+    failed.status.values[:] = "diverged"
     with pytest.raises(ResultError, match="no seed of this run finished.*diverged"):
         compare_run(run._replace(result=failed))
 
