@@ -294,9 +294,9 @@ def _require_determined(design, quantity, against, excluded) -> None:
     points, unknowns = design.shape
     if not against:
         raise ResultError("no coordinate of the sweep varies: there is nothing to fit against.")
+    why = sorted(set(excluded.values()))
+    left_out = f" ({len(excluded)} points excluded: {', '.join(why)})" if excluded else ""
     if points < unknowns + 1:
-        why = sorted(set(excluded.values()))
-        left_out = f" ({len(excluded)} points excluded: {', '.join(why)})" if excluded else ""
         raise ResultError(
             f"{quantity}: {points} usable points{left_out} are too few to fit {unknowns} numbers "
             "with an error. Sweep more points."
@@ -304,8 +304,8 @@ def _require_determined(design, quantity, against, excluded) -> None:
     centred = design[:, 1:] - design[:, 1:].mean(axis=0)
     if np.linalg.matrix_rank(centred, tol=1e-3) < len(against):
         raise ResultError(
-            f"{', '.join(against)} do not vary independently over the usable points of "
-            f"{quantity}: fit against fewer of them."
+            f"{', '.join(against)} do not vary independently over the {points} usable points of "
+            f"{quantity}{left_out}: fit against fewer of them."
         )
 
 

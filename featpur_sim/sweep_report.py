@@ -18,7 +18,7 @@ from featpur_sim.exponents import (
     fit_power_law,
     free_coordinates,
 )
-from featpur_sim.manifest import require_ours, rewriting
+from featpur_sim.manifest import recorded, require_ours, rewriting
 from featpur_sim.report import embedded, environment
 from featpur_sim.result import FIGURES, REPORT, ResultError, figure_files, to_json
 from featpur_sim.sweep import SWEEP
@@ -99,7 +99,7 @@ def draw_all(result: xr.Dataset, laws: Sequence[PowerLaw]) -> Drawn:
 
 
 def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
-    """Write ``fit.json`` and the figures, each atomically.
+    """Write ``fit.json`` and the figures, each atomically; figures of an earlier fit go.
 
     Raises:
         ResultError: files of other origin, or changed ones, would be replaced.
@@ -108,7 +108,12 @@ def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
     table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
     files = [FIT, *figure_files(*drawn)]
     require_ours(directory, *files)
-    with rewriting(directory, *files):
+    # Beside another fit.json they would say what it does not.
+    kinds = f"{FIGURES}/fit-", f"{FIGURES}/phase-"
+    stale = {name for name in recorded(directory) if name.startswith(kinds)} - {*files}
+    with rewriting(directory, *files, *stale):
+        for name in stale:
+            (directory / name).unlink(missing_ok=True)
         write_text(directory / FIT, to_json(table, indent=2) + "\n")
         for name, (figure, _) in drawn.items():
             sweep_figures.save(figure, directory / FIGURES, name)

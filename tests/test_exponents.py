@@ -169,6 +169,15 @@ def test_too_few_points_are_refused():
         fit_power_law(constant, CLEAN)
 
 
+def test_what_was_left_out_is_said_where_the_rest_do_not_vary():
+    result = made_up(
+        ks=(4, 6, 9, 12), law=lambda d, k, tau: np.where(d == 64, k / d, -1.0)
+    )  # fmt: skip
+    said = "do not vary independently over the 4 usable points .*12 points excluded: not positive"
+    with pytest.raises(ResultError, match=said):
+        fit_power_law(result, CLEAN, ["d", "k"])
+
+
 def test_the_predicted_value_is_the_theorys():
     fit = fit_power_law(made_up(), CLEAN)
     assert fit.prediction.formula == theory.clean_dense_ratio(64, 5).formula

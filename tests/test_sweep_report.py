@@ -161,6 +161,16 @@ def test_fit_writes_its_table_and_figures(folder, featpur):
         assert (folder / "figures" / f"phase-robust_accuracy-clean-PGD-1.{ending}").exists()
 
 
+def test_figures_are_those_of_the_last_fit(folder, featpur):
+    quantity = "robust_accuracy[phase=clean, attack=PGD, relative_radius=1]"
+    for options in ((), ("--quantity", quantity)):
+        assert featpur("fit", folder, *options, "-q")[0] == 0
+        fits = json.loads((folder / "fit.json").read_text(encoding="utf-8"))["fits"]
+        drawn = [*(folder / "figures").glob("fit-*.png")]
+        assert len(drawn) == len(fits)
+    assert len(fits) == 1 and drawn[0].name.startswith("fit-robust_accuracy")
+
+
 def test_fit_and_report_replace_no_file_of_the_user(folder, featpur):
     (folder / "figures").mkdir()
     figure = "figures/fit-kappa_over_alpha-clean.png"
