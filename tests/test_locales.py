@@ -165,9 +165,7 @@ NAMES = ["g[1]", "a*b?", "two words\nand lines", "--dash", "~", "x://y", "κ", "
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")])
-def test_any_legal_path_is_one_to_run_into(
-    name, settings, featpur_here, few_attacks, tmp_path, monkeypatch
-):
+def test_any_legal_path_is_one_to_run_into(name, settings, featpur_here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = featpur_here("run", settings(**SHORT), f"--out={name}", "--quiet")
     assert (code, err) == (0, "")
