@@ -64,7 +64,7 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
         _row(
             a, points, "C4",
             f"clean accuracy lost to the dense mixtures at d = {largest:.0e}", "→ 0",
-            interval(end.pure_accuracy - end.clean_accuracy),
+            interval(end.pure_accuracy - end.clean_accuracy, exact=True),
             "supported if the interval of the loss lies at or below 0.02.",
             lambda low, high: below(low, high, 0.02),
         ),

@@ -54,16 +54,19 @@ class Counted(NamedTuple):
     which may leave any range."""
 
 
-def interval(values: Any, counted: Counted | None = None) -> tuple[float, float, float]:
+def interval(
+    values: Any, counted: Counted | None = None, *, exact: bool = False
+) -> tuple[float, float, float]:
     """Mean over seeds with its 95 % t-interval.
 
-    NaN for one seed, an undefined value, or seeds that all tie where no counting error is known.
+    NaN for one seed, an undefined value, or seeds that all tie where no counting error is known
+    (but for ``exact`` values, which are computed and not sampled).
     """
     array = np.asarray(values, float)
     if len(array) == 1 or not np.isfinite(array).all():
         return float(array.mean()), float("nan"), float("nan")
     if counted is None:
-        if np.ptp(array) == 0:
+        if np.ptp(array) == 0 and not exact:
             return float(array.mean()), float("nan"), float("nan")
         return mean_interval(array)
     if counted.over is None:

@@ -214,7 +214,7 @@ def test_killed_and_resumed_gives_the_same_bits(saved, mine, tmp_path, kill_afte
     revive = kill_after(tasks)
     with pytest.raises(Killed):
         certify_run(saved, **SETTINGS, directory=mine, every=0.0)
-    partial = json.loads((mine / "certificate.json").read_text())
+    partial = json.loads((mine / "certificate.json").read_text(encoding="utf-8"))
     assert [row["n"] for row in partial] == [60] * 4
     for row in partial:
         assert 0 <= row["certified"] <= row["attacked"] <= 1

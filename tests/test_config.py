@@ -159,7 +159,7 @@ def test_every_wrong_setting_is_listed_at_once():
         ("network.smoothing", "closed", ["sigma_rho > 0", "0.0"]),
         ("network.sigma_rho", 0.1, ["sigma_rho=0.1", "'closed'"]),
         ("clean.bias.start", 0.1, ["LinearRamp", "0.1", "0.06"]),
-        ("clean.bias", {"schedule": "per-neuron", "stop": 0.0}, ["PerNeuron", "stop > 0"]),
+        ("clean.bias", {"schedule": "per-neuron", "stop": 0.0}, ["PerNeuron", "stop must be > 0"]),
         (
             "clean.bias",
             {"schedule": "tabulated", "fractions": [0.0, 0.5], "values": [0.0, 0.1]},

@@ -301,10 +301,9 @@ def test_randomised_model_is_a_warning(mixed_network, batch):
         assert sum("randomised model" in sentence for sentence in warnings) == expected
 
 
-def test_outputs_that_are_not_numbers_count_as_broken(problem, batch):
-    found = QUICK(Steps(problem.wstar.at[0].set(jnp.nan)), batch, 0.1, key=KEY)
-    assert not found.robust.any() and found.accuracy.value == 0
-    assert any("not finite" in sentence for sentence in found.warnings)
+def test_models_that_are_not_finite_are_refused(problem, batch):
+    with pytest.raises(ValueError, match="weights that are not finite"):
+        QUICK(Steps(problem.wstar.at[0].set(jnp.nan)), batch, 0.1, key=KEY)
 
 
 # --- frozen

@@ -129,6 +129,7 @@ def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatc
     assert [row["id"] for row in reduced_claims.load(tmp_path)] == ["C2", "C3", "C4", "C6"]
     assert (tmp_path / "figures" / "exponents.png").exists()
     (tmp_path / reduced_claims.SCORECARD).write_text("[{}]", encoding="utf-8")
+    (tmp_path / "manifest.json").unlink()
     with pytest.raises(ResultError, match="lacks an entry"):
         reduced_claims.load(tmp_path)
     code, _, told = featpur(*arguments[:-4], "--a", "1.5")

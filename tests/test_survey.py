@@ -42,7 +42,8 @@ def arguments(saved):
         record_step=result.record_step.values,
         records={
             name: result[f"along_{name}"].values[:, lanes] for name in ("loss", "training_loss")
-        },
+        }
+        | {"status": np.array([[0, 0, 0, 2]] * len(record_phase))},
         status=np.array([0, 0, 0, 2]),
         status_step=np.array([0, 0, 0, 17]),
     )
@@ -108,8 +109,10 @@ def test_radii_scale_with_each_lanes_own_tau(found):
 def test_a_lane_that_failed_has_a_status_and_no_numbers(found):
     assert list(found.status.values) == ["ok", "ok", "ok", "diverged"]
     assert int(found.status_step[3]) == 17
+    assert found.reason.values[3].startswith("diverged since step 17 of the ")
+    words = ("status", "status_step", "reason", "training_warning", "radius")
     for name, values in found.isel(lane=3).items():
-        if name not in ("status", "status_step", "radius"):
+        if name not in words:
             assert np.isnan(values).all(), name
 
 

@@ -287,7 +287,7 @@ def test_settings_that_cannot_work_are_one_line(tiny, tmp_path, name, value, sai
 
     if value == "gpu" and jax.default_backend() == "gpu":
         pytest.skip("there is a GPU")
-    (tmp_path / "t.toml").write_text(tomli_w.dumps(tiny()))
+    (tmp_path / "t.toml").write_text(tomli_w.dumps(tiny()), encoding="utf-8")
     out = tmp_path / "out"
     done = command("run", str(tmp_path / "t.toml"), "--out", str(out), **{name: value})
     assert done.returncode == 2 and not done.stdout and not out.exists()
