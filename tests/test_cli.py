@@ -445,6 +445,8 @@ __main__.main()
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A script's background ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def saved():

@@ -34,6 +34,12 @@ main()
 """
 
 
+def listen():
+    """In a new process: no signal is ignored, as it is under nohup or in a script's background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*command, program=None, **settings):
     """``python -m featpur_sim`` in a process of its own, or a program in its place."""
     what = ["-m", "featpur_sim"] if program is None else ["-c", program]
@@ -42,6 +48,7 @@ def start(*command, program=None, **settings):
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=listen,
         **{"stdout": subprocess.PIPE} | settings,
     )
 
