@@ -1,4 +1,4 @@
-"""Whether a seed's training worked, by rules stated beforehand, and which seeds count.
+"""Whether a seed's training worked, by stated rules, and which seeds count.
 
 The rules, with the argument for each threshold, are in docs/claims.md. Every command asks here:
 a seed whose ``status`` is not ``ok`` is in no mean and no interval, and is counted and named.
@@ -20,7 +20,7 @@ OK, UNTRAINED = "ok", "untrained"
 CHANCE = math.log(2)
 """The logistic loss of f = 0, which knows nothing. [D]"""
 NO_FALL = 0.9
-"""Clean training that ends above this share of the chance level has not learned. [D]"""
+"""Clean training that ends above this share of the chance level has not learned. [M]"""
 CLOSED = 0.1
 """Fewer open gates than this share of k/d, those of a neuron with one feature, are too few. [D]"""
 RESTLESS = 0.25
