@@ -16,14 +16,13 @@ done whole or not at all: stopping and going on leave the same bits as never sto
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from featpur_sim.budget import Budget
-from featpur_sim.certify import Contradiction, certify
-from featpur_sim.certify.branch import NODE_PACE
+from featpur_sim.certify import Contradiction
 from featpur_sim.certify.q2 import BATCH
 from featpur_sim.hunt import SMALL
 from featpur_sim.protocol import QUICK, Attacked, Protocol
@@ -32,7 +31,6 @@ from featpur_sim.sandwich import CHEAP, Sandwich, Squeeze
 STAGES = ("cheap", "attack", "q2", "branch", "check")
 # Points in a task of each stage; an attack's batch is padded to a multiple of SMALL anyway.
 _SIZE = {"cheap": 4 * SMALL, "attack": SMALL, "q2": BATCH, "branch": 1, "check": 4 * SMALL}
-_PROBE_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Campaign:
     Args:
         parts: all with the same number of points, the same stages and the same effort.
         protocol: the attack that the results are to name.
-        budget: no task is begun that would not fit into what is left.
+        budget: no task is begun that does not fit into what is left, by those timed so far.
         advance: called with (done, total, stage's name) as the points of a stage get done.
     """
 
@@ -84,7 +82,6 @@ class Campaign:
         self.warnings: list[dict[str, str]] = [{} for _ in parts]
         self.stage, self.done = 0, 0
         self.plan = self._plan()
-        self._node_seconds = 0.0
 
     # The list of tasks
 
@@ -129,10 +126,12 @@ class Campaign:
     def run(self) -> bool:
         """Work until everything is done or the budget is spent; True if everything is done."""
         while self.stage < len(self.stages):
-            name, cost = self.stages[self.stage], 0.0
+            # Seconds of the tasks yet. The quickest counts, for the first may have compiled; so two
+            # are begun whenever time is left, and the budget is overrun by one task at most.
+            name, costs = self.stages[self.stage], []
             for part, place, index in self._tasks():
                 self._advance(self.done, len(self.plan), name)
-                if not self.budget.holds(max(cost, self._expected(name, part, index))):
+                if not self.budget.holds(min(costs) if len(costs) > 1 else 0.0):
                     return False
                 began = self.budget.clock()
                 with _named(part):
@@ -143,22 +142,13 @@ class Campaign:
                     self.plan[self.done :] = np.roll(rest, -len(index), axis=0)
                     return False
                 # A point's branch and bound can be cut short; a task of the others cannot.
-                cost = 0.0 if name == "branch" else self.budget.clock() - began
+                costs.append(0.0 if name == "branch" else self.budget.clock() - began)
                 self.done += len(index)
                 self._advance(self.done, len(self.plan), name)
                 self.saved()
             self.stage, self.done = self.stage + 1, 0
             self.plan = self._plan()
         return True
-
-    def _expected(self, name: str, part: Part, index: np.ndarray) -> float:
-        """Seconds that must be left to begin a task of which none has been timed."""
-        if name not in ("q2", "branch") or not self.budget.limited:
-            return 0.0
-        if not self._node_seconds and self.budget.holds(0.0):
-            self._measure(part, index)
-        steps = part.squeeze.effort.q2.steps if name == "q2" else NODE_PACE.steps
-        return self._node_seconds * steps / NODE_PACE.steps
 
     def _work(self, name: str, part: Part, place: int, index: np.ndarray) -> bool:
         """One task; False if time ran out in it, and then it left nothing behind."""
@@ -189,7 +179,7 @@ class Campaign:
             start, names = (np.stack(theta), np.stack(q)), ("branch",)
 
         def stop() -> bool:
-            return name == "branch" and not self.budget.holds(self._node_seconds)
+            return name == "branch" and not self.budget.holds(0.0)
 
         proved = squeeze.certify(names, index, start=start, stop=stop, protocol=self.protocol)
         if proved is None:
@@ -199,19 +189,6 @@ class Campaign:
             if name == "q2" and squeeze.open[i]:
                 squeeze.dual[int(i)] = proved.slope[row], proved.curvature[row]
         return True
-
-    def _measure(self, part: Part, index: np.ndarray) -> None:
-        """Learn from a few steps of Q2 what a batch of nodes costs; nothing of it is kept."""
-        problem, effort = part.squeeze.problem, part.squeeze.effort
-        short = replace(effort, q2=effort.q2._replace(steps=_PROBE_STEPS))
-        seconds = 0.0
-        for _ in range(2):  # the first compiles
-            began = self.budget.clock()
-            points = problem.points[index[:BATCH]]
-            certify(problem.weights, problem.bias, points, part.squeeze.radius,
-                    stages=("q2",), smoothing=problem.smoothing, effort=short)  # fmt: skip
-            seconds = self.budget.clock() - began
-        self._node_seconds = seconds * NODE_PACE.steps / _PROBE_STEPS
 
     def estimate(self) -> float:
         """Seconds that the rest of the cheap stages will take; of a short sample, thrown away.

@@ -90,7 +90,7 @@ def _hold_switches() -> None:
     try:
         from featpur_sim import switches
     except ValueError as error:  # JAX reads its settings when it is imported.
-        stop(BAD_INPUT, f"JAX refuses a setting: {error}. Mend or unset it in the environment.")
+        stop(BAD_INPUT, f"JAX refuses a setting: {error}. Correct or unset it in the environment.")
     try:
         switches.require_device()
         if names := switches.overruled():

@@ -181,6 +181,25 @@ def test_no_task_begins_that_the_budget_does_not_hold(saved, monkeypatch):
     assert last.endswith("The 2 minutes ended; this goes on: featpur certify DIR --minutes 6")
 
 
+def test_a_stage_is_not_judged_by_its_first_task_alone(saved, monkeypatch):
+    """The first batch of Q2 takes 100 s, the others 10: they go on while time is left."""
+    clock, done = Clock(), []
+    budget = Budget(1e9, clock)
+    real = Campaign._work
+
+    def work(self, name, *arguments):
+        if name == "q2":
+            if not done:
+                budget._end = clock.now + 180
+            clock.now += 10 if done else 100
+            done.append(name)
+        return real(self, name, *arguments)
+
+    monkeypatch.setattr(Campaign, "_work", work)
+    certify_run(saved, **SETTINGS, budget=budget)
+    assert 3 < len(done) < 9
+
+
 def test_branch_and_bound_looks_at_the_clock_between_batches_of_nodes(saved, mine, whole):
     """A point that is cut short counts as not begun, and others come first the next time."""
     clock = Clock()
@@ -190,7 +209,7 @@ def test_branch_and_bound_looks_at_the_clock_between_batches_of_nodes(saved, min
 
     def settle(self, name, squeeze, index):
         if name == "branch" and not cut:
-            budget._end = clock.now + 2 + self._node_seconds  # runs out within this point
+            budget._end = clock.now + 2  # runs out within this point
             before = squeeze.lower.copy()
             done = real(self, name, squeeze, index)
             assert not done
