@@ -13,6 +13,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -75,8 +76,32 @@ def spread(tree: Any, devices: Devices | None = None) -> Any:
     chosen = usable(runs, devices)
     if len(chosen) == 1:
         return tree
-    mesh = Mesh(np.array(chosen), (_RUNS,))
-    return eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec(_RUNS))), rest)
+    return eqx.combine(_over(arrays, Mesh(np.array(chosen), (_RUNS,))), rest)
+
+
+def _over(arrays: Any, mesh: Mesh) -> Any:
+    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec(_RUNS)))
+
+
+def placed_like(tree: Any, like: Any, mesh: Mesh | None) -> Any:
+    """Host arrays on the devices where a training run keeps them.
+
+    A program for other placements is another program, whose last digits may differ: a run that
+    goes on from a checkpoint must find its state where it would have left it.
+
+    Args:
+        tree: arrays, in the structure of ``like``.
+        like: arrays placed as wanted, if they are cut across neurons.
+        mesh: see `run_mesh`; every array then has the leading axis of runs.
+    """
+    if mesh is not None:
+        return _over(tree, mesh)
+
+    def place(array, wanted):
+        cut = len(wanted.sharding.device_set) > 1
+        return jax.device_put(array, wanted.sharding) if cut else jnp.asarray(array)
+
+    return jax.tree.map(place, tree, like)
 
 
 def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> SymmetricReLU:

@@ -20,7 +20,7 @@ from jax import lax
 from featpur_sim._types import Array, PRNGKey, Scalar
 from featpur_sim.checkpoint import Checkpoint
 from featpur_sim.checks import count
-from featpur_sim.devices import each_run, run_mesh
+from featpur_sim.devices import each_run, placed_like, run_mesh
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.fingerprint import fingerprint
 from featpur_sim.network import SymmetricReLU
@@ -305,17 +305,18 @@ class _Course:
 
         def unpack(name: str, like: Any) -> Any:
             leaves, structure = jax.tree.flatten(like)
-            found = [jnp.asarray(flat[f"{name}.{i}"]) for i in range(len(leaves))]
-            return jax.tree.unflatten(structure, found)
+            found = [flat[f"{name}.{i}"] for i in range(len(leaves))]
+            return placed_like(jax.tree.unflatten(structure, found), like, mesh)
 
         network = self.networks["init"]
+        mesh = run_mesh(network.weights)
         for point in plan[:done]:
             name = phases[point.phase].name
             if point.keep:
                 self.snapshots[name, point.stop] = unpack(f"snapshot.{name}.{point.stop}", network)
             if point.ends:
                 self.networks[name] = unpack(f"network.{name}", network)
-        # Only the shapes of a state of this phase matter here.
+        # Only the shapes and places of a state of this phase matter here.
         like = start_phase(network, phases[plan[done - 1].phase], keys)
         self.state = unpack("state", like)
         self.done = done

@@ -1,15 +1,12 @@
-"""Run by test_devices in a process with four devices: prints one JSON object of findings."""
+"""Run by test_devices in a process with four devices: prints one JSON object of findings.
+
+It sets no environment itself: the doctest collector imports it too.
+"""
 
 import json
 import os
 import re
-
-# Four devices that exchange in order; if they wait for each other, the process ends soon.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4 "
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false "
-    "--xla_cpu_collective_call_terminate_timeout_seconds=20"
-)
+import tempfile
 
 import equinox as eqx
 import jax
@@ -19,6 +16,7 @@ import numpy as np
 from featpur_sim import (
     FGM,
     AdversarialPhase,
+    Checkpoint,
     CleanPhase,
     DenseMixture,
     PerNeuron,
@@ -73,6 +71,47 @@ def runs():
             for name in one.records
         ),
         "exchanged by runs": collectives(problem, networks, phases[0], keys),
+    }
+
+
+def resumed():
+    """Runs over three devices, cut off twice and gone on from their checkpoint, and whole."""
+    keys = jax.random.split(jax.random.key(6), RUNS)
+    networks = eqx.filter_vmap(network)(keys)
+    phases = [CleanPhase(20, batch=64), AdversarialPhase(FGM(0.1), 30, batch=64)]
+    problem, phases = replicate((PROBLEM, phases), RUNS)
+    problem, networks, phases, keys = spread((problem, networks, phases, keys))
+
+    def go(folder=None, stop_after=None):
+        left = [stop_after]
+
+        def cut(record):
+            left[0] = None if left[0] is None else left[0] - 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        kept = None if folder is None else Checkpoint(folder, every=0)
+        return train_many(
+            problem, networks, phases, keys=keys, records=4, checkpoint=kept, on_record=cut
+        )
+
+    whole, compiled = go(), _segment_many._cached._cache_size()
+    with tempfile.TemporaryDirectory() as folder:
+        for records in (3, 5):  # inside the clean phase, and inside the next
+            try:
+                go(folder, records)
+            except KeyboardInterrupt:
+                pass
+        again = go(folder)
+    both = [jax.tree.leaves((run.networks, run.snapshots)) for run in (whole, again)]
+    return {
+        "resumed weights": all(map(np.array_equal, *both)),
+        "resumed places": [str(a.sharding) for a in both[0]] == [str(b.sharding) for b in both[1]],
+        "resumed records": all(
+            np.array_equal(whole.records[name], again.records[name], equal_nan=True)
+            for name in whole.records
+        ),
+        "programs of resuming": _segment_many._cached._cache_size() - compiled,
     }
 
 
@@ -140,4 +179,4 @@ def refusal():
 
 
 if __name__ == "__main__":
-    print(json.dumps(runs() | surveyed() | neurons() | thresholds() | refusal()))
+    print(json.dumps(runs() | resumed() | surveyed() | neurons() | thresholds() | refusal()))
