@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 import xarray as xr
+from heard import popen
 
 import featpur_sim
 from featpur_sim import cli, figures, reproduce
@@ -439,14 +440,12 @@ __main__.main()
     command = [sys.executable, "-c", program, "run", str(path), "--out"]
 
     def start(folder=out):
-        return subprocess.Popen(
+        return popen(
             [*command, str(folder)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A script's background ignores it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def saved():

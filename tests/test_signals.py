@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from heard import popen
 
 import featpur_sim
 
@@ -34,21 +35,14 @@ main()
 """
 
 
-def listen():
-    """In a new process: no signal is ignored, as it is under nohup or in a script's background."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def start(*command, program=None, **settings):
     """``python -m featpur_sim`` in a process of its own, or a program in its place."""
     what = ["-m", "featpur_sim"] if program is None else ["-c", program]
-    return subprocess.Popen(
+    return popen(
         [sys.executable, *what, *map(str, command)],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=listen,
         **{"stdout": subprocess.PIPE} | settings,
     )
 
