@@ -23,7 +23,7 @@ from featpur_sim.network import SymmetricReLU
 
 _RUNS, _NEURONS = "runs", "neurons"
 # XLA's default on a CPU lets each device start a program's independent exchanges in an order of its
-# own. Two devices that wait for each other in different ones wait for ever.
+# own. Two devices that wait for each other in different ones wait forever.
 _IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 Devices = Sequence[jax.Device]
@@ -116,7 +116,7 @@ def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> Sym
 
     Raises:
         ValueError: several CPU devices, without the entry of ``XLA_FLAGS`` that keeps their
-            exchanges in one order: training could stand still for ever. [M]
+            exchanges in one order: training could stand still forever. [M]
 
     >>> import jax
     >>> from featpur_sim import initialise
@@ -128,7 +128,7 @@ def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> Sym
         return network
     if chosen[0].platform == "cpu" and _IN_ORDER not in os.environ.get("XLA_FLAGS", "").split():
         raise ValueError(
-            f"split_neurons: {len(chosen)} CPU devices can wait for each other for ever. Set "
+            f"split_neurons: {len(chosen)} CPU devices can wait for each other forever. Set "
             f"XLA_FLAGS={_IN_ORDER} (beside what it holds) before JAX starts, or pass one device."
         )
     mesh = Mesh(np.array(chosen), (_NEURONS,))

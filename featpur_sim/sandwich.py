@@ -38,7 +38,7 @@ from featpur_sim.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.switches import steady
 from featpur_sim.threat import Norm
 
-# Cheap stages come first; what they leave is attacked from their minimisers before the dear ones.
+# Cheap stages come first; what they leave is attacked from their minimisers before the costly ones.
 CHEAP = ("linear", "q1")
 
 
@@ -222,7 +222,7 @@ class Squeeze:
         self.dual: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self) -> Sandwich:
-        """The whole of it: attack, cheap stages, attack, dear stages, attack."""
+        """The whole of it: attack, cheap stages, attack, costly stages, attack."""
         found = self.attack(self.protocol, np.arange(len(self.points)))
         self.evaluated["attack"] = len(self.points)
         for names in self._passes():
@@ -281,11 +281,11 @@ class Squeeze:
         return self.standing & (self.lower <= 0)
 
     def _passes(self) -> list[tuple[str, ...]]:
-        """The cheap stages, then the dear ones, which start from Q1's dual point."""
+        """The cheap stages, then the costly ones, which start from Q1's dual point."""
         cheap = tuple(name for name in self.stages if name in CHEAP)
-        dear = tuple(name for name in self.stages if name not in CHEAP)
+        costly = tuple(name for name in self.stages if name not in CHEAP)
         start = ("q1",) if "q1" in cheap else ()
-        return [names for names in (cheap, (*start, *dear) if dear else ()) if names]
+        return [names for names in (cheap, (*start, *costly) if costly else ()) if names]
 
     def attack(
         self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None
@@ -353,7 +353,7 @@ class Squeeze:
         self.stage[index] = np.where(proved.certified, proved.stage, self.stage[index])
         for name, seconds in proved.seconds.items():
             self.seconds[name] += seconds
-            # Beside a dear stage a cheap one only finds the start again.
+            # Beside a costly stage a cheap one only finds the start again.
             if name not in CHEAP or set(names) <= set(CHEAP):
                 self.evaluated[name] += proved.evaluated[name]
         self._see(index, proved.minimiser)

@@ -62,7 +62,7 @@ def test_a_network_cut_across_its_neurons_trains_alike(found):
 def test_devices_do_not_wait_for_each_other(found):
     # A deadlock ends the process of ``found`` after its limit.
     assert found["finite records"]
-    assert "split_neurons: 4 CPU devices can wait for each other for ever" in found["refusal"]
+    assert "split_neurons: 4 CPU devices can wait for each other forever" in found["refusal"]
     assert "--xla_cpu_enable_concurrency_optimized_scheduler=false" in found["refusal"]
 
 

@@ -1,4 +1,4 @@
-"""The cascade: cheap certificates first, dear ones on what is left undecided (docs/theory.md,
+"""The cascade: cheap certificates first, costly ones on what is left undecided (docs/theory.md,
 section 8).
 
 Certified is the function in real arithmetic, with the weights and points read as exact numbers.
