@@ -48,6 +48,8 @@ _HELD: dict[str, tuple[Any, Callable[[], AbstractContextManager]]] = {
     "jax_numpy_rank_promotion": ("allow", lambda: jax.numpy_rank_promotion("allow")),
     "jax_numpy_dtype_promotion": ("standard", lambda: jax.numpy_dtype_promotion("standard")),
     "jax_disable_jit": (False, lambda: jax.disable_jit(False)),
+    "jax_no_tracing": (False, lambda: jax.no_tracing(False)),
+    "jax_no_execution": (False, lambda: jax.no_execution(False)),
     "jax_default_prng_impl": (KEY_KIND, lambda: jax.default_prng_impl(KEY_KIND)),
     "jax_threefry_partitionable": (True, lambda: jax.threefry_partitionable(True)),
     "jax_check_tracer_leaks": (False, lambda: jax.check_tracer_leaks(False)),
@@ -70,7 +72,10 @@ _HELD: dict[str, tuple[Any, Callable[[], AbstractContextManager]]] = {
 
 def overruled() -> list[str]:
     """The environment's names of the switches that are set, and that the package holds."""
-    values = ((name, getattr(jax.config, name), wanted) for name, (wanted, _) in _HELD.items())
+    # A switch that this version of JAX lacks is not set.
+    values = (
+        (name, getattr(jax.config, name, wanted), wanted) for name, (wanted, _) in _HELD.items()
+    )
     return [name.upper() for name, value, wanted in values if value not in (wanted, "allow")]
 
 
@@ -80,16 +85,21 @@ def require_device() -> None:
     Raises:
         SwitchError: JAX cannot start; the message says what it was asked for.
     """
-    try:
-        jax.devices()
-    # A missing plugin is an AssertionError in some versions.
-    except (RuntimeError, AssertionError) as error:
-        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
-        reason = str(error).split("(set JAX_PLATFORMS")[0].strip() or "its plugin is not installed"
-        raise SwitchError(
-            f"JAX found no device for JAX_PLATFORMS={asked or ''}: {reason.rstrip('.')}. Unset "
-            "JAX_PLATFORMS to take what is there, or set it to cpu."
-        ) from None
+    asked: dict[str, Any] = {
+        name: getattr(jax.config, name.lower()) for name in ("JAX_PLATFORMS", "JAX_DEFAULT_DEVICE")
+    }
+    for name, value in asked.items():
+        try:
+            # The environment can name the platform of the default device only.
+            jax.devices(value if name == "JAX_DEFAULT_DEVICE" and isinstance(value, str) else None)
+        # A missing plugin is an AssertionError in some versions.
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split("(set JAX_PLATFORMS")[0].strip()
+            reason = reason.rstrip(".") or "its plugin is not installed"
+            raise SwitchError(
+                f"JAX found no device for {name}={value or ''}: {reason}. Unset {name} to take "
+                "what is there, or set it to cpu."
+            ) from None
 
 
 @contextmanager

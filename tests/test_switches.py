@@ -44,6 +44,7 @@ SWITCHES = {
     "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
     "dtype_promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "disable_jit": lambda: jax.disable_jit(True),
+    "no_tracing": lambda: jax.no_tracing(True),
     "rbg": lambda: jax.default_prng_impl("rbg"),
     "unsafe_rbg": lambda: jax.default_prng_impl("unsafe_rbg"),
     "threefry": lambda: jax.threefry_partitionable(False),
@@ -52,6 +53,8 @@ SWITCHES = {
     "transfer_guard": lambda: jax.transfer_guard("disallow"),
     "matmul_precision": lambda: jax.default_matmul_precision("highest"),
 }
+if hasattr(jax, "no_execution"):  # not in the oldest JAX
+    SWITCHES["no_execution"] = lambda: jax.no_execution(True)
 
 
 @contextlib.contextmanager
@@ -155,8 +158,9 @@ def equal(found, expected):
 
 
 CASES = [(switch, part) for switch in SWITCHES for part in (training, attacks, measures)]
-# These make arrays of NumPy's outside the package, which a user under this guard may not.
-CASES = [case for case in CASES if case[0] != "transfer_guard" or case[1] is training]
+# These compute outside the package, and make arrays of NumPy's, which a user may not under these.
+BARRED = ("transfer_guard", "no_tracing", "no_execution")
+CASES = [case for case in CASES if case[0] not in BARRED or case[1] is training]
 # Compiled anew under this one, which the package leaves to the user.
 CASES = [case for case in CASES if case[0] != "matmul_precision" or case[1] is measures]
 
@@ -174,7 +178,7 @@ def test_the_switches_of_this_test_would_matter():
         with make():
             held |= set(overruled())
             assert overruled() or name == "matmul_precision", name
-    assert held == {name.upper() for name in _HELD}
+    assert held == {name.upper() for name in _HELD if hasattr(jax.config, name)}
 
 
 def test_under_a_jit_of_the_users(given):
@@ -278,6 +282,7 @@ def command(*arguments, **environment):
     [
         ("JAX_PLATFORMS", "gpu", "no device for JAX_PLATFORMS=gpu"),
         ("JAX_PLATFORMS", "cup", "no device for JAX_PLATFORMS=cup"),
+        ("JAX_DEFAULT_DEVICE", "gpu", "no device for JAX_DEFAULT_DEVICE=gpu"),
         ("JAX_ENABLE_X64", "maybe", "JAX_ENABLE_X64"),
         ("JAX_RANDOM_SEED_OFFSET", "1", "JAX_RANDOM_SEED_OFFSET=1"),
     ],
