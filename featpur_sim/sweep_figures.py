@@ -11,7 +11,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from featpur_sim._drawing import (
     BLACK,
@@ -27,6 +26,7 @@ from featpur_sim._drawing import (
     house_style,
     render,
 )
+from featpur_sim._ticks import label_values, plain_numbers
 from featpur_sim.disk import atomic_path
 from featpur_sim.exponents import PowerLaw, Quantity
 from featpur_sim.phase_diagram import per_point, phase_diagram, window_lines
@@ -64,11 +64,9 @@ def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
         _window(axes, d)
         axes.set_xlabel("input dimension d")
         axes.set_ylabel("sparsity k")
-        _plain_ticks(axes.xaxis, d)
-        _plain_ticks(axes.yaxis, k)
         figure.colorbar(drawn, ax=axes, label=quantity.label)
         figure.legend(loc="outside upper center", ncols=2)
-        figure.draw_without_rendering()
+        label_values(figure, [axes.xaxis, axes.yaxis], [d, k])
     return figure
 
 
@@ -95,17 +93,6 @@ def _edges(centres: np.ndarray) -> np.ndarray:
     return np.exp(np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]]))
 
 
-def _plain_ticks(axis, values: np.ndarray) -> None:
-    """Ticks at the swept values themselves, at most eight of them, as plain numbers."""
-    known = np.unique(values)
-    if len(known) > 8:
-        known = known[np.unique(np.linspace(0, len(known) - 1, 6).round().astype(int))]
-    axis.set_major_locator(FixedLocator(known.tolist()))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
 def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
     """A panel per fitted coordinate: measurements, the fit, and the predicted slope.
 
@@ -124,7 +111,7 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
         for axes, exponent in zip(panels, fit.exponents, strict=True):
             _panel(axes, table, fit, exponent, names)
         panels[0].set_ylabel(fit.quantity.label)
-        figure.draw_without_rendering()
+        label_values(figure, [axes.xaxis for axes in panels], [table[name] for name in names])
     return figure
 
 
@@ -135,12 +122,15 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
     axes.set_yscale("log")
     others = [name for name in names if name != exponent.coordinate]
     groups = np.column_stack([np.zeros(len(x)), *(table[name].values for name in others)])
-    looks = itertools.cycle(zip(_COLOURS, itertools.cycle(_MARKERS), strict=False))
+    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False)
+    texts = [
+        dict(zip(table[name].values, plain_numbers(table[name]), strict=True)) for name in others
+    ]
     used = np.isin(np.arange(len(x)), fit.points)
     for group, (colour, marker) in zip(np.unique(groups, axis=0), looks, strict=False):
         own = (groups == group).all(axis=1)
-        known = zip(others, group[1:], strict=True)
-        label = ", ".join(f"{_LETTERS.get(name, name)} = {g:.3g}" for name, g in known)
+        known = zip(others, texts, group[1:], strict=True)
+        label = ", ".join(f"{_LETTERS.get(name, name)} = {text[g]}" for name, text, g in known)
         _measured(axes, table.isel(point=own & used), x[own & used], colour, marker, label)
         hollow = own & ~used & (value > 0)
         axes.plot(x[hollow], value[hollow], marker, color=colour, mfc="none", linestyle="none")
@@ -152,9 +142,8 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
     shown = value[value > 0]
     axes.set_ylim(shown.min() / 1.4, shown.max() * 1.4)
     axes.set_xlabel(table[exponent.coordinate].attrs.get("long_name", exponent.coordinate))
-    _plain_ticks(axes.xaxis, x)
     axes.set_title(_slope(exponent), loc="left")
-    if len(np.unique(groups, axis=0)) <= 8 and (others or exponent.predicted is not None):
+    if len(np.unique(groups, axis=0)) <= 12 and (others or exponent.predicted is not None):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
