@@ -124,19 +124,24 @@ def steady(function: Callable[P, R]) -> Callable[P, R]:
     """A function that computes with the switches `held`, on float32, under a key of ours.
 
     Float64 and 64-bit integer arrays among its arguments are rounded to 32 bits. A parameter named
-    ``key`` or ``keys`` must be what ``jax.random.key`` makes; see `require_key`.
+    ``key`` or ``keys`` must be what ``jax.random.key`` makes, and None only where that is its
+    default; see `require_key`.
     """
-    parameters = list(inspect.signature(function).parameters)
+    signature = inspect.signature(function).parameters
+    parameters = list(signature)
     key_name = next((name for name in ("key", "keys") if name in parameters), None)
     key_position = -1 if key_name is None else parameters.index(key_name)
+    optional = key_name is not None and signature[key_name].default is None
     # An object under construction has no leaves yet, and must stay itself.
     fixed = parameters[0] == "self" and function.__name__ == "__init__"
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         if key_name is not None:
-            given = args[key_position] if key_position < len(args) else kwargs.get(key_name)
-            require_key(key_name, given)
+            if key_position < len(args):
+                require_key(key_name, args[key_position], optional)
+            elif key_name in kwargs:  # Python names one that is missing
+                require_key(key_name, kwargs[key_name], optional)
         if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             own = 1 if fixed else 0
             narrow, kwargs = jax.tree.map(_narrow, (args[own:], kwargs))
@@ -159,25 +164,39 @@ def _narrow(leaf: Any) -> Any:
     return leaf if narrow is None else leaf.astype(narrow)
 
 
-def require_key(name: str, key: Any) -> None:
-    """Refuse what is not a PRNG key of the package's kind; None is for the function to judge.
+def require_key(name: str, key: Any, optional: bool = False) -> None:
+    """Refuse what is not a PRNG key of the package's kind.
+
+    Args:
+        name: of the parameter; ``keys`` is a row of them, any other name is one.
+        key: what was given.
+        optional: None is allowed.
 
     Raises:
-        ValueError: an integer, an array of words, or a key of another kind.
+        ValueError: an integer, an array of words, a key of another kind, or several for one.
 
     >>> require_key("key", 3)
     Traceback (most recent call last):
     ...
     ValueError: key must be a PRNG key, got 3: write jax.random.key(3).
     """
+    made = "jax.random.key(seed)"
+    made = f"jax.random.split({made}, n)" if name == "keys" else made
     if key is None:
-        return
+        if optional:
+            return
+        raise ValueError(f"{name} must be a PRNG key, got None: write {made}.")
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if (kind := str(jax.random.key_impl(key))) != KEY_KIND:
             raise ValueError(
                 f"{name} must be a PRNG key of kind {KEY_KIND}, got one of kind {kind}: write "
                 f"jax.random.key(seed, impl={KEY_KIND!r})."
             )
+        if key.ndim != (name == "keys"):
+            wanted = "a row of PRNG keys" if name == "keys" else "one PRNG key"
+            hint = f"{name}[0], or use jax.vmap"
+            hint = f"jax.random.split({name}, n)" if name == "keys" else hint
+            raise ValueError(f"{name} must be {wanted}, got shape {key.shape}: write {hint}.")
         return
     if getattr(key, "dtype", None) == np.uint32 and np.shape(key)[-1:] == (2,):
         call = f"jax.random.wrap_key_data({name}, impl={KEY_KIND!r})"
@@ -185,5 +204,5 @@ def require_key(name: str, key: Any) -> None:
     elif isinstance(key, int | np.integer):
         hint = f"{key}: write jax.random.key({key})."
     else:
-        hint = f"{type(key).__name__}: write jax.random.key(seed)."
+        hint = f"{type(key).__name__}: write {made}."
     raise ValueError(f"{name} must be a PRNG key, got {hint}")

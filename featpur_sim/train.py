@@ -173,8 +173,15 @@ def train_many(
         A `TrainingRun` with a leading axis S everywhere but in the record positions.
 
     Raises:
-        ValueError: no phase, two phases of one name, or runs that differ in the number of steps.
+        ValueError: no phase, two phases of one name, runs that differ in the number of steps, or
+            another number of keys than of networks.
     """
+    if network.weights.ndim != 3 or len(network.weights) != len(keys):
+        raise ValueError(
+            f"keys has shape {keys.shape} and the network's weights have {network.weights.shape}: "
+            "give each run its key, and every array of problem, network and phases a leading axis "
+            "of that length, as replicate does."
+        )
     test_samples = count("test_samples", test_samples)
     plan = _plan(phases, count("records", records), snapshots or {})
     mesh = run_mesh(network.weights)

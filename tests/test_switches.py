@@ -203,6 +203,7 @@ def test_under_a_jit_of_the_users(given):
         (np.int64(3), r"got 3: write jax.random.key\(3\)\.$"),
         (np.array([0, 3], np.uint32), r"old-style key, .* jax.random.wrap_key_data\(key, "),
         ("3", r"got str: write jax.random.key\(seed\)\.$"),
+        (jax.random.split(jax.random.key(3), 2), r"must be one PRNG key, got shape \(2,\): write"),
     ],
 )
 def test_what_is_no_key_is_refused_in_one_line(unchecked, key, message):
@@ -218,6 +219,41 @@ def test_what_is_no_key_is_refused_in_one_line(unchecked, key, message):
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+def test_no_key_where_one_is_needed_is_one_line(unchecked, given):
+    """None is for what has a default key, or needs none."""
+    problem = SparseCoding(8, 4, 0.3, key=None)
+    network = initialise(8, 8, key=given["keys"][0])
+    points = problem.sample_labelled(given["keys"][1], 8)
+    phases = [CleanPhase(2)]
+    for call in (
+        lambda: problem.sample(None, 4),
+        lambda: problem.sample_labelled(None, 4),
+        lambda: initialise(8, 8, key=None),
+        lambda: train(problem, network, phases, key=None),
+        lambda: robust_accuracy(network, problem, key=None),
+        lambda: PGD(0.1, steps=3, restarts=2)(network, points, key=None),
+        lambda: RandomNoise(0.1)(network, points, key=None),
+        lambda: QUICK(network, points, 0.1, key=None),
+        lambda: squeeze(network, points, 0.1, key=None),
+    ):
+        with pytest.raises(ValueError, match=r"key must be a PRNG key, got None: write jax.random"):
+            call()
+    assert network(points.x, key=None).shape == (8,)
+    with pytest.raises(TypeError, match="missing 1 required"):
+        initialise(8, 8)  # pyright: ignore[reportCallIssue]
+
+
+def test_one_key_per_run(unchecked, given):
+    many = replicate((SparseCoding(8, 4, 0.3), initialise(8, 8, key=given["keys"][0]), []), 2)
+    for keys, message in (
+        (None, r"keys must be a PRNG key, got None: write jax.random.split"),
+        (given["keys"][1], r"keys must be a row of PRNG keys, got shape \(\)"),
+        (jax.random.split(given["keys"][1], 3), r"keys has shape \(3,\) and .* \(2, 8, 8\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_many(*many, keys=keys)
 
 
 def test_keys_of_another_kind_are_refused(given):
