@@ -9,10 +9,9 @@ docs/lower-bound.md; about two minutes on one core.
 
 import argparse
 
-import numpy as np
-
 from featpur_sim.bounds import gaussian_twin_bound
 from featpur_sim.config import parse
+from featpur_sim.diagnosis import only_finished
 from featpur_sim.experiment import run_experiment
 from featpur_sim.presets import dense_regime
 from featpur_sim.statistics import mean_interval
@@ -36,7 +35,7 @@ def main():
     for size in options.sizes:
         d, k = map(int, size.split(","))
         result = run_experiment(twin(d, k, options.seeds)).result
-        ok = result.isel(seed=np.flatnonzero(result.status.values == "ok"))
+        ok = only_finished(result)
         for at, relative in enumerate(ok.relative_radius.values):
             radius = float(ok.radius[at])
             ceiling = gaussian_twin_bound(d, 0.3, radius).bound if radius > 0 else 1.0

@@ -8,6 +8,7 @@ accuracy at τ along the way, next to the pure network's. About two minutes on t
 
 import numpy as np
 
+from featpur_sim.diagnosis import only_finished
 from featpur_sim.experiment import run_experiment
 from featpur_sim.presets import dense_regime
 from featpur_sim.statistics import mean_interval
@@ -16,7 +17,7 @@ from featpur_sim.statistics import mean_interval
 def main():
     config = dense_regime()
     longer = config.adversarial.model_copy(update={"steps": 4 * config.adversarial.steps})
-    result = run_experiment(config.model_copy(update={"adversarial": longer})).result
+    result = only_finished(run_experiment(config.model_copy(update={"adversarial": longer})).result)
     tau = int(np.argmin(np.abs(result.relative_radius.values - 1)))
     pure = result.reference_accuracy.sel(reference="pure network", reference_attack="PGD")
     along = result.accuracy_along

@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim._drawing import PAGE, STYLE, render
+from featpur_sim.diagnosis import finished
 from featpur_sim.exponents import Quantity
 from featpur_sim.phase_diagram import per_point
 from featpur_sim.statistics import mean_interval
@@ -44,11 +45,15 @@ def text(row: xr.Dataset) -> str:
     return f"{float(row.value):.3f} [{float(row.low):.3f}, {float(row.high):.3f}]"
 
 
-def difference(first: xr.DataArray, second: xr.DataArray, ok: xr.DataArray) -> list[tuple]:
+def difference(sweep: xr.Dataset, first: xr.DataArray, second: xr.DataArray) -> list[tuple | None]:
     """Mean and interval of first − second at every point, run by run; None without two runs."""
-    gap = (first - second).transpose("point", "seed").values
-    rows = zip(gap, ok.transpose("point", "seed").values, strict=True)
-    return [mean_interval(row[keep]) if keep.sum() > 1 else None for row, keep in rows]
+    return intervals((first - second).transpose("point", "seed").values, finished(sweep))
+
+
+def intervals(rows: np.ndarray, kept: np.ndarray) -> list[tuple | None]:
+    """Mean and interval of each row's entries that are kept; None where they are not two."""
+    pairs = zip(rows, kept, strict=True)
+    return [mean_interval(row[keep]) if keep.sum() > 1 else None for row, keep in pairs]
 
 
 def page(columns: int, height: float = 2.6, rows: int = 1, **settings) -> tuple[Figure, list]:

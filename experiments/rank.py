@@ -11,12 +11,12 @@ accuracy at τ less that of free training lies at or above −0.02, it does not 
 """
 
 import numpy as np
-from panels import arguments, bars, load, page, quantity, save, text
+from panels import arguments, bars, intervals, load, page, quantity, save, text
 
 from featpur_sim._drawing import BLACK, BLUE, GREY, ORANGE
+from featpur_sim.diagnosis import finished
 from featpur_sim.exponents import Quantity
 from featpur_sim.phase_diagram import select
-from featpur_sim.statistics import mean_interval
 
 ROBUST = "robust_accuracy[phase={}, attack=PGD, relative_radius=1]"
 RATIO = "kappa_over_alpha[phase={}]"
@@ -55,14 +55,16 @@ def panel(axes, title, sweep, free):
     axes.set_xlabel("rank r of the update")
     axes.set_title(f"{title}, T = {shortest}", loc="left")
     own, whole = (Quantity.parse(ROBUST.format("adversarial")).read(s) for s in (sweep, free))
-    lost = own.values - whole.values[0, : own.sizes["seed"]]
+    same = slice(own.sizes["seed"])
+    both = finished(sweep) & finished(free)[0, same]
+    lost = intervals(own.values - whole.values[0, same], both)
     was = quantity(free, RATIO.format("clean")).isel(point=0)
     print(f"{title}: before {text(before)}, κ/α {text(was)}; free {text(after)}")
     for i in range(len(rank)):
         cells = (text(table.isel(point=i)) for table in (robust, ratio))
         line = f"rank {rank[i]:2d}, {steps[i]:5d} steps: PGD {next(cells)} κ/α {next(cells)}"
-        if longer[i]:
-            mean, low, high = mean_interval(lost[i])
+        if longer[i] and (interval := lost[i]) is not None:
+            mean, low, high = interval
             verdict = "suffices" if low >= -0.02 else "does not" if high < -0.02 else "inconclusive"
             line += f"  less free: {mean:+.3f} [{low:+.3f}, {high:+.3f}] {verdict}"
         print(line)

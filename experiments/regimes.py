@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from featpur_sim.config import parse
+from featpur_sim.diagnosis import only_finished
 from featpur_sim.experiment import run_experiment
 from featpur_sim.presets import dense_regime, sparse_regime
 from featpur_sim.statistics import mean_interval
@@ -52,7 +53,7 @@ def sparse_config(row, seeds: int, seed: int):
 
 def measure(config) -> str:
     result = run_experiment(config).result
-    ok = result.isel(seed=np.flatnonzero(result.status.values == "ok"))
+    ok = only_finished(result)
     tau = int(np.argmin(np.abs(ok.relative_radius.values - 1)))
 
     def pair(attack, at):

@@ -30,7 +30,7 @@ def main():
         axes.set_xscale("log")
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("scale of the initial weights σ₀")
-    gap = difference(sweep.ticket_win_rate, sweep.ticket_control_rate, sweep.status == "ok")
+    gap = difference(sweep, sweep.ticket_win_rate, sweep.ticket_control_rate)
     for i, (value, row) in enumerate(zip(x, gap, strict=True)):
         cells = [text(t.isel(point=i)) for t in (won, control)]
         print(f"σ₀ {value:g}: holders {cells[0]}, others {cells[1]}")

@@ -12,21 +12,22 @@ import numpy as np
 from panels import arguments, page, save
 
 from featpur_sim._drawing import BLUE, VERMILLION, curve
+from featpur_sim.diagnosis import only_finished
 from featpur_sim.result import load_result
 from featpur_sim.statistics import mean_interval
 
 
 def main():
     (folder,), picture = arguments(__doc__)
-    result = load_result(folder)
-    result = result.isel(seed=np.flatnonzero(result.status == "ok"))
+    result = only_finished(load_result(folder))
     at_tau = int(np.argmin(np.abs(result.relative_radius.values - 1)))
     figure, panels = page(2, sharey=True)
     for axes, (phase, colour) in zip(
         panels, (("clean", VERMILLION), ("adversarial", BLUE)), strict=True
     ):
-        table = result.robust_accuracy.sel(phase=phase)
-        for attack, style in (("random noise", ":"), ("transfer", "-"), ("PGD", "--")):
+        shown = {"random noise": ":", "transfer": "-", "PGD": "--"}
+        table = result.robust_accuracy.sel(phase=phase, attack=list(shown)).dropna("seed")
+        for attack, style in shown.items():
             values = table.sel(attack=attack).values
             curve(axes, result.radius, values, colour, label=attack, linestyle=style)
         axes.set_title({"clean": "clean-trained", "adversarial": "adversarially trained"}[phase])

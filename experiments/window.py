@@ -20,9 +20,9 @@ def main():
     (folder,), picture = arguments(__doc__)
     sweep = load(folder)
     dense = sweep.robust_accuracy.sel(attack="dense mixture", relative_radius=1.0)
-    ok = sweep.status == "ok"
-    loss = difference(sweep.pure_accuracy.sel(relative_radius=1.0), dense.sel(phase="clean"), ok)
-    cost = difference(sweep.cut_accuracy, sweep.clean_accuracy.sel(phase="clean"), ok)
+    pure = sweep.pure_accuracy.sel(relative_radius=1.0)
+    loss = difference(sweep, pure, dense.sel(phase="clean"))
+    cost = difference(sweep, sweep.cut_accuracy, sweep.clean_accuracy.sel(phase="clean"))
     figure, (left, right) = page(2)
     for d, colour in zip(np.unique(sweep.d), (GREEN, BLUE, VERMILLION), strict=True):
         at = np.flatnonzero(sweep.d.values == d)

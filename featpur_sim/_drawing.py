@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featpur_sim.diagnosis import OK, finished
+from featpur_sim.diagnosis import OK, finished, only_finished
 from featpur_sim.statistics import fraction_interval, mean_interval
 
 DPI = 200
@@ -67,8 +67,7 @@ def house_style() -> Iterator[None]:
 @contextlib.contextmanager
 def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
     """A figure in the house style, and the result restricted to the seeds that finished."""
-    used = finished(result)
-    if not used.any():
+    if not finished(result).any():
         raise ValueError(
             "result has no seed with status 'ok': there is nothing to average. Lower "
             "clean.learning_rate or the final bias."
@@ -82,7 +81,7 @@ def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figu
         ]
         if failed:
             figure.supxlabel(f"left out, seed: {', '.join(failed)}", fontsize=7)
-        yield figure, result.isel(seed=np.flatnonzero(used))
+        yield figure, only_finished(result)
         # Ticks take their size when first drawn: draw them while the style holds.
         figure.draw_without_rendering()
 

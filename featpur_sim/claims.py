@@ -43,13 +43,9 @@ def scorecard(result: xr.Dataset) -> list[Row]:
     Returns:
         Rows with ``id, regime, statement, source, predicted, measured, ci, verdict, rule, seeds``.
     """
-    ok = diagnosis.finished(result)
-    if not ok.any():
+    if not diagnosis.finished(result).any():
         return _no_verdicts(result)
-    # Seed s is attacked with examples made on seed s − 1, the first with those of the last.
-    transferred = xr.DataArray(np.roll(ok, 1), dims="seed") | (result.attack != "transfer")
-    finished = result.assign(robust_accuracy=result.robust_accuracy.where(transferred))
-    finished = finished.isel(seed=np.flatnonzero(ok))
+    finished = diagnosis.only_finished(result)
     rows = [row for row in (make(finished) for make in _ROWS) if row is not None]
     restless = _restless(finished)
     for row in rows:

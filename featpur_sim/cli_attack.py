@@ -42,12 +42,12 @@ def evaluate(
     With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
     """
     from featpur_sim import tables
-    from featpur_sim.diagnosis import count
+    from featpur_sim.diagnosis import in_words
     from featpur_sim.disk import claim_or_print
     from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
     from featpur_sim.result import save_netcdf
-    from featpur_sim.saved import evaluate_run, load_run
+    from featpur_sim.saved import evaluate_run, load_run, means
 
     if protocol is not None:
         if restarts is not None or steps is not None:
@@ -79,19 +79,16 @@ def evaluate(
                 save_netcdf(directory / "evaluation.nc", scores)
     _print_left_out(saved.result, quiet)
     if as_json:
-        mean = scores.robust_accuracy.mean("seed")
-        records = mean.to_dataframe(name="accuracy").dropna().reset_index().to_dict("records")
-        seeds = count(saved.result)
-        typer.echo(json.dumps([{**record, "seeds": seeds} for record in records]))
+        typer.echo(json.dumps(means(scores)))
     elif not quiet:
-        screen().print(tables.accuracies(scores, f"{count(saved.result)} seeds"))
+        screen().print(tables.accuracies(scores, in_words(saved.result)))
         say(False, str(directory / "evaluation.nc"))
 
 
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
     from featpur_sim import tables
     from featpur_sim.attack_run import as_dataset, attack_run, contributions
-    from featpur_sim.diagnosis import count
+    from featpur_sim.diagnosis import in_words
     from featpur_sim.disk import claim_or_print, write_text
     from featpur_sim.manifest import require_ours, rewriting
     from featpur_sim.progress import Meter
@@ -119,7 +116,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
-        screen().print(tables.accuracies(scores, f"{count(saved.result)} seeds"))
+        screen().print(tables.accuracies(scores, in_words(saved.result)))
         screen().print(tables.contributions(contributions(rows)))
         _print_warnings(rows)
         say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")

@@ -144,6 +144,22 @@ def require_finished(result: xr.Dataset) -> NDArray[np.bool_]:
     return used
 
 
+def only_finished(result: xr.Dataset) -> xr.Dataset:
+    """The seeds of a run that count, and nothing of the others.
+
+    Examples transferred to a seed from one that does not count are NaN: seed s is attacked with
+    those made on seed s − 1, the first with those of the last.
+
+    Raises:
+        ResultError: training failed in every seed.
+    """
+    used = require_finished(result)
+    if "attack" in result.coords and "transfer" in result.attack:
+        own = xr.DataArray(np.roll(used, 1), dims="seed") | (result.attack != "transfer")
+        result = result.assign(robust_accuracy=result.robust_accuracy.where(own))
+    return result.isel(seed=used)
+
+
 def left_out(result: xr.Dataset) -> list[str]:
     """The seeds that do not count, each with the reason.
 
@@ -171,8 +187,26 @@ def count(result: xr.Dataset, used: int | None = None) -> str:
     >>> count(xr.Dataset({"status": ("seed", ["ok", "dead", "dead"])}))
     '1 of 3; 2 dead'
     """
-    others = Counter(how for how in result.status.values.tolist() if how != OK)
     number = int(finished(result).sum()) if used is None else used
-    return "; ".join(
-        [f"{number} of {result.sizes['seed']}", *(f"{n} {how}" for how, n in others.items())]
-    )
+    return "; ".join([f"{number} of {result.sizes['seed']}", *_failed(result)])
+
+
+def in_words(result: xr.Dataset) -> str:
+    """`count` within a sentence.
+
+    >>> import xarray as xr
+    >>> in_words(xr.Dataset({"status": ("seed", ["ok", "dead"])}))
+    '1 of 2 seeds (1 dead)'
+    >>> in_words(xr.Dataset({"status": ("seed", ["ok"])}))
+    '1 seed'
+    """
+    total = result.sizes["seed"]
+    seeds = "1 seed" if total == 1 else f"{total} seeds"
+    failed = ", ".join(_failed(result))
+    return f"{int(finished(result).sum())} of {seeds} ({failed})" if failed else seeds
+
+
+def _failed(result: xr.Dataset) -> list[str]:
+    """How many seeds failed, by how."""
+    others = Counter(how for how in result.status.values.tolist() if how != OK)
+    return [f"{n} {how}" for how, n in others.items()]

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import xarray as xr
 from featpur_sim import evaluation
 from featpur_sim.config import RunConfig, parse
 from featpur_sim.dataset import PHASES
-from featpur_sim.diagnosis import require_finished
+from featpur_sim.diagnosis import count, require_finished
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
 from featpur_sim.network import SymmetricReLU
@@ -133,6 +133,20 @@ def evaluate_run(
         },
         {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},
     )
+
+
+def means(scores: xr.Dataset) -> list[dict[str, Any]]:
+    """Means over the seeds of `evaluate_run`.
+
+    Returns:
+        Rows ``phase, attack, radius, relative_radius, accuracy`` and ``seeds``, how many seeds the
+        mean is of; what has a value for no seed is left out.
+    """
+    table = scores.robust_accuracy
+    both = xr.Dataset({"accuracy": table.mean("seed"), "used": table.count("seed")})
+    rows = both.to_dataframe().dropna().reset_index().to_dict("records")
+    seeds = [count(scores, int(row.pop("used"))) for row in rows]
+    return [{**row, "seeds": said} for row, said in zip(rows, seeds, strict=True)]
 
 
 def _require_weights(directory: str | Path, arrays: dict[str, np.ndarray], config: RunConfig):

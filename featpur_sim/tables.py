@@ -49,18 +49,23 @@ def accuracies(scores: xr.Dataset, seeds: str) -> Grid:
     """``robust_accuracy`` [seed, phase, attack, radius] as means over the seeds that finished.
 
     Args:
-        scores: NaN for the other seeds, and for what does not apply.
-        seeds: how many, as `featpur_sim.diagnosis.count` says it.
+        scores: NaN for the other seeds, and for what does not apply; an attack that has values for
+            some seeds only says for how many.
+        seeds: how many, as `featpur_sim.diagnosis.in_words` says it.
     """
     mean = scores.robust_accuracy.mean("seed")
+    counts = scores.robust_accuracy.count("seed")
+    most = int(counts.max())
     names = ("radius/τ", *map(str, scores.phase.values))
     columns = [Column("attack"), *(Column(name, number=True) for name in names)]
     rows = []
     for attack in scores.attack.values:
+        least = int(counts.sel(attack=attack).min())
+        few = f" ({least} seed{'s' * (least > 1)})" if least < most else ""
         for at, relative in enumerate(scores.relative_radius.values):
             values = mean.sel(attack=attack).isel(radius=at).values
             if relative > 0 and not (values != values).any():
-                rows.append([str(attack), f"{relative:g}", *(f"{v:.3f}" for v in values)])
+                rows.append([f"{attack}{few}", f"{relative:g}", *(f"{v:.3f}" for v in values)])
     return Grid(f"accuracy under attack, mean over {seeds}", columns, rows)
 
 

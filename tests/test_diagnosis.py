@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from featpur_sim import claims, diagnosis
+from featpur_sim import _drawing, claims, diagnosis, figures, tables
 from featpur_sim.attack_run import as_dataset, attack_run
 from featpur_sim.certify_run import certify_run
 from featpur_sim.claims import NO_VERDICT
@@ -15,7 +15,7 @@ from featpur_sim.config import parse
 from featpur_sim.experiment import run_experiment
 from featpur_sim.protocol import QUICK
 from featpur_sim.result import ResultError, save_run
-from featpur_sim.saved import evaluate_run, load_run
+from featpur_sim.saved import evaluate_run, load_run, means
 
 PHASES = np.array(["clean"] * 5 + ["adversarial"] * 5)
 CLEAN = [0.69, 0.3, 0.1, 0.09, 0.09]
@@ -112,12 +112,50 @@ def test_no_command_counts_a_dead_seed(half_dead, featpur):
     assert [seed["seed"] for seed in proved[0]["seeds"]] == [1]
     assert proved[0]["n"] == 10 and proved[0]["attacked"] > 0.3
     code, stdout, stderr = featpur("evaluate", half_dead, "--samples", 200, "--steps", 2)
-    assert code == 0 and "mean over 1 of 2; 1 dead seeds" in stdout
+    assert code == 0 and "mean over 1 of 2 seeds (1 dead)" in stdout
     assert "left out: seed 2 (dead since step 3 of the clean phase)" in " ".join(stderr.split())
     shown = json.loads(featpur("evaluate", half_dead, "--samples", 200, "--steps", 2, "--json")[1])
     alone = table.robust_accuracy.isel(seed=0).sel(phase="clean", attack="FGM")
     one = [r for r in shown if (r["phase"], r["attack"]) == ("clean", "FGM")]
     np.testing.assert_allclose([r["accuracy"] for r in one], alone)
+    assert {r["seeds"] for r in shown} == {"1 of 2; 1 dead"}
+
+
+def test_a_mean_says_of_how_many_seeds_it_is():
+    """Examples made on a dead seed have no value on its neighbour, which finished."""
+    coords = {"seed": [1, 2, 3], "phase": ["clean"], "attack": ["FGM", "transfer"], "radius": [0.1]}
+    values = np.array([[0.5, 0.5], [np.nan, np.nan], [0.7, np.nan]]).reshape(3, 1, 2, 1)
+    scores = xr.Dataset(
+        {
+            "robust_accuracy": (list(coords), values),
+            "status": ("seed", ["ok", "dead", "ok"]),
+        },
+        {**coords, "relative_radius": ("radius", [1.0])},
+    )
+    rows = {row["attack"]: row for row in means(scores)}
+    assert rows["FGM"]["accuracy"] == pytest.approx(0.6)
+    assert rows["FGM"]["seeds"] == "2 of 3; 1 dead"
+    assert rows["transfer"]["accuracy"] == 0.5 and rows["transfer"]["seeds"] == "1 of 3; 1 dead"
+    table = tables.accuracies(scores, diagnosis.in_words(scores))
+    assert table.title == "accuracy under attack, mean over 2 of 3 seeds (1 dead)"
+    assert [str(row[0]) for row in table.rows] == ["FGM", "transfer (1 seed)"]
+
+
+def test_only_finished_seeds_and_nothing_made_on_others(tiny_run):
+    """Also in figures: a seed is attacked with examples made on the seed before it."""
+    result = xr.concat([tiny_run.result] * 2, "seed", data_vars="minimal").isel(seed=[0, 1, 2])
+    result["status"] = ("seed", ["ok", "untrained", "ok"])
+    kept = diagnosis.only_finished(result)
+    assert kept.sizes["seed"] == 2
+    transferred = kept.robust_accuracy.sel(attack="transfer")
+    assert np.isfinite(transferred.isel(seed=0)).all() and np.isnan(transferred.isel(seed=1)).all()
+    others = kept.robust_accuracy.drop_sel(attack="transfer")
+    np.testing.assert_array_equal(
+        others, result.robust_accuracy.drop_sel(attack="transfer").isel(seed=[0, 2])
+    )
+    with _drawing.page(result, 1, 1) as (_, shown):
+        xr.testing.assert_identical(shown, kept)
+    figures.ALL["robust_accuracy"](result)
 
 
 def test_a_run_without_a_network_is_refused_before_it_is_attacked(half_dead):
