@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch_twin import Twin, channels_first, tensor
+from rounding import gamma, within
+from torch_twin import channels_first, rounded_look, tensor
 
 from experiments.cifar10 import nets
 from experiments.cifar10.convolution import Convolution
@@ -29,19 +30,24 @@ def test_a_convolution_and_both_gradients_are_pytorchs(size, stride):
     push = jax.random.normal(jax.random.key(1), value.shape)
     of_layer, of_x = pullback(push)
 
-    there = channels_first(x).requires_grad_()
-    weight = tensor(layer.weight).permute(3, 2, 0, 1).requires_grad_()
-    bias = tensor(layer.bias).requires_grad_()
-    output = torch.nn.functional.conv2d(there, weight, bias, stride, size // 2)
-    output.backward(channels_first(push))
+    def pytorchs(x, weight, bias, push):
+        """The output and its pullback, in float64."""
+        parts = (channels_first(x), tensor(weight).permute(3, 2, 0, 1), tensor(bias))
+        parts = [part.double().requires_grad_() for part in parts]
+        output = torch.nn.functional.conv2d(*parts, stride, size // 2)
+        output.backward(channels_first(push).double())
+        last = [output.detach(), *(part.grad for part in parts[:2])]
+        orders = [(0, 2, 3, 1), (0, 2, 3, 1), (2, 3, 1, 0)]
+        return *(v.permute(order) for v, order in zip(last, orders, strict=True)), parts[2].grad
 
-    def close(ours, theirs, order):
-        np.testing.assert_allclose(ours, theirs.detach().permute(order), rtol=2e-4, atol=2e-4)
-
-    close(value, output, (0, 2, 3, 1))
-    close(of_x, there.grad, (0, 2, 3, 1))
-    close(of_layer.weight, weight.grad, (2, 3, 1, 0))
-    close(of_layer.bias, bias.grad, (0,))
+    given = (x, layer.weight, layer.bias, push)
+    # With absolute values everywhere, the sum of what each number is a sum of.
+    sizes = pytorchs(*map(jnp.abs, given))
+    # Up to 5·5·4 + 1, 5·5·6, 2·8·12 and 2·8·12 terms.
+    for ours, theirs, sum_of in zip(
+        (value, of_x, of_layer.weight, of_layer.bias), pytorchs(*given), sizes, strict=True
+    ):
+        within(ours, theirs, gamma(2 * 8 * 12) * sum_of.numpy())
 
 
 def test_filters_are_rows_over_the_patch():
@@ -60,8 +66,9 @@ def test_a_convolution_refuses_what_it_cannot_do(size, stride):
 def test_the_alexnet_is_its_twin_in_pytorch(images, stride):
     network = nets.build("alexnet", width=4, depth=1, stride=stride, key=KEY)
     x = images.pixels[:5].astype(np.float32) / 255
-    logits = Twin(network)(channels_first(x)).detach()
-    np.testing.assert_allclose(network(x), logits, rtol=1e-4, atol=1e-4)
+    (logits, error), _ = rounded_look(network, x, images.labels[:5])
+    within(network(x), logits, error[:, None])
+    assert (error < 1e-3 * np.abs(logits).max(1)).all()
 
 
 def test_the_resnet_shows_every_convolution():
