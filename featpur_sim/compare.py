@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from featpur_sim import comparison
-from featpur_sim._types import Array
 from featpur_sim.classifier import Classifier
 from featpur_sim.comparison import CLEAN, PURE, PURIFIED
 from featpur_sim.config import ConfigError
@@ -96,7 +95,7 @@ def compare_run(
             found = _attack(model, points, r * tau, protocol, run, attack_key)
             curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
         if entry.model_class == PURIFIED and certify_points:
-            proved = _certify(model, run, [r * tau for r in relative], certify_points, certify_key)
+            proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
             curve = [point | floor for point, floor in zip(curve, proved, strict=True)]
         rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
         advance(number + 1, len(league))
@@ -104,19 +103,20 @@ def compare_run(
 
 
 def _networks(run: SavedRun) -> list[Competitor]:
-    """The run's own networks (first seed that finished), and the pure one at the run's bias."""
-
-    first = int(np.flatnonzero(finished(run.result))[0])
-
-    def saved(phase: str) -> Callable[[Array], Classifier]:
-        return lambda key: jax.tree.map(lambda leaf: leaf[first], run.networks[phase])
-
+    """The run's own networks, and the pure one at the run's bias."""
     bias = float(run.result.pure_bias)
+    clean, purified = (_saved(run, phase) for phase in ("clean", "adversarial"))
     return [
         Competitor(PURE, "none", lambda key: pure_network(run.problem.wstar, bias)),
-        Competitor(CLEAN, "clean", saved("clean")),
-        Competitor(PURIFIED, "clean, then adversarial", saved("adversarial")),
+        Competitor(CLEAN, "clean", lambda key: clean),
+        Competitor(PURIFIED, "clean, then adversarial", lambda key: purified),
     ]
+
+
+def _saved(run: SavedRun, phase: str) -> SymmetricReLU:
+    """The network of the first seed that finished."""
+    first = int(np.flatnonzero(finished(run.result))[0])
+    return jax.tree.map(lambda leaf: leaf[first], run.networks[phase])
 
 
 def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol, run, key):
@@ -125,14 +125,16 @@ def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol,
     return {"robust_accuracy": accuracy.value, "ci": [accuracy.low, accuracy.high]}
 
 
-def _certify(network, run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, float]]:
-    """Proved fraction at each radius and its lower limit; empty where there is no certificate.
+def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, float]]:
+    """The purified network's proved fraction at each radius and its lower limit.
+
+    Empty where there is no certificate.
 
     The points are independent of the network, so the count of those where it is robust is binomial,
     and the certified count is never larger. The level is Bonferroni's: all limits hold together
     with probability 0.95.
     """
-    assert isinstance(network, SymmetricReLU)
+    network = _saved(run, "adversarial")
     if network.smoothing == "sampled":
         return [{} for _ in radii]
     point_key, attack_key = jax.random.split(key)

@@ -90,8 +90,8 @@ class Sandwich:
         return {name: int((self.stage == name).sum()) for name in (*names, "broken", "undecided")}
 
 
-def require_certifiable(model: Classifier) -> None:
-    """Refuse a model that has no certificate.
+def require_certifiable(model: Classifier) -> SymmetricReLU:
+    """``model``, if it has a certificate.
 
     Raises:
         NotCertified: not a `SymmetricReLU`, a subclass of it, or one with sampled noise.
@@ -107,6 +107,7 @@ def require_certifiable(model: Classifier) -> None:
             "smoothing is 'sampled': with fresh noise at every evaluation there is no one function "
             "to certify. Certify its expectation, smoothing = 'closed'."
         )
+    return model
 
 
 @steady
@@ -154,9 +155,9 @@ def squeeze(
     >>> bool((both.certified <= both.standing).all()), len(both.undecided) <= 2
     (True, True)
     """
-    require_certifiable(model)
-    assert isinstance(model, SymmetricReLU)
-    hunt = Squeeze(model, batch, radius, norm, key, direction, protocol, stages, effort)
+    hunt = Squeeze(
+        require_certifiable(model), batch, radius, norm, key, direction, protocol, stages, effort
+    )
     return hunt.run()
 
 
