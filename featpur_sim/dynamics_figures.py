@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featpur_sim._drawing import (
@@ -28,9 +29,13 @@ from featpur_sim._drawing import (
     page,
     render,
 )
+from featpur_sim._ticks import label_values
 from featpur_sim.disk import atomic_path
 
 Row = Mapping[str, Any]
+
+# ±.1: a deviation of .005 from the prediction must look as small as it is.
+_LEAST_SPAN = 0.2
 
 _CLOSURES = {
     "direct": ("direct simulation", BLACK, "o", ""),
@@ -116,33 +121,68 @@ def trajectories(result: xr.Dataset) -> Figure:
 def exponents(rows: Sequence[Row]) -> Figure:
     """Fitted exponents against a = log k/log d, with the predicted lines.
 
+    All vertical axes span the same, so that a deviation has the same size in every panel: as much
+    as the widest panel needs, and never less than `_LEAST_SPAN`.
+
     Args:
-        rows: of dynamics.json.
+        rows: of dynamics.json, at least one.
     """
     names = list(dict.fromkeys(row["quantity"] for row in rows))
+    columns = len(names) if len(names) <= 3 else 2
+    lines = -(-len(names) // columns)
     with house_style():
-        figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
-        grid = list(figure.subplots(2, 2, sharex=True).flat)
-        for axes, name in zip(grid, names, strict=False):
-            found = sorted((r for r in rows if r["quantity"] == name), key=lambda r: r["a"])
-            a = [r["a"] for r in found]
-            value = np.array([r["exponent"] for r in found])
-            ends = np.array([r["ci"] for r in found]).T
-            axes.errorbar(
-                a, value, yerr=[value - ends[0], ends[1] - value], color=BLUE, marker="o",
-                linestyle="none", capsize=2, label="fit over "
-                f"d = {found[0]['d_min']:.0e} … {found[0]['d_max']:.0e}, 95 % interval",
-            )  # fmt: skip
-            axes.plot(a, [r["predicted"] for r in found], color=BLACK, linestyle="--",
-                      marker="_", label="predicted")  # fmt: skip
-            axes.set_title(f"{name}\npredicted: {found[0]['source']}", loc="left")
-            axes.set_ylabel("exponent of d")
-            axes.margins(x=0.15, y=0.3)
-        for axes in grid[2:]:
+        width = COLUMN if columns == 1 else PAGE
+        figure = Figure(figsize=(width, 0.6 + 2.0 * lines), layout="constrained")
+        grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for axes in grid[len(names) :]:
+            axes.remove()
+        panels = dict(zip(names, grid, strict=False))
+        found = {name: [r for r in rows if r["quantity"] == name] for name in names}
+        for name, axes in panels.items():
+            _exponent(axes, name, sorted(found[name], key=lambda r: r["a"]))
+        span = _same_span(list(panels.values()))
+        for axes in grid[len(names) - columns : len(names)]:
             axes.set_xlabel("a = log k / log d")
-        legend_above(figure, grid[0], 2)
-        figure.draw_without_rendering()
+        figure.supxlabel(f"every vertical axis spans {span:.2f}", fontsize=7)
+        legend_above(figure, grid[0], min(columns, 2))
+        values = [[row["a"] for row in found[name]] for name in names]
+        label_values(figure, [axes.xaxis for axes in panels.values()], values)
     return figure
+
+
+def _exponent(axes: Axes, name: str, rows: Sequence[Row]) -> None:
+    a = [r["a"] for r in rows]
+    value = np.array([r["exponent"] for r in rows])
+    ends = np.array([r["ci"] for r in rows]).T
+    low, high = (_power_of_ten(rows[0][end]) for end in ("d_min", "d_max"))
+    axes.errorbar(
+        a, value, yerr=[value - ends[0], ends[1] - value], color=BLUE, marker="o",
+        linestyle="none", capsize=2, label=f"fit over d = {low} … {high}, 95 % interval",
+    )  # fmt: skip
+    # A line through one point would not be seen.
+    marker = "_" if len(set(a)) == 1 else ""
+    axes.plot(
+        a, [r["predicted"] for r in rows], color=BLACK, linestyle="--", marker=marker,
+        markersize=12, label="predicted",
+    )  # fmt: skip
+    axes.set_title(f"{name}\npredicted: {rows[0]['source']}", loc="left")
+    axes.set_ylabel("exponent of d")
+    axes.margins(x=0.15)
+
+
+def _power_of_ten(d: int) -> str:
+    power = round(np.log10(d))
+    return f"$10^{{{power}}}$" if d == 10**power else f"{d}"
+
+
+def _same_span(panels: Sequence[Axes]) -> float:
+    """Let every vertical axis have the same length in data, its own data in the middle."""
+    limits = [axes.dataLim.intervaly for axes in panels]
+    span = max(_LEAST_SPAN, *(1.2 * (high - low) for low, high in limits))
+    for axes, (low, high) in zip(panels, limits, strict=True):
+        middle = (low + high) / 2
+        axes.set_ylim(middle - span / 2, middle + span / 2)
+    return span
 
 
 def boundary(rows: Sequence[Row], runs: Sequence[Row] = ()) -> Figure:

@@ -103,12 +103,40 @@ def test_claims_of_exact_powers():
 
 def test_figures_have_a_panel_a_quantity():
     rows = [row for a in (0.35, 0.4) for row in reduced_exponents.fit(a, canned())]
-    assert len(dynamics_figures.exponents(rows).axes) == 4
+    names = [quantity.name for quantity in reduced_exponents.QUANTITIES]
+    for count, columns in ((1, 1), (2, 2), (3, 3), (4, 2)):
+        shown = [row for row in rows if row["quantity"] in names[:count]]
+        panels = dynamics_figures.exponents(shown).axes
+        assert [axes.get_title("left").split("\n")[0] for axes in panels] == names[:count]
+        assert panels[0].get_subplotspec().get_gridspec().ncols == columns
+        assert all(axes.get_xlabel() for axes in panels[-columns:])
     found = dynamics_figures.boundary(
         [{"d": 100, "k": 5.0}, {"d": 10**9, "k": 1000.0}], [{"d": 128, "k": 8, "ratio": 0.7}]
     )
     labels = [text.get_text() for text in found.axes[0].get_legend().get_texts()]
     assert "direct: dense attack wins" in labels and len(labels) == 4
+
+
+def test_a_small_deviation_looks_small_and_alike_in_every_panel():
+    """.005 off is a fortieth of the height; a panel that needs more height sets it for all."""
+    rows = [
+        row
+        | {"exponent": row["predicted"] + 0.005, "ci": [row["predicted"], row["predicted"] + 0.01]}
+        for row in reduced_exponents.fit(0.4, canned())
+    ]
+    for change, least, most in (
+        ({}, 0.2, 0.2),
+        ({"predicted": rows[0]["predicted"] - 0.4}, 0.41, 0.6),
+    ):
+        figure = dynamics_figures.exponents([rows[0] | change, *rows[1:]])
+        heights = np.array([np.diff(axes.get_ylim())[0] for axes in figure.axes])
+        np.testing.assert_allclose(heights, heights[0])
+        assert least - 1e-9 <= heights[0] <= most + 1e-9
+        assert figure.get_supxlabel() == f"every vertical axis spans {heights[0]:.2f}"
+        for axes in figure.axes:
+            low, high = axes.get_ylim()
+            drawn = axes.dataLim.intervaly
+            assert low < drawn[0] and drawn[1] < high
 
 
 def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatch):
