@@ -87,35 +87,48 @@ def against_direct(rows: Sequence[Row]) -> Figure:
 def trajectories(result: xr.Dataset) -> Figure:
     """Order parameters of a reduced run against time, both phases one after the other.
 
+    Lines break where the phase changes: active fraction and point of rest are those of the inputs
+    trained on, which are other ones from then on.
+
     Args:
         result: of `featpur_sim.dynamics_run.to_dataset`; lines are means over the replicates.
     """
-    names = ("alpha", "dense_ratio", "residual", "active_fraction")
+    names = {"alpha": "α", "dense_ratio": "c/α", "residual": "ρ²",
+             "active_fraction": "active fraction"}  # fmt: skip
     with house_style():
         figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
         grid = list(figure.subplots(2, 2, sharex=True).flat)
         clean = float(result.time.sel(phase="clean").max())
         mean = result.mean("replicate")
-        for axes, name in zip(grid, names, strict=True):
+        for axes, (name, label) in zip(grid, names.items(), strict=True):
+            axes.axvline(clean, color=GREY, linewidth=0.6, linestyle=":")
             for phase, start in (("clean", 0.0), ("adversarial", clean)):
-                label, colour, _ = PHASES[phase]
                 part = mean.sel(phase=phase)
-                axes.plot(start + part.time, part[name], color=colour, label=label)
+                _, colour, _ = PHASES[phase]
+                axes.plot(start + part.time, part[name], color=colour, label=f"{phase} phase")
                 if name == "dense_ratio":
                     rest = None if start else "where it would rest"
                     axes.plot(
-                        start + part.time, part.stationary_ratio, color=BLACK, linestyle=":",
-                        label=rest,
+                        start + part.time, part.stationary_ratio, color=BLACK, linestyle="--",
+                        linewidth=0.8, label=rest,
                     )  # fmt: skip
-            axes.set_ylabel({"alpha": "α", "dense_ratio": "c/α", "residual": "ρ²",
-                             "active_fraction": "active fraction"}[name])  # fmt: skip
-        ratio = mean.dense_ratio.values
-        grid[1].set_ylim(-0.5 * np.nanmax(ratio), 1.6 * np.nanmax(ratio))
+            axes.set_ylabel(label)
+            if name != "dense_ratio":
+                axes.set_ylim(bottom=0)
+        _limit_ratio(grid[1], mean)
         for axes in grid[2:]:
             axes.set_xlabel("t′ = η·step/d")
         legend_above(figure, grid[1], 3)
         figure.draw_without_rendering()
     return figure
+
+
+def _limit_ratio(axes: Axes, mean: xr.Dataset) -> None:
+    """c/α in full; the point of rest, which starts far off, as far as three times as high."""
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    largest = float(np.abs(mean.dense_ratio).max())
+    shown = np.clip(mean.stationary_ratio, -3 * largest, 1.5 * largest)
+    axes.set_ylim(min(0.0, float(shown.min())) - 0.1 * largest, 1.6 * largest)
 
 
 def exponents(rows: Sequence[Row]) -> Figure:

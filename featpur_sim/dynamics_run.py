@@ -6,7 +6,7 @@ module reads settings and never runs the simulator.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from featpur_sim._types import Array, Float
 from featpur_sim.config import BiasConfig, ConfigError, RunConfig, dump
 from featpur_sim.dynamics import AttackName, Drive, Order, Setting, accuracy, drive, velocity
 from featpur_sim.lattice import Nodes, double_precision, sampled_nodes
-from featpur_sim.stiff import advance
+from featpur_sim.stiff import Kept, advance
 from featpur_sim.switches import steady
 
 
@@ -163,6 +163,7 @@ def integrate_phase(
     *,
     attack: AttackName = "none",
     tolerance: float = 1e-3,
+    recorded: Float[Array, " F"] | None = None,
 ) -> Trajectory:
     """Integrate the equations of motion over one phase. vmappable in every argument.
 
@@ -171,11 +172,13 @@ def integrate_phase(
         before: the threshold so far.
         schedule: of the threshold.
         radius: τ; not read without an attack.
-        times: t′ at which the state is kept, rising.
+        times: t′ at which steps of the integrator end and the state is kept, rising.
         nodes: without a leading axis.
         setting: the constants.
         attack: "fgm" or "none".
         tolerance: of the integrator, per step.
+        recorded: t′ at which the state is kept in place of ``times``, rising, from the first of
+            these to the last. In between the state is interpolated, and no step changes.
     """
 
     def field_with(memory):
@@ -193,24 +196,33 @@ def integrate_phase(
         return jnp.stack([size, jnp.abs(u[1]) + 0.1 * size, jnp.abs(u[2]) + 0.1 * size**2])
 
     def segment(carry, ends):
-        u, memory, step, fine = carry
+        u, memory, step, fine, kept = carry
         went = advance(
-            field_with(memory), u, ends[0], ends[1], step=step, scale=scale, tolerance=tolerance
-        )
+            field_with(memory), u, ends[0], ends[1], step=step, scale=scale, tolerance=tolerance,
+            kept=kept,
+        )  # fmt: skip
         u = went.state.at[2].max(0.0)
         memory = schedule.bias(ends[1], u[0], memory)
         fine = fine & went.arrived
-        return (u, memory, went.step, fine), (u, memory)
+        return (u, memory, went.step, fine, went.kept), (u, memory)
 
     u = jnp.stack(order)
     memory = schedule.bias(times[0], order.alpha, before)
     first = 1e-3 * (times[-1] - times[0])
     ends = jnp.stack([times[:-1], times[1:]], axis=1)
-    (_, _, _, fine), (states, biases) = lax.scan(
-        segment, (u, memory, first, jnp.asarray(True)), ends
+    kept = None if recorded is None else Kept(recorded, jnp.tile(u, (len(recorded), 1)))
+    (_, _, _, fine, kept), (states, biases) = lax.scan(
+        segment, (u, memory, first, jnp.asarray(True), kept), ends
     )
-    states = jnp.concatenate([u[None], states])
     biases = jnp.concatenate([memory[None], biases])
+    if kept is None:
+        states = jnp.concatenate([u[None], states])
+    else:
+        states = kept.states.at[:, 2].max(0.0)
+        end = jnp.searchsorted(times, kept.times)
+        between = schedule.bias(kept.times, states[:, 0], biases[jnp.maximum(end - 1, 0)])
+        biases = jnp.where(times[end] == kept.times, biases[end], between)
+        times = kept.times
     orders = Order(*states.T)
     forces = lax.map(lambda s: drive(s[0], s[1], radius, nodes, setting, attack), (orders, biases))
     return Trajectory(times, orders, biases, forces, fine)
@@ -220,6 +232,33 @@ def constant(bias) -> Schedule:
     """The frozen threshold of the adversarial phase."""
     no = jnp.asarray(0.0)
     return Schedule(jnp.asarray([0.0, 1.0]), jnp.ones(2) * bias, no, no, no + jnp.inf)
+
+
+def recording_times(times: Float[np.ndarray, " T"], corners: Sequence[float] = ()) -> np.ndarray:
+    """Times at which a trajectory shows its transient and the corners of its threshold.
+
+    The dense part grows and settles between the first two of ``times``: that interval gets 16
+    more, each √2 after the last, and every other one three at equal distances. The nearest of these
+    moves to each corner.
+
+    Args:
+        times: equally spaced, rising; all are kept.
+        corners: t′ at which the threshold has one; those within ``times`` count.
+
+    Returns:
+        Rising, 4T + 10 times.
+
+    >>> recording_times(np.array([0.0, 1.0, 2.0]), [1.3])[-5:]
+    array([1.  , 1.3 , 1.5 , 1.75, 2.  ])
+    """
+    first = times[0] + (times[1] - times[0]) * 0.5 ** np.arange(8, 0, -0.5)
+    shares = np.array([0.25, 0.5, 0.75])
+    between = np.ravel(times[1:-1, None] + np.diff(times)[1:, None] * shares)
+    moved = np.concatenate([first, between])
+    for corner in corners:
+        if times[0] < corner < times[-1] and corner not in times:
+            moved[np.argmin(np.abs(moved - corner))] = corner
+    return np.sort(np.concatenate([times, moved]))
 
 
 class ReducedRun(NamedTuple):
@@ -241,7 +280,8 @@ def reduced_run(
         config: as for `featpur_sim.experiment.run_experiment`.
         n: nodes per replicate, a power of 2.
         replicates: independent sets of nodes, whose spread is the sampling error.
-        points: times kept per phase.
+        points: equally spaced times per phase at which the integrator stops. `recording_times` are
+            kept, these among them.
         seed: of the nodes.
 
     Returns:
@@ -263,11 +303,16 @@ def reduced_run(
             jnp.linspace(0.0, duration_of(config, phase), points)
             for phase in ("clean", "adversarial")
         ]
+        # The frozen threshold of the adversarial phase has no corner.
+        recorded = [
+            jnp.asarray(recording_times(np.asarray(along), corners))
+            for along, corners in zip(times, (schedule.times.tolist(), ()), strict=True)
+        ]
         start = initial_order(p.d, config.network.sigma_0)
         before = schedule.values[0] if config.clean.bias.schedule != "per-neuron" else 0.0
         run = _both_phases(
             start, jnp.asarray(before), jax.tree.map(jnp.asarray, schedule),
-            config.adversarial.radius, times, nodes, setting_of(config, "clean"),
+            config.adversarial.radius, times, recorded, nodes, setting_of(config, "clean"),
             setting_of(config, "adversarial"),
         )  # fmt: skip
         # NumPy keeps float64 outside the block.
@@ -281,13 +326,18 @@ def reduced_run(
 
 
 @jax.jit
-def _both_phases(start, before, schedule, radius, times, nodes, clean_setting, attack_setting):
+def _both_phases(
+    start, before, schedule, radius, times, recorded, nodes, clean_setting, attack_setting
+):
     def one(sample):
-        clean = integrate_phase(start, before, schedule, 0.0, times[0], sample, clean_setting)
+        clean = integrate_phase(
+            start, before, schedule, 0.0, times[0], sample, clean_setting, recorded=recorded[0]
+        )
         middle, b = jax.tree.map(lambda v: v[-1], (clean.order, clean.bias))
         purified = integrate_phase(
-            middle, b, constant(b), radius, times[1], sample, attack_setting, attack="fgm"
-        )
+            middle, b, constant(b), radius, times[1], sample, attack_setting, attack="fgm",
+            recorded=recorded[1],
+        )  # fmt: skip
         end = jax.tree.map(lambda v: v[-1], purified.order)
         states = jax.tree.map(lambda u, v: jnp.stack([u, u, v, v]), middle, end)
         # No attack is an attack of radius 0: one program, compiled once, for all four.

@@ -33,6 +33,19 @@ class Arrival(NamedTuple):
     """Steps tried."""
     arrived: Array
     """False if ``max_steps`` did not suffice or the state left the finite numbers."""
+    kept: "Kept | None"
+    """What was passed, filled in between ``start`` and ``stop``."""
+
+
+class Kept(NamedTuple):
+    """States on the way, for drawing: interpolated between the integrator's own steps.
+
+    Steps are chosen so that their curvature is within the tolerance, so straight lines between
+    them are too. Keeping states changes no step.
+    """
+
+    times: Float[Array, " g"]
+    states: Float[Array, "g n"]
 
 
 def advance(
@@ -45,6 +58,7 @@ def advance(
     scale: Callable[[Float[Array, " n"]], Float[Array, " n"]],
     tolerance: float = 1e-3,
     max_steps: int = 2000,
+    kept: Kept | None = None,
 ) -> Arrival:
     """Integrate u̇ = F(t, u) from ``start`` to ``stop`` with adaptive steps.
 
@@ -57,6 +71,7 @@ def advance(
         scale: u ↦ the size of error, per component, that counts as 1/tolerance.
         tolerance: largest error of the embedded first-order solution in one step.
         max_steps: give up after so many.
+        kept: times at which states are wanted, anywhere, and those found so far.
 
     Returns:
         An `Arrival`.
@@ -83,16 +98,33 @@ def advance(
         return jnp.where(accept, new, u), grown, tried + 1
 
     def unfinished(carry):
-        u, h, tried = carry
+        u, _, tried, _ = carry
         return (u[0] < stop) & (tried < max_steps)
 
     begin = jnp.concatenate([jnp.reshape(start, 1).astype(state.dtype), state])
     # Landing within rounding of the end must count as having arrived.
     stop = jnp.asarray(stop, state.dtype)
-    u, h, tried = lax.while_loop(
-        unfinished, lambda c: _snap(attempt(c), stop), (begin, jnp.asarray(step, state.dtype), 0)
+
+    def move(carry):
+        *now, kept = carry
+        then = _snap(attempt(now), stop)
+        return *then, None if kept is None else _between(kept, now[0], then[0])
+
+    u, h, tried, kept = lax.while_loop(
+        unfinished, move, (begin, jnp.asarray(step, state.dtype), 0, kept)
     )
-    return Arrival(u[1:], h, jnp.asarray(tried), (u[0] >= stop) & jnp.all(jnp.isfinite(u)))
+    arrived = (u[0] >= stop) & jnp.all(jnp.isfinite(u))
+    return Arrival(u[1:], h, jnp.asarray(tried), arrived, kept)
+
+
+def _between(kept: Kept, before, after) -> Kept:
+    """The states at the times of one step, from its ends (t, u)."""
+    times, states = kept
+    length = jnp.maximum(after[0] - before[0], 1e-300)
+    share = ((times - before[0]) / length)[:, None]
+    line = jnp.where(share < 1, before[1:] + share * (after - before)[1:], after[1:])
+    inside = (times > before[0]) & (times <= after[0])
+    return Kept(times, jnp.where(inside[:, None], line, states))
 
 
 def _snap(carry, stop):

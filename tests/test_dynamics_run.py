@@ -7,19 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.integrate import solve_ivp
 
 from featpur_sim import dynamics_figures
 from featpur_sim.bias import Progress
 from featpur_sim.config import BiasConfig, ConfigError, dump, parse
+from featpur_sim.dynamics import Order, drive, velocity
 from featpur_sim.dynamics_run import (
+    duration_of,
     initial_order,
+    integrate_phase,
     largest_of,
+    recording_times,
     reduced_run,
     require_reducible,
     schedule_of,
+    setting_of,
     to_dataset,
 )
 from featpur_sim.experiment import _make_bias
+from featpur_sim.lattice import double_precision, sampled_nodes
 from featpur_sim.presets import sparse_regime
 
 BIASES = {
@@ -99,10 +106,93 @@ def test_replicates_of_the_nodes_agree(run):
 def test_dataset_and_figure(run):
     config, reduced = run
     result = to_dataset(config, reduced)
-    assert result.sizes == {"phase": 2, "replicate": 2, "point": 8, "attack": 2}
+    assert result.sizes == {"phase": 2, "replicate": 2, "point": 42, "attack": 2}
     np.testing.assert_array_equal(result.alpha.sel(phase="clean"), reduced.clean.order.alpha)
     assert all("source" in result[name].attrs for name in result.data_vars)
-    assert len(dynamics_figures.trajectories(result).axes) == 4
+    clean, adversarial = result.time.values[:, 0]
+    # Rising, with the corners of the threshold; the first transient is fast.
+    assert (np.diff(clean) > 0).all() and {1.2, 2.0} <= set(clean) and clean[1] < 0.004
+    assert (np.diff(adversarial) > 0).all()
+
+
+def test_figure_breaks_where_the_phase_changes_and_shows_both_points_of_rest(run):
+    result = to_dataset(*run)
+    mean = result.mean("replicate")
+    panels = dynamics_figures.trajectories(result).axes
+    assert len(panels) == 4
+    start = float(mean.time[0, -1])
+    for axes, name in zip(
+        panels, ("alpha", "dense_ratio", "residual", "active_fraction"), strict=True
+    ):
+        lines = [line for line in axes.lines if len(line.get_xdata()) == result.sizes["point"]]
+        drawn = [
+            (line.get_xdata(), line.get_ydata()) for line in lines if line.get_linestyle() == "-"
+        ]
+        for (x, y), phase, begin in zip(drawn, (0, 1), (0.0, start), strict=True):
+            np.testing.assert_array_equal(x, begin + mean.time[phase])
+            np.testing.assert_array_equal(y, mean[name][phase])
+            low, high = axes.get_ylim()
+            assert low <= y.min() and y.max() <= high
+    # Where purification would rest lies below 0, and is in sight.
+    low, high = panels[1].get_ylim()
+    rest = mean.stationary_ratio.values[1]
+    assert rest[-1] < 0 and (low < rest[-10:]).all()
+
+
+def test_the_first_transient_is_shown(run):
+    """c/α rises to its peak and falls again long before the first of the equally spaced times."""
+    config, reduced = run
+    clean = reduced.clean
+    first = clean.time[0] <= config.clean.learning_rate * config.clean.steps / 64 / 7
+    shown = clean.time[0, first]
+    with double_precision():
+        nodes = jax.tree.map(
+            lambda v: jnp.asarray(v[0]), sampled_nodes(64, 5.0, 1.0, n=256, replicates=2, seed=0)
+        )
+        setting = setting_of(config, "clean")
+
+        @jax.jit
+        def field(u):
+            order = Order(*u)
+            # ν = 1.1 until t′ = 1.2.
+            return jnp.stack(
+                velocity(order, drive(order, 1.1 * u[0], 0.0, nodes, setting), setting)
+            )
+
+        start = np.array(initial_order(64, config.network.sigma_0))
+        true = solve_ivp(
+            lambda t, u: np.asarray(field(jnp.asarray(u))), (0, shown[-1]), start, method="Radau",
+            t_eval=shown, rtol=1e-5, atol=1e-8,
+        ).y  # fmt: skip
+    states = np.stack([v[0, first] for v in clean.order])
+    largest = true.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(states / largest, true / largest, atol=5e-3)
+    ratio = states[1] / states[0]
+    assert ratio.max() > 1.4 * ratio[-1] and ratio[0] == 0
+
+
+@pytest.mark.slow
+def test_recording_changes_no_state():
+    config = sparse_regime(64, 5)
+    with double_precision():
+        nodes = jax.tree.map(
+            lambda v: jnp.asarray(v[0]), sampled_nodes(64, 5.0, 1.0, n=64, replicates=2, seed=0)
+        )
+        schedule = schedule_of(config.clean.bias, duration_of(config, "clean"))
+        times = jnp.linspace(0.0, duration_of(config, "clean"), 8)
+        recorded = jnp.asarray(recording_times(np.asarray(times), schedule.times.tolist()))
+        plain, shown = (
+            integrate_phase(
+                initial_order(64, config.network.sigma_0), jnp.asarray(0.0),
+                jax.tree.map(jnp.asarray, schedule), 0.0, times, nodes,
+                setting_of(config, "clean"), recorded=along,
+            )
+            for along in (None, recorded)
+        )  # fmt: skip
+        plain, shown = jax.tree.map(np.asarray, (plain, shown))
+    at = np.searchsorted(shown.time, plain.time)
+    for found, expected in zip(jax.tree.leaves(shown), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_array_equal(found[at] if found.ndim else found, expected)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from featpur_sim.lattice import double_precision
-from featpur_sim.stiff import advance
+from featpur_sim.stiff import Kept, advance
 
 
 def run(field, start, stop, tolerance, scale=lambda u: jnp.abs(u) + 1e-3, step=1e-3):
@@ -66,3 +66,34 @@ def test_stiff_decay_needs_few_steps():
 def test_a_state_that_leaves_the_finite_numbers_does_not_arrive():
     _, _, arrived = run(lambda t, u: u**2, [1.0], 2.0, 1e-3)
     assert not arrived
+
+
+def test_states_on_the_way_are_within_the_tolerance_and_change_no_step():
+    def field(t, u):
+        return jnp.stack([u[1], -u[0] + jnp.cos(2 * t)])
+
+    times = np.array([0.0, 1e-3, 0.2, 1.0, 1.03, 2.9, 3.0, 4.0])
+
+    def both(u):
+        at = {"step": jnp.asarray(1e-3), "scale": jnp.ones_like, "tolerance": 1e-3}
+        kept = Kept(jnp.asarray(times), jnp.full((len(times), 2), jnp.nan))
+        first = advance(field, u, jnp.asarray(0.0), jnp.asarray(1.0), kept=kept, **at)
+        rest = advance(
+            field, first.state, jnp.asarray(1.0), jnp.asarray(3.0), kept=first.kept, **at
+        )
+        alone = advance(field, u, jnp.asarray(0.0), jnp.asarray(1.0), **at)
+        return first, rest, alone
+
+    with double_precision():
+        first, rest, alone = jax.tree.map(np.asarray, jax.jit(both)(jnp.zeros(2)))
+    assert alone.kept is None and alone.steps == first.steps
+    np.testing.assert_array_equal(first.state, alone.state)
+    states = rest.kept.states
+    # What no step passed stays as it was: the start, and what comes after the end.
+    assert np.isnan(states[[0, -1]]).all()
+    np.testing.assert_array_equal(states[[3, 6]], [first.state, rest.state])
+    inside = times[1:-1]
+    exact = (np.cos(inside) - np.cos(2 * inside)) / 3
+    np.testing.assert_allclose(states[1:-1, 0], exact, atol=3e-3)
+    # Held at the ends of the steps, they would be off by a step's length.
+    assert rest.steps < 60
