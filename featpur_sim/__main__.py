@@ -5,6 +5,9 @@ import sys
 
 from featpur_sim import _signals
 
+# A process that multiprocessing starts imports the main module first of all.
+_signals.leave_to_the_command()
+
 
 def main() -> None:
     """Run the command line, `featpur_sim.cli.main`; a signal at any moment ends it in good order.

@@ -68,15 +68,15 @@ def one_line_warnings() -> Iterator[None]:
         yield
 
 
-def typed(without: str) -> str:
-    """The command as it was typed, less one option with its value."""
+def typed(*, without: str = "", flags: tuple[str, ...] = ()) -> str:
+    """The command as it was typed, less one option with its value, and less some flags."""
     words = ["featpur", *sys.argv[1:]]
     kept = [
         word
         for before, word in zip(["", *words], words, strict=False)
-        if before != without and word.split("=")[0] != without
+        if not without or (before != without and word.split("=")[0] != without)
     ]
-    return shlex.join(kept)
+    return shlex.join(word for word in kept if word not in flags)
 
 
 def say(quiet: bool, message: str) -> None:

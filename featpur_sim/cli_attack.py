@@ -186,7 +186,7 @@ def certify(
         screen().print(tables.certificate(rows))
         _print_warnings(rows)
         say(False, str(directory / CERTIFICATE))
-    say(quiet, closing(rows, typed("--minutes"), minutes))
+    say(quiet, closing(rows, typed(without="--minutes"), minutes))
 
 
 def compare(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from featpur_sim._grid import screen
-from featpur_sim._terminal import NO_SEED, STOPPED, AsJson, Out, Quiet, say, stop, tell
+from featpur_sim._terminal import NO_SEED, STOPPED, AsJson, Out, Quiet, say, stop, tell, typed
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Sweep file.")]
 
@@ -66,17 +66,17 @@ def sweep(
         return
     require_resumable(out, resume=resume, overwrite=overwrite)
     settings = {"memory": budget, "widest": width, "resume": resume, "overwrite": overwrite}
-    _run(described, file, out, settings, scheduler, quiet, as_json)
+    _run(described, out, settings, scheduler, quiet, as_json)
 
 
-def _run(described, file, out, settings, scheduler, quiet, as_json) -> None:
+def _run(described, out, settings, scheduler, quiet, as_json) -> None:
     import contextlib
 
     from featpur_sim import sweep_cluster
     from featpur_sim.progress import Meter
     from featpur_sim.sweep import SWEEP, run_sweep
 
-    again = f"featpur sweep {file} --out {out} --resume"
+    again = typed(flags=("--resume", "--overwrite")) + " --resume"
     on = contextlib.nullcontext() if scheduler is None else sweep_cluster.cluster(scheduler)
     try:
         with on as execute, Meter(described.name, quiet=quiet) as meter:
@@ -91,12 +91,13 @@ def _run(described, file, out, settings, scheduler, quiet, as_json) -> None:
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
     say(quiet or as_json, f"{out / SWEEP}   ({sum(counts.values())} runs: {text})")
     if finished.failed:
-        number, reason = next(iter(finished.failed.items()))
-        which = ", ".join(map(str, finished.failed))
+        number, reason = min(finished.failed.items())
+        which = ", ".join(map(str, sorted(finished.failed)))
+        points = "; ".join(_values(described.points[i].swept) for i in finished.points_of[number])
         stop(
             STOPPED,
-            f"failed batches: {which}. Batch {number}: {reason}. The others are in {SWEEP}. Try "
-            f"the failed ones again with: {again}",
+            f"failed batches: {which}. Batch {number} ({points}): {reason}. The others are in "
+            f"{SWEEP}. Try the failed ones again with: {again}",
         )
     if not counts.get("ok"):
         stop(
@@ -108,6 +109,13 @@ def _run(described, file, out, settings, scheduler, quiet, as_json) -> None:
 def _counts(result) -> dict[str, int]:
     statuses = result.status.values.ravel().tolist()
     return {status: statuses.count(status) for status in sorted(set(statuses), key=_rank)}
+
+
+def _values(swept) -> str:
+    return ", ".join(
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in swept.items()
+    )
 
 
 def _rank(status: str) -> tuple[bool, str]:

@@ -46,11 +46,13 @@ class Finished(NamedTuple):
         result: what ``sweep.nc`` holds; dims point, seed and those of the survey.
         failed: batch number → why it failed; their lanes have status "failed".
         damaged: batches whose files were found damaged and computed again.
+        points_of: batch number → its points, counted from 0, of the failed ones.
     """
 
     result: xr.Dataset
     failed: dict[int, str]
     damaged: list[int]
+    points_of: dict[int, tuple[int, ...]]
 
 
 def run_sweep(
@@ -86,7 +88,7 @@ def run_sweep(
     Raises:
         ConfigError: a point cannot be run.
         ResultError: the folder holds another sweep, or one to ``resume`` or ``overwrite``.
-        OSError: the disk is full, say. Nothing that was written is lost.
+        OSError: the disk is full, or the cluster is lost. Nothing that was written is lost.
     """
     tell = tell or _silent
     out = Path(out)
@@ -116,7 +118,8 @@ def run_sweep(
         result = assemble(sweep, finished, _failed_lanes(plan, failed))
         with rewriting(out, SWEEP):
             save_netcdf(out / SWEEP, result)
-    return Finished(result, failed, damaged)
+    points_of = {n: tuple(dict.fromkeys(p for p, _ in plan.tasks[n].lanes)) for n in failed}
+    return Finished(result, failed, damaged, points_of)
 
 
 def in_process(

@@ -13,6 +13,7 @@ import tomli_w
 from heard import popen
 
 import featpur_sim
+from featpur_sim import _signals
 
 PACKAGE = Path(featpur_sim.__file__).parent
 LAST_WORDS = "the same command goes on where training stopped."
@@ -251,3 +252,24 @@ assert callable(train) and featpur_sim.measure.decompose is decompose
 """
     process = start(program=program)
     assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
+
+
+def test_a_signal_in_a_held_block_comes_at_its_end():
+    done = []
+    with pytest.raises(KeyboardInterrupt), _signals.held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the block")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_of_the_command_leaves_the_terminals_signals_to_it(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        _signals.leave_to_the_command()
+        assert signal.getsignal(signal.SIGINT) is before[signal.SIGINT]
+        monkeypatch.setattr("multiprocessing.parent_process", lambda: "the command")
+        _signals.leave_to_the_command()
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
