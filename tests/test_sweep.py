@@ -574,7 +574,9 @@ def test_command(featpur, sweep_file, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sweep, "_survey", lambda: breaks)
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--overwrite", "--quiet")
-    assert code == 3 and "Batch 0: RuntimeError: no memory" in err and "--resume" in err
+    assert code == 3 and "--quiet --resume" in err and "--overwrite" not in err
+    assert "Batch 0 (d = 16, k = 2, tau = 0.212132; d = 16, k = 3," in err
+    assert "): RuntimeError: no memory" in err
 
 
 def test_a_read_only_folder_is_refused_before_anything_is_computed(
