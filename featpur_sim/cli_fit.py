@@ -61,14 +61,13 @@ def fit(
         say(False, f"{directory / FIT}, {directory / 'figures'}")
 
 
-def _assignment(text: str) -> tuple[str, float]:
+def _assignment(text: str) -> tuple[str, str]:
     from featpur_sim.config import ConfigError
 
     name, _, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise ConfigError(f"--at {text!r}: write name=number, such as sigma_x=0.3.") from None
+    if not (name.strip() and value.strip()):
+        raise ConfigError(f"--at {text!r}: write name=value, such as sigma_x=0.3.")
+    return name.strip(), value.strip()
 
 
 def holds_sweep(directory: Path) -> bool:

@@ -5,6 +5,7 @@ defeated below 1/√k; constants are not known, so a measured boundary is compar
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -45,12 +46,11 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
         if len(kept) and np.isfinite(kept).all():
             rows[:, point] = _interval(kept, points) if len(kept) > 1 else (kept[0], *[np.nan] * 2)
     rows = np.exp(rows) if logarithmic else rows
-    along = [name for name, of in result.coords.items() if of.dims == ("point",)]
     variables = dict(zip(("value", "low", "high"), rows, strict=True))
     variables |= {"finished": ok.sum(axis=1), "failed": (~ok).sum(axis=1)}
     return xr.Dataset(
         {name: ("point", column) for name, column in variables.items()},
-        {name: result[name] for name in along},
+        {name: result[name] for name in _along(result)},
         {"quantity": str(quantity), "long_name": result[quantity.name].attrs["long_name"]},
     )
 
@@ -59,21 +59,49 @@ def _interval(values: NDArray, points: float | None) -> tuple[float, float, floa
     return mean_interval(values) if points is None else fraction_interval(values, points)
 
 
-def select(result: xr.Dataset, at: Mapping[str, float]) -> xr.Dataset:
-    """The points of a sweep with the given coordinates, to the six digits of a settings file.
+def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
+    """The points of a sweep with the given coordinates.
+
+    Args:
+        result: of a sweep.
+        at: coordinate → value. Numbers agree to the six digits of a settings file, text in full;
+            text that reads as a number is one.
 
     Raises:
-        ResultError: no such coordinate, or no such point.
+        ResultError: no such coordinate, no number where there are numbers, or no such point.
     """
     for name, value in at.items():
-        if name not in result.coords or result[name].dims != ("point",):
-            raise ResultError(f"the sweep has no coordinate '{name}'.")
-        kept = np.flatnonzero(np.isclose(result[name].values.astype(float), value, rtol=1e-5))
-        if not len(kept):
-            known = ", ".join(f"{v:g}" for v in np.unique(result[name].values))
-            raise ResultError(f"no point has {name} = {value:g}: the sweep has {known}.")
-        result = result.isel(point=kept)
+        along = _along(result)
+        if name not in along:
+            raise ResultError(f"the sweep has no coordinate '{name}': it has {', '.join(along)}.")
+        values = result[name].values
+        if values.dtype.kind in "if":
+            same = np.isclose(values.astype(float), _number(name, value), rtol=1e-5, atol=0)
+        else:
+            same = values.astype(str) == str(value)
+        if not same.any():
+            known = ", ".join(map(_text, np.unique(values)))
+            raise ResultError(f"no point has {name} = {_text(value)}: the sweep has {known}.")
+        result = result.isel(point=np.flatnonzero(same))
     return result
+
+
+def _along(result: xr.Dataset) -> list[str]:
+    return [str(name) for name, of in result.coords.items() if of.dims == ("point",)]
+
+
+def _number(name: str, value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ResultError(
+            f"{name} = {value!r}: {name} is a number in this sweep, so give one."
+        ) from None
+
+
+def _text(value: Any) -> str:
+    """A coordinate as ``--at`` takes it."""
+    return str(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def phase_diagram(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
@@ -85,16 +113,23 @@ def phase_diagram(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
     places = np.column_stack([result.d.values, result.k.values])
     _, first, counts = np.unique(places, axis=0, return_index=True, return_counts=True)
     if (counts > 1).any():
-        d, k = places[first[np.argmax(counts > 1)]]
-        same = (places == (d, k)).all(axis=1)
+        worst = int(np.argmax(counts))
+        d, k = places[first[worst]]
+        same = result.isel(point=np.flatnonzero((places == (d, k)).all(axis=1)))
+        shared = f"{counts[worst]} points of the sweep share d = {d:g}, k = {k:g}"
         others = [
-            str(name)
-            for name, of in result.coords.items()
-            if of.dims == ("point",) and name != "point" and len(np.unique(of.values[same])) > 1
+            name for name in _along(same) if name != "point" and len(np.unique(same[name])) > 1
         ]
+        if not others:
+            extra = ", ".join(map(str, same.point.values[1:]))
+            raise ResultError(
+                f"{shared} and every other coordinate, and one place shows one of them: leave out "
+                f"the others, result.drop_sel(point=[{extra}])."
+            )
+        name = others[0]
         raise ResultError(
-            f"{int(counts.max())} points of the sweep share d = {d:g}, k = {k:g}: choose one value "
-            f"of {', '.join(others)}, such as --at {others[0]}={result[others[0]].values[0]:g}."
+            f"{shared}: choose one value of {', '.join(others)}, such as --at "
+            f"{name}={_text(same[name].values[0])}."
         )
     return per_point(result, quantity)
 

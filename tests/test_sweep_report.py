@@ -69,6 +69,44 @@ def test_points_that_share_a_place_must_be_told_apart():
         select(twice, {"seed": 1})
 
 
+def test_points_that_differ_in_nothing_are_told():
+    """Two points of one sweep file with the same settings."""
+    result = made_up().isel(point=[0, 1, 5, 1, 1])
+    result = result.assign_coords(point=np.arange(5))
+    with pytest.raises(ResultError, match=r"3 points .*k = 6 .*drop_sel\(point=\[3, 4\]\)"):
+        phase_diagram(result, CLEAN)
+    assert phase_diagram(result.drop_sel(point=[3, 4]), CLEAN).sizes["point"] == 3
+
+
+def test_points_are_chosen_by_text_and_by_small_numbers():
+    result = made_up().assign_coords(
+        k=("point", np.repeat([4.0, 6.0], 6)),
+        law=("point", np.tile(["two-level", "gaussian"], 6)),
+        decay=("point", np.repeat([1e-9, 2e-9, 0.0], 4)),
+    )
+    with pytest.raises(ResultError, match=r"choose one value of .*law.*, such as --at"):
+        phase_diagram(result, CLEAN)
+    for at, count in (
+        ({"law": "gaussian"}, 6),
+        ({"decay": 1e-9}, 4),
+        ({"decay": "0"}, 4),
+        ({"law": "gaussian", "decay": "2e-9"}, 2),
+        ({"d": "64"}, 3),
+    ):
+        assert select(result, at).sizes["point"] == count, at
+    for at, message in (
+        ({"law": "0.3"}, "no point has law = 0.3: the sweep has gaussian, two-level"),
+        ({"k": "six"}, "k = 'six': k is a number in this sweep"),
+        ({"lqw": "gaussian"}, "no coordinate 'lqw': it has .*law"),
+    ):
+        with pytest.raises(ResultError, match=message):
+            select(result, at)
+    same = result.isel(point=[0, 1]).assign_coords(k=("point", [4.0, 4.0]), m=("point", [1, 1]))
+    same = same.assign_coords(tau=("point", [0.1, 0.1]))
+    with pytest.raises(ResultError, match="choose one value of law, such as --at law=two-level"):
+        phase_diagram(same, CLEAN)
+
+
 def test_the_window_is_the_theorys():
     lines = window_lines(np.array([64.0, 729.0]))
     assert list(lines.values())[0] == pytest.approx([4, 9])
@@ -217,7 +255,8 @@ def test_fit_of_chosen_quantities_and_points(folder, featpur):
     [
         (["--quantity", "kappa"], "no quantity 'kappa'"),
         (["--against", "x"], "no coordinate 'x'"),
-        (["--at", "k"], "--at 'k': write name=number"),
+        (["--at", "k"], "--at 'k': write name=value"),
+        (["--at", "k=six"], "k = 'six': k is a number"),
         (["--at", "k=5"], "no point has k = 5: the sweep has 4, 6, 9"),
     ],
 )
