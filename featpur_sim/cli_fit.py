@@ -84,12 +84,12 @@ def report_sweep(directory: Path, quiet: bool) -> None:
     from featpur_sim.manifest import require_ours
     from featpur_sim.result import REPORT
     from featpur_sim.sweep import load_sweep
-    from featpur_sim.sweep_report import FIT, draw_all, fit_all, write_fits, write_report
+    from featpur_sim.sweep_report import FIT, draw_all, fit_predicted, write_fits, write_report
 
     result = load_sweep(directory)
     require_ours(directory, FIT, REPORT)
     with claim_folder(directory):
-        fits = fit_all(result)
+        fits = fit_predicted(result)
         drawn = draw_all(result, fits.laws)
         write_fits(directory, fits, drawn)
         path = write_report(directory, result, fits, drawn)

@@ -30,6 +30,7 @@ from featpur_sim._ticks import label_values, plain_numbers
 from featpur_sim.disk import atomic_path
 from featpur_sim.exponents import PowerLaw, Quantity
 from featpur_sim.phase_diagram import per_point, phase_diagram, window_lines
+from featpur_sim.result import ResultError
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _MARKERS = "o^sDvP"
@@ -41,11 +42,15 @@ _WIDE = 5
 def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
     """One colour per point in the plane of d and k, both logarithmic, with the window's ends.
 
-    A full grid is drawn as touching cells, other points as discs; × marks a point without a
-    finished run.
+    A full grid is drawn as touching cells, other points as discs; × marks a point without a value.
+
+    Raises:
+        ResultError: the quantity is unknown, points share a place, or no point has a value.
     """
     diagram = phase_diagram(result, quantity)
     d, k, value = (diagram[name].values.astype(float) for name in ("d", "k", "value"))
+    if not np.isfinite(value).any():
+        raise ResultError(f"{quantity}: no point of the sweep has a value, so none has a colour.")
     with house_style():
         figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
         axes = figure.subplots()
@@ -60,7 +65,7 @@ def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
             drawn = axes.pcolormesh(_edges(x), _edges(y), table, **scale)
         else:
             drawn = axes.scatter(d[shown], k[shown], c=value[shown], s=60, zorder=3, **scale)
-        axes.plot(d[~shown], k[~shown], "x", color=GREY, markersize=5, linestyle="none")
+        axes.plot(d[~shown], k[~shown], "x", color=GREY, markersize=5, linestyle="none", zorder=6)
         _window(axes, d)
         axes.set_xlabel("input dimension d")
         axes.set_ylabel("sparsity k")
@@ -175,17 +180,19 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
     """The caption of a figure of `draw_all`."""
     if isinstance(figure_of, Quantity):
         return (
-            f"{figure_of.label} over sparsity and dimension: means over the runs that "
-            "finished. Lines: the ends of the paper's window, exponents only (constants are not "
-            "known)."
+            f"{figure_of.label} over sparsity and dimension: means over the runs that finished, × "
+            "where there is none. Lines: the ends of the paper's window, exponents only "
+            "(constants are not known)."
         )
     said = "The theory predicts nothing here."
     if figure_of.prediction is not None:
         p = figure_of.prediction
         said = f"Dashed: the predicted slope, {p.formula} ({p.source}; holds: {p.holds})."
+    hollow = " Hollow: points that the fit leaves out." if figure_of.excluded else ""
     return (
         f"{figure_of.quantity.label}: means of the logarithm over the runs that finished, 95 % "
-        f"t-intervals over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}. {said}"
+        f"t-intervals over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}."
+        f"{hollow} {said}"
     )
 
 

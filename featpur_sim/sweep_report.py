@@ -66,14 +66,25 @@ def fit_all(
     """
     if quantities is not None:
         return Fits([fit_power_law(result, q, against) for q in quantities], {})
+    fits = fit_predicted(result, against)
+    if not fits.laws:
+        raise ResultError(f"nothing could be fitted: {next(iter(fits.refused.values()))}")
+    return fits
+
+
+def fit_predicted(result: xr.Dataset, against: Sequence[str] | None = None) -> Fits:
+    """Fit what the theory predicts and the sweep allows; that may be nothing: ``refused`` says why.
+
+    Args:
+        result: of a sweep.
+        against: coordinates; those that vary independently by default.
+    """
     laws, refused = [], {}
     for quantity in PREDICTED:
         try:
             laws.append(fit_power_law(result, quantity, against))
         except ResultError as error:
             refused[str(quantity)] = str(error)
-    if not laws:
-        raise ResultError(f"nothing could be fitted: {next(iter(refused.values()))}")
     return Fits(laws, refused)
 
 

@@ -1,5 +1,6 @@
 """Phase diagrams, figures, report and the command of a sweep, on made-up results."""
 
+import html
 import json
 import re
 
@@ -231,7 +232,7 @@ def test_a_read_only_folder_is_refused_first_or_the_fits_are_printed(
     folder, featpur, read_only, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_report, "fit_all", lambda *a: pytest.fail("computed"))
+        patch.setattr(sweep_report, "fit_predicted", lambda *a: pytest.fail("computed"))
         for command in ("fit", "report"):
             code, out, err = featpur(command, folder)
             assert (code, out) == (2, "") and err.count("\n") == 1
@@ -264,6 +265,34 @@ def test_bad_input_is_one_message(folder, featpur, arguments, message):
     code, out, err = featpur("fit", folder, *arguments)
     assert code == 2 and message in err and "Traceback" not in err and out == ""
     assert not (folder / "fit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("points", "reason", "swept"),
+    [
+        ([0, 3], "2 usable points are too few to fit 2 numbers", "swept: d."),
+        ([0], "no coordinate of the sweep varies", "swept: nothing."),
+        ([0, 4, 8, 11], r"0 usable points \(4 points excluded: no run finished\)", "swept: d, k."),
+    ],
+    ids=["two points", "one point", "all dead"],
+)
+def test_a_report_says_what_cannot_be_fitted(tmp_path, featpur, points, reason, swept):
+    result = made_up().isel(point=points).assign_attrs(sweep="name = 'few'\n")
+    if len(points) > 2:
+        result["status"] = result.status.where(False, "dead")
+    result.to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
+    code, _, err = featpur("report", tmp_path)
+    assert code == 0 and str(tmp_path / "report.html") in err
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Nothing could be fitted." in page and "Against" not in page and swept in page
+    assert re.search(rf"Not fitted: kappa_over_alpha\[clean\]\. .*{reason}", page)
+    # No colours of nothing, where d and k both vary but no run finished.
+    assert "There is nothing to draw." in page and "data:image" not in page
+    table = json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))
+    assert table["fits"] == [] and re.search(reason, table["not_fitted"]["purification_factor"])
+    # To fit was all that `fit` was asked for.
+    code, out, err = featpur("fit", tmp_path)
+    assert (code, out) == (2, "") and "nothing could be fitted: " in err
 
 
 def test_report_of_a_sweep_and_of_nothing(folder, featpur, tmp_path):
