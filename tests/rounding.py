@@ -54,20 +54,27 @@ def sign_error(gradient, error):
     return np.where(np.abs(gradient) <= error, 2.0, 0.0)
 
 
+def doubtful_gates(weights, bias, x):
+    """Which neurons float32 may put on either side of their threshold, [n, m].
+
+    ⟨w_i,x⟩ errs by γ_d Σ_j|w_ij x_j|, and what it is compared with by one rounding more.
+    """
+    weights, bias, x = (np.asarray(v, np.float64) for v in (weights, bias, x))
+    size = np.abs(x) @ np.abs(weights).T + bias
+    return np.abs(np.abs(x @ weights.T) - bias) <= gamma(x.shape[1] + 2) * size
+
+
 def input_gradient(network, x):
     """∇ₓf = Σ_{|⟨w_i,x⟩| > b_i} w_i in float64 (docs/theory.md §3), and the error of float32.
 
-    ⟨w_i,x⟩ errs by γ_d Σ_j|w_ij x_j|. Where that may carry it over b_i the gate may be open or
-    shut, and the error holds all of |w_i|; elsewhere only the sum over open gates rounds, and that
-    of a slope in front of it.
+    The sum over the open gates rounds, and so does a slope in front of it. Where a gate may be open
+    or shut, the error holds all of |w_i|.
 
     Returns:
         The gradient and the error of each of its entries, both [n, d].
     """
-    weights, bias = (np.asarray(v, np.float64) for v in (network.weights, network.bias))
-    x = np.asarray(x, np.float64)
-    u, size = x @ weights.T, np.abs(x) @ np.abs(weights).T
-    doubt = np.abs(np.abs(u) - bias) <= gamma(x.shape[1] + 1) * (size + bias)
-    gate = np.abs(u) > bias
-    summed = gamma((gate | doubt).sum(1, keepdims=True) + 4) * ((gate | doubt) @ np.abs(weights))
-    return gate @ weights, summed + doubt @ np.abs(weights)
+    weights, bias, x = (np.asarray(v, np.float64) for v in (network.weights, network.bias, x))
+    gate, doubt = np.abs(x @ weights.T) > bias, doubtful_gates(weights, bias, x)
+    size = np.abs(weights)
+    error = gamma((gate | doubt).sum(1, keepdims=True) + 4) * ((gate | doubt) @ size) + doubt @ size
+    return gate @ weights, error

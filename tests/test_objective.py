@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounding import doubtful_gates
 
 from featpur_sim import SymmetricReLU
 from featpur_sim.objective import (
@@ -53,6 +54,8 @@ def test_regulariser_gradient_is_autodiffs():
 def test_gradient_is_autodiffs_and_ties_do_not_count(smoothing):
     x, y, weights = data()
     keep = y != 0
+    # The two forms sum ⟨w_i,x⟩ in different orders; a gate that this opens is no rounding.
+    assert not doubtful_gates(weights, 0.5, x).any()
 
     def naive(weights):
         value = make(weights, smoothing)(x, key=KEY)

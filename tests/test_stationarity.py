@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounding import doubtful_gates
 
 from featpur_sim import FGM, SparseCoding, SymmetricReLU
 from featpur_sim.objective import loss_sum_and_gradient, regulariser_gradient
@@ -18,6 +19,9 @@ both_sides = eqx.filter_jit(stationarity)
 def test_against_numpy(mixed_network, problem, batch, attack):
     found = both_sides(mixed_network, problem, batch, attack, key=KEY)
     x = np.asarray(batch.x if attack is None else batch.x + attack(mixed_network, batch, key=KEY))
+    # A gate that rounding opens would push by a whole sample.
+    doubt = doubtful_gates(mixed_network.weights, mixed_network.bias, x)
+    assert not doubt[np.asarray(batch.labelled)].any()
     w, y = np.asarray(mixed_network.weights, float), np.asarray(batch.y, float)
     gauge = np.asarray(problem.wstar)
     u = x @ w.T

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rounding import FUNCTION, gamma, within
+from rounding import FUNCTION, doubtful_gates, gamma, within
 
 from featpur_sim import SymmetricReLU
 from featpur_sim.objective import loss_sum_and_gradient, regulariser, regulariser_gradient
@@ -31,9 +31,8 @@ def terms(weights, bias, x):
 
     With |u| within its rounding of b, the gradient could rightly be that of either side.
     """
-    size = np.abs(x) @ np.abs(weights).T + bias
-    assert np.all(np.abs(np.abs(x @ weights.T) - bias) > 2 * gamma(D + 2) * size)
-    return size
+    assert not doubtful_gates(weights, bias, x).any()
+    return np.abs(x) @ np.abs(weights).T + bias
 
 
 def torch_output(weights, bias, x, sigma_rho):
