@@ -118,6 +118,7 @@ def test_pgd_finds_at_least_what_theirs_finds(model, norm, points):
     for name, attack in pgd_attacks(norm).items():
         delta, success = theirs(attack, model, points, RADIUS[norm])
         length = np.linalg.norm(delta, 2 if norm == "l2" else np.inf, axis=-1)
+        # Their ball is ours: 1e-4 of it is twenty roundings of |x| or more, and changes no count.
         assert np.all(length <= RADIUS[norm] * (1 + 1e-4))
         # Their success includes points that are wrong already, as our rule does.
         already = np.asarray(points.y * model(points.x)) <= 0
