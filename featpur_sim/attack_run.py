@@ -11,6 +11,7 @@ import xarray as xr
 
 from featpur_sim import warning_signs
 from featpur_sim._types import Array, Float, PRNGKey
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.config import ConfigError
 from featpur_sim.diagnosis import require_finished
@@ -55,11 +56,11 @@ def attack_radii(
     if any(b <= a for a, b in zip(radii, radii[1:], strict=False)):
         raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
     results: list[Attacked] = []
-    for number, radius in enumerate(radii):
+    for position, radius in enumerate(radii):
         found = protocol(model, batch, radius, norm, key=key, direction=direction)
         if results:
             before = results[-1]
-            pair = (radii[number - 1], radius)
+            pair = (radii[position - 1], radius)
             sentence = warning_signs.rises_with_radius(before.robust, found.robust, pair)
             missed = found.robust & ~before.robust
             found = replace(
@@ -102,19 +103,20 @@ def attack_run(
         for each attack: `featpur_sim.protocol.Attacked.table`), ``protocol, warnings``.
 
     Raises:
-        ConfigError: samples < 1, an unknown phase, or bad radii.
+        ConfigError: samples or seed out of range, an unknown phase, or bad radii.
         ResultError: training failed in every seed.
     """
     used = require_finished(run.result)
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown:
         raise ConfigError(f"phases must be among {list(run.networks)}, got {unknown}.")
-    if samples < 1:
-        raise ConfigError(f"samples must be ≥ 1, got {samples}.")
-    if any(not 0 < r < float("inf") for r in radii) or list(radii) != sorted(set(radii)):
+    samples, seed = count("samples", samples), count("seed", seed, 0)
+    for radius in radii:
+        number("a radius, in units of the run's own,", radius, above=0)
+    if not radii or list(radii) != sorted(set(radii)):
         raise ConfigError(
-            f"radii must be > 0, finite and rise strictly, got {list(radii)}; they are in units of "
-            "the training radius."
+            f"radii must be at least one and rise strictly, got {list(radii)}; they are in units "
+            "of the training radius."
         )
     norm, tau = run.config.adversarial.norm, run.config.adversarial.radius
     rows: list[dict[str, Any]] = []

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable
 
+from featpur_sim.checks import double
+
 
 class Budget:
     """Time that runs from when it is made.
@@ -13,17 +15,16 @@ class Budget:
         clock: a clock in seconds that never goes back.
 
     Raises:
-        ValueError: ``seconds`` is not above 0.
+        ValueError: ``seconds`` is no number above 0.
 
     >>> Budget(60, clock=lambda: 5.0).holds(60), Budget(60, clock=lambda: 5.0).holds(61)
     (True, False)
     """
 
     def __init__(self, seconds: float = math.inf, clock: Callable[[], float] = time.monotonic):
-        if not seconds > 0:
-            raise ValueError(f"seconds = {seconds}: a budget must be above 0.")
-        self.seconds, self.clock = seconds, clock
-        self._end = clock() + seconds
+        self.seconds = float(double("a budget of seconds", seconds, above=0, most=math.inf))
+        self.clock = clock
+        self._end = clock() + self.seconds
 
     @property
     def limited(self) -> bool:

@@ -1,7 +1,6 @@
 """Both sides of the robust accuracy of a saved run: seeds × phases × radii (docs/theory.md §8)."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from featpur_sim.budget import Budget
 from featpur_sim.campaign import Campaign, Part
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
 from featpur_sim.checkpoint import Checkpoint, CheckpointError
+from featpur_sim.checks import count, number
 from featpur_sim.config import ConfigError
 from featpur_sim.diagnosis import finished, require_finished
 from featpur_sim.disk import ResultError, atomic_path, can_write, claim_folder, write_text
@@ -106,7 +106,7 @@ def certify_run(
         Contradiction: an attack breaks a certified point; ``evidence`` names seed and phase too.
     """
     norm = run.config.adversarial.norm if norm is None else norm
-    chosen = _check(run, radii, norm, points, stages, seeds, phases)
+    chosen = _check(run, radii, norm, points, stages, seeds, seed, phases)
     budget = Budget() if budget is None else budget
     used = require_finished(run.result.isel(seed=slice(seeds)))
     parts: list[Part] = []
@@ -316,19 +316,20 @@ def _costs(sides: list[Sandwich]) -> dict[str, float]:
     return costs
 
 
-def _check(run, radii, norm, points, stages, seeds, phases) -> tuple[str, ...]:
+def _check(run, radii, norm, points, stages, seeds, seed, phases) -> tuple[str, ...]:
     """Refuse what cannot be certified before anything is computed; returns the stages."""
     if norm not in ("l2", "linf"):
         raise NotCertified(f"norm is {norm!r}: certificates exist for 'l2' and 'linf'.")
-    bad = [r for r in radii if not (math.isfinite(r) and r > 0)]
-    if bad or not radii or len(set(radii)) < len(radii):
+    for radius in radii:
+        number("a radius, in units of the run's own,", radius, above=0)
+    if not radii or len(set(radii)) < len(radii):
         raise ConfigError(
-            f"radius = {bad[0] if bad else list(radii)}: radii must be finite, > 0 and differ; "
-            "they are in units of the training radius."
+            f"radius = {list(radii)}: give at least one radius, and each once; they are in units "
+            "of the training radius."
         )
-    if points < 1:
-        raise ConfigError(f"points = {points}: certify at least one point per seed.")
-    if seeds is not None and not 1 <= seeds <= run.config.seeds:
+    count("points", points)
+    count("seed", seed, 0)
+    if seeds is not None and count("seeds", seeds) > run.config.seeds:
         raise ConfigError(f"seeds = {seeds}: the run has {run.config.seeds}; choose 1 to that.")
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown or not phases:

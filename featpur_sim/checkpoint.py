@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featpur_sim.checks import double
 from featpur_sim.disk import DiskWarning, atomic_path, require_writable
 from featpur_sim.fingerprint import software
 
@@ -35,16 +36,14 @@ class Checkpoint:
         every: seconds between saves (phase ends are always saved).
 
     Raises:
-        ValueError: ``every`` is negative, or ``directory`` is a file.
+        ValueError: ``every`` is no number ≥ 0, or ``directory`` is a file.
     """
 
     def __init__(self, directory: str | Path, *, every: float = 30.0):
-        if not every >= 0:
-            raise ValueError(f"Checkpoint: every must be ≥ 0 seconds, got {every}.")
+        self.every = float(double("Checkpoint: every (seconds)", every, least=0, most=np.inf))
         self.directory = Path(directory).absolute()
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"Checkpoint: {self.directory} is a file: name a folder.")
-        self.every = every
         self._last = time.monotonic()
 
     def save_if_due(

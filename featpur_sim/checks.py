@@ -13,8 +13,10 @@ import numpy as np
 from jax.core import Tracer
 
 from featpur_sim._types import Array, Float
+from featpur_sim.config import ConfigError
 
 LARGEST = 1e30
+WIDEST = float(np.finfo(np.float64).max)
 MOST = 2**31 - 1
 
 
@@ -29,6 +31,7 @@ def number(
     *,
     least: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     most: float = LARGEST,
     ndim: int | None = 0,
 ) -> Float[Array, "..."]:
@@ -39,65 +42,115 @@ def number(
         value: number or array: Python, NumPy or JAX, of any real dtype; traced ones pass.
         least: no entry is smaller.
         above: every entry is larger.
+        below: every entry is smaller.
         most: no entry is larger; ∞ allows infinite ones.
         ndim: dimensions of the array; None for any.
 
     Raises:
-        ValueError: not real numbers, not finite, out of range before or after the cast to float32,
+        ConfigError: not real numbers, not finite, out of range before or after the cast to float32,
             the wrong number of dimensions, or empty.
 
     >>> number("radius", 1e39, least=0)
     Traceback (most recent call last):
-    ValueError: radius must be ≥ 0 and finite (at most 1e+30), got 1e+39.
+    featpur_sim.config.ConfigError: radius must be ≥ 0 and finite (at most 1e+30), got 1e+39.
     """
     if not is_concrete(value):
         return jnp.asarray(value, jnp.float32)
-    array = _real(name, value)
-    if array.size == 0 or (ndim is not None and array.ndim != ndim):
-        wanted = "one number" if ndim == 0 else f"a non-empty array of {ndim} dimensions"
-        wanted = "a number or a non-empty array" if ndim is None else wanted
-        raise ValueError(f"{name} must be {wanted}, got an array of shape {array.shape}.")
+    array = _shaped(name, value, ndim)
     with np.errstate(over="ignore"):
         views = array.astype(np.float64), array.astype(np.float32)
     for view in views:
-        good = (view <= most) & (view >= -LARGEST)
-        if least is not None:
-            good &= view >= least
-        if above is not None:
-            good &= view > above
-        if not good.all():
-            bound = f"> {above:g} and " if above is not None else ""
-            bound = f"≥ {least:g} and " if least is not None else bound
-            limit = "" if most == np.inf else f"finite (at most {most:g})"
-            rule = f"{bound}{limit}".removesuffix(" and ")
-            shown = array.item() if array.ndim == 0 else views[0][~good].flat[0]
-            where = "" if array.ndim == 0 else " among its entries"
-            raise ValueError(f"{name} must be {rule}, got {shown}{where}.")
+        _require_range(name, array, view, least, above, below, most, -LARGEST)
     return jnp.asarray(views[1]) if not isinstance(value, jax.Array) else _float32(value)
+
+
+def double(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float = WIDEST,
+    ndim: int | None = 0,
+) -> Float[np.ndarray, "..."]:
+    """`number` for what is computed in float64 on the host: a NumPy array, without float32's range.
+
+    >>> float(double("radius", 1e39, above=0))
+    1e+39
+    """
+    if not is_concrete(value):
+        raise ConfigError(
+            f"{name} must be a number or an array of numbers, got a traced value: this is computed "
+            "on the host. Call it outside jit and vmap."
+        )
+    array = _shaped(name, value, ndim)
+    view = array.astype(np.float64)
+    _require_range(name, array, view, least, above, None, most, -WIDEST)
+    return view
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
     """``value`` as a Python integer of at least ``least``; a NumPy or 0-d one counts.
 
     Raises:
-        ValueError: not an integer, or out of range.
+        ConfigError: not an integer, or out of range.
 
     >>> count("n", np.int64(3))
     3
     """
     if not is_concrete(value):
-        raise ValueError(
+        raise ConfigError(
             f"{name} must be an integer ≥ {least}, got a traced value: it is a size of the "
             "program. Pass it from outside jit and vmap."
         )
     try:
         array = _real(name, value)
-    except ValueError:
+    except ConfigError:
         array = np.zeros(())
     good = array.ndim == 0 and array.dtype.kind in "iu"
     if not good or not least <= int(array) <= MOST:
-        raise ValueError(f"{name} must be an integer ≥ {least} (at most 2³¹ − 1), got {value!r}.")
+        raise ConfigError(f"{name} must be an integer ≥ {least} (at most 2³¹ − 1), got {value!r}.")
     return int(array)
+
+
+def _shaped(name: str, value: Any, ndim: int | None) -> np.ndarray:
+    """``value`` as an array of that many dimensions."""
+    array = _real(name, value)
+    if array.size == 0 or (ndim is not None and array.ndim != ndim):
+        wanted = "one number" if ndim == 0 else f"a non-empty array of {ndim} dimensions"
+        wanted = "a number or a non-empty array" if ndim is None else wanted
+        raise ConfigError(f"{name} must be {wanted}, got an array of shape {array.shape}.")
+    return array
+
+
+def _require_range(
+    name: str,
+    array: np.ndarray,
+    view: np.ndarray,
+    least: float | None,
+    above: float | None,
+    below: float | None,
+    most: float,
+    lowest: float,
+) -> None:
+    """Refuse an entry of ``view``, which is ``array`` as it will be used, that is out of range."""
+    good = (view <= most) & (view >= lowest)
+    rules = []
+    if least is not None:
+        good &= view >= least
+        rules.append(f"≥ {least:g}")
+    if above is not None:
+        good &= view > above
+        rules.append(f"> {above:g}")
+    if below is not None:
+        good &= view < below
+        rules.append(f"< {below:g}")
+    elif most != np.inf:
+        rules.append(f"finite (at most {most:g})")
+    if not good.all():
+        shown = array.item() if array.ndim == 0 else array[~good].flat[0]
+        where = "" if array.ndim == 0 else " among its entries"
+        raise ConfigError(f"{name} must be {' and '.join(rules)}, got {shown}{where}.")
 
 
 def _float32(value: Array) -> Array:
@@ -112,5 +165,8 @@ def _real(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError):  # keys; ragged lists
         real, array = False, np.zeros(())
     if not real:
-        raise ValueError(f"{name} must be a number or an array of numbers, got {value!r}.")
+        shown = repr(value)
+        if array.ndim or len(shown) > 80:  # one line, and no thousand digits
+            shown = f"{type(value).__name__} of {array.dtype}" if array.ndim else f"{shown[:80]} …"
+        raise ConfigError(f"{name} must be a number or an array of numbers, got {shown}.")
     return array

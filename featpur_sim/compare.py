@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from featpur_sim import comparison
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.comparison import CLEAN, PURE, PURIFIED
 from featpur_sim.config import ConfigError
@@ -73,7 +74,7 @@ def compare_run(
         ConfigError: a run that the competitors are not defined for, or a setting out of range.
         Contradiction: an attack breaks a certified point.
     """
-    _check(run, samples, radii, steps, certify_points)
+    _check(run, samples, radii, steps, certify_points, seed)
     tau = run.config.adversarial.radius
     points_key, train_key, attack_key, certify_key = jax.random.split(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), _STREAM), seed), 4
@@ -84,9 +85,9 @@ def compare_run(
     relative = sorted({1.0, *map(float, radii)})
     bounds: dict[tuple[str, float], float | None] = {}
     rows = []
-    for number, entry in enumerate(league):
+    for position, entry in enumerate(league):
         began = time.perf_counter()
-        model = entry.train(jax.random.fold_in(train_key, number))
+        model = entry.train(jax.random.fold_in(train_key, position))
         curve = []
         for r in relative:
             at = entry.model_class, r
@@ -98,7 +99,7 @@ def compare_run(
             proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
             curve = [point | floor for point, floor in zip(curve, proved, strict=True)]
         rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
-        advance(number + 1, len(league))
+        advance(position + 1, len(league))
     return rows
 
 
@@ -174,7 +175,12 @@ def _row(entry: Competitor, at_tau: dict[str, Any], curve, floor: float, began: 
 
 
 def _check(
-    run: SavedRun, samples: int, radii: Sequence[float], steps: int, certify_points: int
+    run: SavedRun,
+    samples: int,
+    radii: Sequence[float],
+    steps: int,
+    certify_points: int,
+    seed: int,
 ) -> None:
     config = run.config
     if config.adversarial.norm != "l2":
@@ -193,12 +199,9 @@ def _check(
             "{±1}^d. Compare a run with wstar = 'signs'."
         )
     require_finished(run.result)
-    if samples < 100:
-        raise ConfigError(f"samples = {samples}: must be at least 100 for an interval.")
-    if steps < 1:
-        raise ConfigError(f"steps = {steps}: must be at least 1.")
-    if certify_points < 0:
-        raise ConfigError(f"certify_points = {certify_points}: must be at least 0 (0: none).")
-    for r in radii:
-        if not 0 < r < float("inf"):
-            raise ConfigError(f"radius = {r}: must be finite and > 0, in units of the run's own.")
+    count("samples", samples, 100)  # fewer give no interval
+    count("steps", steps)
+    count("certify_points", certify_points, 0)
+    count("seed", seed, 0)
+    for radius in radii:
+        number("a radius, in units of the run's own,", radius, above=0)

@@ -19,6 +19,7 @@ from jax import lax
 
 from featpur_sim._types import Array, Float, PRNGKey, Scalar
 from featpur_sim.attack import Attack
+from featpur_sim.checks import count, is_concrete, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch, SparseCoding
 from featpur_sim.network import SymmetricReLU
@@ -139,16 +140,18 @@ def dense_critical_radius(
         The quantile of the points' radii; its interval is that of the order statistics.
 
     Raises:
-        ValueError: the network smooths its thresholds.
+        ValueError: the network smooths its thresholds, ``n`` is no whole number ≥ 1, or ``level``
+            is not inside (0, 1).
     """
+    n, share = count("n", n), number("level", level, above=0, below=1)
     sample_key, _ = jax.random.split(key)
     direction = ball(norm, 1.0).maximise(problem.dense_direction()[None])[0]
     radii, right = _in_blocks(
         lambda i, batch: (r := flip_radii(network, batch, direction), r > 0), problem, sample_key, n
     )
     total = jnp.sum(right)
-    error = _QUANTILE_95 * jnp.sqrt(level * (1 - level) / jnp.maximum(total, 1))
-    flipped = jnp.clip(1 - level + jnp.stack([jnp.float32(0), -error, error]), 0, 1)
+    error = _QUANTILE_95 * jnp.sqrt(share * (1 - share) / jnp.maximum(total, 1))
+    flipped = jnp.clip(1 - share + jnp.stack([jnp.float32(0), -error, error]), 0, 1)
     found = jnp.nanquantile(jnp.where(right, radii, jnp.nan), flipped, method="nearest")
     return CriticalRadius(*jnp.where(jnp.isfinite(found), found, jnp.nan))
 
@@ -186,7 +189,16 @@ def bisect_critical_radius(
     Returns:
         The radius, NaN if it is not between ``low`` and ``high``. Its interval is where the
         standing fraction crosses level ± 1.96 √(level(1 − level)/points), cut to [low, high].
+
+    Raises:
+        ValueError: ``n`` or ``halvings`` is no whole number ≥ 1, ``level`` is not inside (0, 1), or
+            the radii are not 0 < low < high.
     """
+    n, halvings = count("n", n), count("halvings", halvings)
+    share = number("level", level, above=0, below=1)
+    ends = number("low", low, above=0), number("high", high, above=0)
+    if is_concrete(ends) and not ends[0] < ends[1]:
+        raise ValueError(f"low must be < high, got {low} and {high}: exchange them.")
     sample_key, attack_key = jax.random.split(key)
 
     def margins(attack):
@@ -205,19 +217,18 @@ def bisect_critical_radius(
         radius = jnp.sqrt(lower * upper)
         margin, _ = margins(attack_at(radius))
         broken = jnp.where(margin > 0, broken, jnp.minimum(broken, radius))
-        stands = jnp.sum(right & (broken > radius)) / total > level
+        stands = jnp.sum(right & (broken > radius)) / total > share
         carry = (jnp.where(stands, radius, lower), jnp.where(stands, upper, radius), broken)
         return carry, radius
 
-    ends = (jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32))
     start = (*ends, jnp.full(right.shape, jnp.inf))
     (_, _, broken), radii = lax.scan(halve, start, length=halvings)
     radii = jnp.sort(radii)[::-1]
     standing = jnp.sum(right & (broken > radii[:, None]), axis=-1) / total
-    error = _QUANTILE_95 * jnp.sqrt(level * (1 - level) / total)
-    crossing = jnp.stack([jnp.float32(level), level + error, level - error])
+    error = _QUANTILE_95 * jnp.sqrt(share * (1 - share) / total)
+    crossing = jnp.stack([share, share + error, share - error])
     found = jnp.exp(jnp.interp(crossing, standing, jnp.log(radii), *jnp.log(jnp.stack(ends))[::-1]))
-    inside = jnp.any(standing > level) & jnp.any(standing <= level) & jnp.any(right)
+    inside = jnp.any(standing > share) & jnp.any(standing <= share) & jnp.any(right)
     return CriticalRadius(*jnp.where(inside, found, jnp.nan))
 
 

@@ -11,6 +11,7 @@ import scipy.fft
 import scipy.linalg
 
 from featpur_sim._types import Array, Float, PRNGKey
+from featpur_sim.checks import count
 from featpur_sim.switches import steady
 
 MAX_COHERENCE = 0.9
@@ -19,6 +20,7 @@ MAX_COHERENCE = 0.9
 @steady
 def haar(d: int, key: PRNGKey) -> Float[Array, "d d"]:
     """A Haar-random orthogonal matrix (QR of a Gaussian matrix, signs fixed)."""
+    d = count("d", d)
     q, r = jnp.linalg.qr(jax.random.normal(key, (d, d)))
     return q * jnp.sign(jnp.diagonal(r))
 
@@ -29,19 +31,22 @@ def hadamard(d: int) -> Float[Array, "d d"]:
     Raises:
         ValueError: d is not a power of two.
     """
-    if d < 1 or d & (d - 1):
+    d = count("d", d)
+    if d & (d - 1):
         raise ValueError(f"dictionary 'hadamard' needs d to be a power of two, got d={d}.")
     return jnp.asarray(scipy.linalg.hadamard(d) / np.sqrt(d), jnp.float32)
 
 
 def dct(d: int) -> Float[Array, "d d"]:
     """The orthonormal type-II discrete cosine basis."""
+    d = count("d", d)
     return jnp.asarray(np.asarray(scipy.fft.dct(np.eye(d), norm="ortho", axis=0)).T, jnp.float32)
 
 
 @steady
 def incoherent(d: int, D: int, key: PRNGKey) -> Float[Array, "d D"]:
     """D unit columns drawn uniformly from the sphere: coherence Õ(1/√d) for D = poly(d)."""
+    d, D = count("d", d), count("D", D)
     columns = jax.random.normal(key, (d, D))
     return columns / jnp.linalg.norm(columns, axis=0)
 

@@ -129,7 +129,12 @@ class SparseCoding(eqx.Module):
 
         Returns:
             A `Batch` of float32 arrays; ties ⟨w*, z⟩ = 0 carry y = 0.
+
+        Raises:
+            ValueError: ``n`` or ``start`` is no whole number ≥ 0.
         """
+        n = count("n", n, 0)
+        start = count("start", start, 0) if is_concrete(start) else start
         noise_words, hidden_words = random_words(key, start, n, self.D)
         noise = normal_from_words(noise_words[:, : self.d])
         sign, uniform = sign_and_uniform_from_words(hidden_words)
@@ -146,7 +151,11 @@ class SparseCoding(eqx.Module):
         """Exactly n labelled samples: the first n labelled rows of the endless sample.
 
         Runs on the host (the number of rows drawn is random); used for fixed training sets.
+
+        Raises:
+            ValueError: ``n`` is no whole number ≥ 1, or almost no sample has a label.
         """
+        n = count("n", n)
         found: list[Batch] = []
         have, start, block = 0, 0, max(256, n)
         while have < n:

@@ -18,6 +18,7 @@ from featpur_sim import warning_signs
 from featpur_sim._types import Array, Bool, Float, PRNGKey
 from featpur_sim.apgd import APGD
 from featpur_sim.attack import FGM, PGD, Attack, DenseMixture
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import Batch
 from featpur_sim.hunt import LARGE, SMALL, Hunt, Start
@@ -43,6 +44,9 @@ class Stage:
         steps: gradient steps of one descent.
         step_size: of `PGD`.
         smoothing: of `PGD`.
+
+    Raises:
+        ValueError: an unknown method or start, or a number out of range.
     """
 
     method: Method
@@ -59,8 +63,13 @@ class Stage:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be ≥ 1, got {self.restarts}.")
+        for name in ("restarts", "steps"):
+            object.__setattr__(self, name, count(name, getattr(self, name)))
+        for name in ("step_size", "smoothing"):
+            size = number(name, getattr(self, name), least=0)
+            if name == "step_size" and self.method == "PGD" and not size > 0:
+                raise ValueError("step_size must be > 0, got 0: PGD needs one, such as 0.5.")
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def name(self) -> str:
@@ -125,12 +134,17 @@ class Protocol:
     Attributes:
         name: for reports.
         version: changes whenever anything that affects results does.
-        stages: in the order in which they run.
+        stages: in the order in which they run; at least one.
     """
 
     name: str
     version: str
     stages: tuple[Stage, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if not self.stages:
+            raise ValueError(f"protocol {self.name!r} has no stages: it would attack nothing.")
 
     def describe(self) -> dict[str, Any]:
         """Every hyperparameter, as plain data for a report or a JSON file.
@@ -183,7 +197,7 @@ class Protocol:
         >>> found.protocol, found.accuracy.n, bool((found.margin[found.robust] > 0).all())
         ('quick/1', 50, True)
         """
-        given = _check(batch, radius, norm, starts)
+        radius, given = _check(batch, radius, norm, starts)
         if not is_finite(model):
             raise ValueError(
                 "the model has weights that are not finite: its training diverged, or its file is "
@@ -193,13 +207,13 @@ class Protocol:
         with jax.default_matmul_precision("highest"):
             hunt = Hunt(model, batch, radius, norm, key)
             weak = np.zeros(0, int)
-            for number, stage in enumerate(self.stages):
+            for place, stage in enumerate(self.stages):
                 attack = stage.attack(radius, norm, direction)
                 if attack is None or (stage.start == "given" and not given):
                     continue
                 own: list[Start | np.ndarray] = [stage.start] * stage.restarts
                 kinds = given if stage.start == "given" else own
-                hunt.run(stage.name, attack, kinds, number=number, cascade=cascade)
+                hunt.run(stage.name, attack, kinds, number=place, cascade=cascade)
                 if stage.method in _ONE_STEP:
                     weak = np.flatnonzero(hunt.broken() & (hunt.clean > 0))
             warnings = self._warnings(hunt, weak[:SMALL])
@@ -217,20 +231,20 @@ class Protocol:
         """``weak``: points that one-step attacks have broken."""
         found = warning_signs.of_model(*hunt.look(hunt.labelled[:LARGE]))
         missed = np.ones(len(weak), bool)
-        for number, stage in enumerate(self.stages):
+        for place, stage in enumerate(self.stages):
             attack = stage.attack(hunt.radius, hunt.norm, None)
             if stage.start == "zero" and isinstance(attack, PGD | APGD) and missed.any():
-                margin, _ = hunt.descend(attack, weak, np.zeros_like(hunt.x), number)
+                margin, _ = hunt.descend(attack, weak, np.zeros_like(hunt.x), place)
                 missed &= margin > 0
         sentence = warning_signs.weak_beats_strong(missed)
         return [*found, sentence] if sentence else found
 
 
 def _check(batch: Batch, radius: float, norm: Norm, starts: Sequence[np.ndarray]):
+    """The radius as a Python number, and the starts as arrays."""
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
-    if not 0 < radius < float("inf"):
-        raise ValueError(f"radius must be > 0 and finite, got {radius}: give the attack a ball.")
+    number("radius", radius, above=0)
     if not np.asarray(batch.y).any():
         raise ValueError(f"none of the {len(batch.y)} points has a label: draw more.")
     given = [np.asarray(start, np.float32) for start in starts]
@@ -240,7 +254,7 @@ def _check(batch: Batch, radius: float, norm: Norm, starts: Sequence[np.ndarray]
                 f"starts[{position}] has shape {start.shape}; it must be finite and have the shape "
                 f"of the points, {batch.x.shape}."
             )
-    return given
+    return float(radius), given
 
 
 QUICK = Protocol(

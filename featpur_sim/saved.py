@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from featpur_sim import evaluation
+from featpur_sim import checks, evaluation
 from featpur_sim.config import RunConfig, parse
 from featpur_sim.dataset import PHASES
 from featpur_sim.diagnosis import count, require_finished
@@ -96,6 +96,7 @@ def evaluate_run(
         ResultError: training failed in every seed.
     """
     used = require_finished(run.result)
+    seed = checks.count("seed", seed, 0)
     meter = Silent() if meter is None else meter
     changes = {"samples": samples, "pgd_restarts": restarts, "pgd_steps": steps, "radii": radii}
     settings = run.config.model_dump()

@@ -88,6 +88,7 @@ def observe_nothing(network: SymmetricReLU, problem: SparseCoding, batch: Batch)
 
 def record_steps(steps: int, records: int) -> list[int]:
     """About ``records`` steps from 0 to ``steps``, denser at the start (quadratic spacing)."""
+    steps, records = count("steps", steps, 0), count("records", records)
     fractions = np.linspace(0, 1, max(2, records + 1)) ** 2
     return sorted({int(round(f * steps)) for f in fractions})
 
@@ -95,6 +96,7 @@ def record_steps(steps: int, records: int) -> list[int]:
 @steady
 def replicate(tree: Any, seeds: int) -> Any:
     """Every array of ``tree`` repeated along a new leading axis of length ``seeds``."""
+    seeds = count("seeds", seeds)
     arrays, rest = eqx.partition(tree, eqx.is_array)
     return eqx.combine(
         jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), arrays), rest
@@ -253,8 +255,9 @@ def _plan(phases, records, snapshots) -> list[_Point]:
                 f"got {counts.tolist()}."
             )
         steps = int(counts[0])
-        keep = {int(s) for s in snapshots.get(phase.name, ())}
-        if keep and not (min(keep) >= 0 and max(keep) <= steps):
+        name = f"{phase.name} phase: a snapshot's step"
+        keep = {count(name, step, 0) for step in snapshots.get(phase.name, ())}
+        if keep and max(keep) > steps:
             raise ValueError(f"{phase.name} phase: snapshots must lie in [0, {steps}], got {keep}.")
         stops = sorted(keep.union(record_steps(steps, records)))
         starts = [0, *stops[:-1]]

@@ -132,13 +132,13 @@ def test_a_run_stops_on_a_contradiction_too(featpur, tiny, tmp_path, wrong_bound
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--radius", "0"), "radius = 0.0: radii must be finite, > 0"),
-        (("--radius", "-1"), "radius = -1.0"),
-        (("--radius", "nan"), "radius = nan"),
+        (("--radius", "0"), "a radius, in units of the run's own, must be > 0 and finite"),
+        (("--radius", "-1"), "got -1.0."),
+        (("--radius", "nan"), "got nan."),
         (("--norm", "l1"), "norm is 'l1': certificates exist for 'l2' and 'linf'"),
         (("--norm", "linf", "--stages", "q2"), "'q2' does not exist for norm 'linf'"),
         (("--stages", "q3"), "stages = 'q3'"),
-        (("--points", "0"), "points = 0"),
+        (("--points", "0"), "points must be an integer ≥ 1 (at most 2³¹ − 1), got 0."),
         (("--seeds", "3"), "seeds = 3: the run has 2"),
     ],
 )
@@ -216,8 +216,8 @@ def test_evaluate_with_a_protocol(featpur, mine):
     ("options", "words"),
     [
         (("--steps", "5"), "--restarts and --steps do not go with --protocol"),
-        (("--samples", "0"), "samples must be ≥ 1"),
-        (("--radius", "-1"), "radii must be > 0"),
+        (("--samples", "0"), "samples must be an integer ≥ 1"),
+        (("--radius", "-1"), "a radius, in units of the run's own, must be > 0"),
     ],
 )
 def test_a_protocol_has_no_knobs(featpur, mine, options, words):

@@ -159,7 +159,7 @@ def test_saves_when_due_and_when_forced(tmp_path):
 
 
 def test_negative_interval_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="every must be ≥ 0 seconds, got -1"):
+    with pytest.raises(ValueError, match=r"every \(seconds\) must be ≥ 0, got -1"):
         Checkpoint(tmp_path, every=-1)
 
 

@@ -138,10 +138,10 @@ def test_the_linear_row_is_exact(compared, tiny_folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 10}, "samples = 10"),
-        ({"steps": 0}, "steps = 0"),
-        ({"radii": [-1.0]}, "radius = -1.0"),
-        ({"certify_points": -1}, "certify_points = -1"),
+        ({"samples": 10}, "samples must be an integer ≥ 100 .*, got 10"),
+        ({"steps": 0}, "steps must be an integer ≥ 1 .*, got 0"),
+        ({"radii": [-1.0]}, "a radius, .* must be > 0 .*, got -1.0"),
+        ({"certify_points": -1}, "certify_points must be an integer ≥ 0 .*, got -1"),
     ],
 )
 def test_settings_out_of_range(tiny_folder, changes, message):

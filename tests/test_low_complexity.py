@@ -245,7 +245,7 @@ def test_adversarial_fit_raises_robust_accuracy(sparse):
 def test_fit_refuses_nonsense(sparse, unchecked):
     with pytest.raises(ValueError, match="surrogate must be"):
         fit(ntk(sparse), lambda m: m.v, sparse, None, key=jax.random.key(0), surrogate="hinge")
-    with pytest.raises(ValueError, match="steps must be ≥ 1"):
+    with pytest.raises(ValueError, match="steps must be an integer ≥ 1"):
         fit(ntk(sparse), lambda m: m.v, sparse, None, key=jax.random.key(0), steps=0)
     with pytest.raises(ValueError, match="radius must be > 0"):
         train_linear(sparse, 0.0, key=jax.random.key(0))

@@ -362,7 +362,11 @@ def test_phases_refuse(settings, message, unchecked):
         ([clean(), clean()], {}, r"distinct names, got \['clean', 'clean'\]"),
         ([clean()], {"snapshots": {"late": [1]}}, r"unknown phases \['late'\]"),
         ([clean(20)], {"snapshots": {"clean": [21]}}, r"must lie in \[0, 20\], got \{21\}"),
-        ([clean(20)], {"snapshots": {"clean": [-1]}}, r"must lie in \[0, 20\]"),
+        (
+            [clean(20)],
+            {"snapshots": {"clean": [-1]}},
+            "snapshot's step must be an integer ≥ 0 .*, got -1",
+        ),
         ([clean()], {"records": 0}, "records must be an integer ≥ 1 .*, got 0"),
         ([clean()], {"test_samples": 64.0}, "test_samples must be an integer ≥ 1 .*, got 64.0"),
     ],

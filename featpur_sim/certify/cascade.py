@@ -20,6 +20,7 @@ from featpur_sim.certify.problem import NotCertified, Problem
 from featpur_sim.certify.q1 import SharedCurvature, q1_dual
 from featpur_sim.certify.q2 import Pace, complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
+from featpur_sim.checks import count, double
 from featpur_sim.switches import steady
 
 STAGES = ("linear", "q1", "q2", "branch")
@@ -86,11 +87,26 @@ class Effort:
         q1_steps: Adam steps of Q1.
         q2: Pace of Q2 at the root.
         max_nodes: Branch-and-bound nodes for a point.
+
+    Raises:
+        ValueError: A number of steps or nodes is no whole number ≥ 0, or a rate is not above 0.
     """
 
     q1_steps: int = 300
     q2: Pace = Pace()
     max_nodes: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("q1_steps", "max_nodes"):
+            object.__setattr__(self, name, count(name, getattr(self, name), 0))
+        q2 = Pace(
+            count("q2.steps", self.q2.steps, 0),
+            *(
+                float(double(f"q2.{name}", getattr(self.q2, name), above=0))
+                for name in ("rate", "barrier")
+            ),
+        )
+        object.__setattr__(self, "q2", q2)
 
 
 DEFAULT_EFFORT = Effort()
@@ -188,10 +204,17 @@ class _Ledger:
         )
 
 
+def _require_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; it must have shape {shape}.")
+
+
 def _chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
     offered = BOX_STAGES if norm == "linf" else STAGES
     if stages is None:
         return offered
+    if isinstance(stages, str):
+        raise ValueError(f"stages must be a list of names, got {stages!r}: write [{stages!r}].")
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stages contains {name!r}; the stages are {', '.join(STAGES)}.")
@@ -255,15 +278,14 @@ def certify(
     names = _chosen(stages, norm)
     problem = Problem.build(weights, bias, points, radius, norm=norm, smoothing=smoothing)
     if perturbations is not None:
-        perturbations = np.asarray(perturbations, np.float64)
-        if perturbations.shape != problem.points.shape or not np.isfinite(perturbations).all():
-            raise ValueError(
-                f"perturbations has shape {perturbations.shape}; it must be finite and have the "
-                f"shape of points, {problem.points.shape}."
-            )
+        perturbations = double("perturbations", perturbations, ndim=2)
+        _require_shape("perturbations", perturbations, problem.points.shape)
     ledger = _Ledger(problem, perturbations)
     if start is not None:
-        ledger.record(np.arange(len(problem)), complete(problem, *start))
+        slope, curvature = (double("start", part, ndim=2) for part in start)
+        for part in (slope, curvature):
+            _require_shape("start", part, problem.pre_activation.shape)
+        ledger.record(np.arange(len(problem)), complete(problem, slope, curvature))
     shared = SharedCurvature(problem.weights, problem.bias)
     first = q1_box_dual if problem.box else q1_dual
 

@@ -15,21 +15,11 @@ from scipy.special import ndtr
 
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNIT, DualPoint, gamma, lower_bound, norms_up
+from featpur_sim.checks import double
 
 
 class NotCertified(ValueError):
     """The mathematics of section 8 does not cover what was asked; the message says why."""
-
-
-def _checked(name: str, value: Any, dimensions: int) -> np.ndarray:
-    array = np.asarray(value, np.float64)
-    if array.ndim != dimensions or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} has shape {array.shape} and {np.sum(~np.isfinite(array))} non-finite "
-            f"entries; it must be a non-empty, finite array of {dimensions} dimensions. Check what "
-            "was saved or sampled."
-        )
-    return array
 
 
 @dataclass(frozen=True)
@@ -80,32 +70,24 @@ class Problem:
             ValueError: A shape does not fit, a value is out of range or not finite.
             NotCertified: The norm has no certificate.
         """
-        w = _checked("weights", weights, 2)
-        x = _checked("points", points, 2)
+        w, x = double("weights", weights, ndim=2), double("points", points, ndim=2)
         if x.shape[1] != w.shape[1]:
             raise ValueError(
                 f"points have dimension {x.shape[1]} but weights have {w.shape[1]} columns; they "
                 "must agree. Pass points as [n, d] and weights as [m, d]."
             )
-        b = np.asarray(bias, np.float64)
-        if b.shape not in ((), (len(w),)) or not (b >= 0).all() or not np.isfinite(b).all():
-            raise ValueError(
-                f"bias has shape {b.shape} and least value {b.min() if b.size else None}; it must "
-                f"be a scalar or have shape ({len(w)},), finite and not negative."
-            )
-        tau = np.asarray(radius, np.float64)
-        if tau.shape not in ((), (len(x),)) or not (tau > 0).all() or not np.isfinite(tau).all():
-            shown = str(tau) if tau.ndim == 0 else f"an array of shape {tau.shape}"
-            raise ValueError(
-                f"radius is {shown}; it must be positive and finite, a scalar or of shape "
-                f"({len(x)},)."
-            )
+        b = double("bias", bias, least=0, ndim=None)
+        tau = double("radius", radius, above=0, ndim=None)
+        for name, array, count in (("bias", b, len(w)), ("radius", tau, len(x))):
+            if array.shape not in ((), (count,)):
+                raise ValueError(
+                    f"{name} has shape {array.shape}; it must be a scalar or have shape ({count},)."
+                )
         if norm not in ("l2", "linf"):
             raise NotCertified(f"norm is {norm!r}; only 'l2' and 'linf' have certificates.")
-        if not (np.isfinite(smoothing) and smoothing >= 0):
-            raise ValueError(f"smoothing is {smoothing}; it must be finite and not negative.")
+        sigma = float(double("smoothing", smoothing, least=0))
         b, tau = np.broadcast_to(b, len(w)), np.broadcast_to(tau, len(x))
-        return cls(w, b, x, tau, norm == "linf", smoothing)
+        return cls(w, b, x, tau, norm == "linf", sigma)
 
     def __len__(self) -> int:
         return len(self.points)

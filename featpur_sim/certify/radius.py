@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, certify
+from featpur_sim.checks import count, double
 
 
 def certified_radius(
@@ -38,16 +39,15 @@ def certified_radius(
         [n] float64; each radius is proved. 0 where nothing was.
 
     Raises:
-        ValueError: As for `certify`, or halvings < 1.
+        ValueError: As for `certify`, or halvings or largest out of range.
 
     >>> import numpy as np
     >>> r = certified_radius(np.eye(1), 0.5, [[1.0]], 1.0, stages=["linear"])
     >>> 0.49 < float(r[0]) < 0.5
     True
     """
-    if halvings < 1:
-        raise ValueError(f"halvings is {halvings}; it must be at least 1.")
-    proved = np.zeros(len(np.asarray(points)))
+    halvings, largest = count("halvings", halvings), float(double("largest", largest, above=0))
+    proved = np.zeros(len(double("points", points, ndim=2)))
     trial = np.full_like(proved, largest, dtype=np.float64)
     step = np.full_like(proved, largest, dtype=np.float64)
     for _ in range(halvings + 1):

@@ -31,6 +31,7 @@ from scipy.linalg.lapack import dpotrf  # pyright: ignore[reportAttributeAccessI
 from scipy.special import ndtr
 
 from featpur_sim.certify.relaxation import soft_threshold
+from featpur_sim.checks import double
 
 UNIT = 2.0**-53
 SAFETY = 1.02
@@ -304,16 +305,21 @@ def float32_inference_error(
     Returns:
         The error, float64, the shape of point_norm.
 
+    Raises:
+        ValueError: an argument is no number, negative or not finite.
+
     >>> error = float32_inference_error(np.eye(4), 0.1, 2.0)
     >>> bool(0 < error < 1e-4)
     True
     """
     unit = 2.0**-24
-    width, size = weights.shape
-    rows = np.asarray(weights, np.float64)
-    norm = np.asarray(point_norm, np.float64)
+    rows = double("weights", weights, ndim=2)
+    norm = double("point_norm", point_norm, least=0, most=np.inf, ndim=None)
+    level = double("bias", bias, least=0, ndim=None)
+    smoothing = float(double("smoothing", smoothing, least=0))
+    width, size = rows.shape
     reach = norms_up(rows) * norm[..., None]
-    level = np.broadcast_to(np.asarray(bias, np.float64), (width,))
+    level = np.broadcast_to(level, (width,))
     each = (gamma(size + 1, unit) * reach + 2 * unit * (reach + level)).sum(-1)
     top = np.linalg.eigvalsh(rows.T @ rows)[-1]
     top = top + curvature_excess(rows, np.ones(width), np.array(top))

@@ -16,6 +16,7 @@ from jax import lax
 
 from featpur_sim._types import PRNGKey
 from featpur_sim.attack import Attack
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.objective import logistic_loss
@@ -56,12 +57,12 @@ def fit(
         The model after the last step.
 
     Raises:
-        ValueError: unknown surrogate, or steps < 1.
+        ValueError: unknown surrogate, or a number out of range.
     """
     if surrogate not in ("logistic", "ramp"):
         raise ValueError(f"surrogate must be 'logistic' or 'ramp', got {surrogate!r}.")
-    if steps < 1:
-        raise ValueError(f"steps must be ≥ 1, got {steps}.")
+    steps, batch = count("steps", steps), count("batch", batch)
+    number("learning_rate", learning_rate, above=0)
     frozen = jax.tree.map(lambda _: False, model)
     trained = eqx.tree_at(where, frozen, jax.tree.map(lambda _: True, where(frozen)))
     return _descend(model, trained, problem, attack, key, learning_rate, surrogate, steps, batch)

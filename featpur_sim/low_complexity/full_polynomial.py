@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._types import Array, Float
+from featpur_sim.checks import count
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.low_complexity.polynomial import PolynomialClassifier
 from featpur_sim.switches import steady
@@ -28,14 +29,23 @@ class FullPolynomial(Classifier):
     def zero(cls, d: int, degree: int) -> "FullPolynomial":
         """f = 0.
 
+        Raises:
+            ValueError: d or degree is no whole number ≥ 1.
+
         >>> FullPolynomial.zero(3, 2).tensor.shape
         (4, 4)
         """
+        d, degree = count("d", d), count("degree", degree)
         return cls(jnp.zeros((d + 1,) * degree, jnp.float32))
 
     @classmethod
     def embed(cls, reduced: PolynomialClassifier, degree: int) -> "FullPolynomial":
-        """The member that equals ``reduced``, of a degree ≤ ``degree``."""
+        """The member that equals ``reduced``, of a degree ≤ ``degree``.
+
+        Raises:
+            ValueError: ``degree`` is no whole number, or below that of ``reduced``.
+        """
+        degree = count("degree", degree, max(map(sum, reduced.terms)))
         wstar = np.asarray(reduced.wstar)
         d = len(wstar)
         one = np.eye(d + 1)[0]

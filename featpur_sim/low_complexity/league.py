@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from featpur_sim._types import PRNGKey
 from featpur_sim.attack import PGD
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.low_complexity.fit import best_member, fit
@@ -52,9 +53,14 @@ def competitors(problem: SparseCoding, radius: float, *, steps: int = 300) -> li
         radius: τ > 0, ℓ2.
         steps: gradient steps of each stage of training.
 
+    Raises:
+        ValueError: the radius is not above 0, or steps is no whole number ≥ 1.
+
     >>> [c.model_class for c in competitors(SparseCoding(d=16, k=3, sigma_x=0.3), 0.1)][:3]
     ['linear', 'linear with intercept', 'polynomials of degree 2']
     """
+    number("radius", radius, above=0)
+    steps = count("steps", steps)
     exact = "robust 0-1 loss, exact"
 
     def linear(intercept: bool) -> Callable[[PRNGKey], Classifier]:

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from featpur_sim._types import Array, Float, PRNGKey, Scalar
-from featpur_sim.checks import number
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
@@ -77,7 +77,7 @@ def train_linear(
         norm: of the perturbation, ``"l2"`` or ``"linf"``.
         intercept: train b too, from 0.9τ‖w‖_*; otherwise b = 0.
         key: names the samples.
-        steps: of Adam, in all.
+        steps: of Adam, in all; at least 2.
         batch: fresh samples a step.
         learning_rate: of Adam at the start of each width.
 
@@ -85,23 +85,24 @@ def train_linear(
         The classifier, with ‖w‖₂ = 1.
 
     Raises:
-        ValueError: radius ≤ 0.
+        ValueError: an unknown norm, or a number out of range.
 
     >>> problem = SparseCoding(d=16, k=3, sigma_x=0.3)
     >>> model = train_linear(problem, 0.1, key=jax.random.key(0), steps=20, batch=64)
     >>> bool(jnp.isclose(jnp.linalg.norm(model.weight), 1)), float(model.intercept)
     (True, 0.0)
     """
-    if not radius > 0:
-        raise ValueError(f"radius must be > 0, got {radius}: take 0.3/√k, say.")
+    tau = number("radius", radius, above=0)
+    number("learning_rate", learning_rate, above=0)
+    steps, batch = count("steps", steps, len(_WIDTHS)), count("batch", batch)
     direction = problem.dense_direction()
     direction = direction / jnp.linalg.norm(direction)
-    start = 0.9 * radius * _dual_norm(direction, norm) if intercept else jnp.float32(0)
+    start = 0.9 * float(radius) * _dual_norm(direction, norm) if intercept else jnp.float32(0)
     model = LinearClassifier(direction, start)
     for position, width in enumerate(_WIDTHS):
         model = _descend(
-            model, problem, jnp.float32(radius), jnp.float32(width), norm, intercept,
-            learning_rate, jax.random.fold_in(key, position), steps // len(_WIDTHS), batch,
+            model, problem, tau, jnp.float32(width), norm, intercept,
+            float(learning_rate), jax.random.fold_in(key, position), steps // len(_WIDTHS), batch,
         )  # fmt: skip
     return model
 
@@ -130,4 +131,6 @@ def _descend(model, problem, radius, width, norm, intercept, learning_rate, key,
 
 
 def _dual_norm(weight: Float[Array, " d"], norm: Norm) -> Float[Array, ""]:
+    if norm not in ("l2", "linf"):
+        raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
     return jnp.linalg.norm(weight, 2 if norm == "l2" else 1)

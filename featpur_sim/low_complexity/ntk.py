@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from featpur_sim._types import Array, Float, PRNGKey
-from featpur_sim.checks import number
+from featpur_sim.checks import count, double, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
@@ -99,7 +99,12 @@ class SmoothedNTK(Classifier):
 
 @steady
 def random_gates(d: int, m: int, *, key: PRNGKey) -> Float[Array, "m d"]:
-    """w_i ~ N(0, I): the network's start over σ₀."""
+    """w_i ~ N(0, I): the network's start over σ₀.
+
+    Raises:
+        ValueError: d or m is no whole number ≥ 1.
+    """
+    d, m = count("d", d), count("m", m)
     return jax.random.normal(key, (m, d))
 
 
@@ -108,5 +113,8 @@ def gate_bias(d: int, k: float) -> float:
 
     Pre-activations are N(0, ‖x‖²); among order d gates a feature of size 1/√k moves its best ones
     by about √(2 log d/k). A larger b closes the gates to single small features.
+
+    Raises:
+        ValueError: d is no whole number ≥ 1, or k not above 0.
     """
-    return math.sqrt(2 * math.log(d) / k)
+    return math.sqrt(2 * math.log(count("d", d)) / float(double("k", k, above=0)))

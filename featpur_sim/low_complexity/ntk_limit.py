@@ -17,6 +17,7 @@ from jax.scipy.stats import norm
 from scipy import special
 
 from featpur_sim._types import Array, Float, Scalar
+from featpur_sim.checks import double, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.low_complexity.polynomial import _require_signs
@@ -48,16 +49,15 @@ class NTKLimit(Classifier):
         """The member of N2: the sign of the cubic. ``key`` names the samples that set the units.
 
         Raises:
-            ValueError: M ≠ I, w* not ±1 or bias ≤ 0.
+            ValueError: M ≠ I, w* not ±1 or bias not above 0, where the kernel is linear.
         """
         _require_signs(problem)
-        if not bias > 0:
-            raise ValueError(f"bias must be > 0, got {bias}: with b = 0 the kernel is linear.")
+        level = number("bias", bias, above=0)
         ones = jnp.ones(6, jnp.float32)
         x = problem.sample(key, _UNIT_SAMPLES).x
-        model = cls(ones, ones, problem.wstar, jnp.float32(bias))
+        model = cls(ones, ones, problem.wstar, level)
         units = jnp.std(model.features(x), 0)
-        return cls(2 * jnp.eye(6)[1], units, problem.wstar, jnp.float32(bias))
+        return cls(2 * jnp.eye(6)[1], units, problem.wstar, level)
 
     def features(self, x: Float[Array, "n d"]) -> Float[Array, "n 6"]:
         """The six members at x, in their units."""
@@ -98,12 +98,19 @@ def limit_kernel(x: np.ndarray, other: np.ndarray, bias: float) -> float:
     Returns:
         The kernel per neuron, to about 1e-8.
 
+    Raises:
+        ValueError: an input is 0 or no vector of numbers, or bias is negative.
+
     >>> x = np.array([1.0, 0.0])
     >>> limit_kernel(x, x, 0.0)
     1.0
     """
+    x, other = double("x", x, ndim=1), double("other", other, ndim=1)
+    bias = float(double("bias", bias, least=0))
     product = float(x @ other)
     lengths = float(np.linalg.norm(x)), float(np.linalg.norm(other))
+    if not min(lengths) > 0:
+        raise ValueError("x and other must not be 0: the kernel has no direction there.")
     correlation = min(1.0, max(-1.0, product / (lengths[0] * lengths[1])))
     near, far = bias / lengths[0], bias / lengths[1]
     rest = math.sqrt(1 - correlation**2)

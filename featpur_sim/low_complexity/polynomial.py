@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._types import Array, Float
+from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
@@ -52,13 +53,17 @@ class PolynomialClassifier(Classifier):
             key: names the samples from which the units are read.
 
         Raises:
-            ValueError: M ≠ I, w* not ±1, a term outside the family or a wrong degree.
+            ValueError: M ≠ I, w* not ±1, a term outside the family, weights that are no numbers or
+                all 0, or a wrong degree.
         """
         _require_signs(problem)
         terms = symmetric_terms(degree)
         unknown = set(weights) - set(terms)
         if unknown:
             raise ValueError(f"weights name {sorted(unknown)}; the terms are {terms}.")
+        values = [float(number(f"the weight of {term}", w)) for term, w in weights.items()]
+        if not any(values):
+            raise ValueError(f"weights must give a term a weight that is not 0, got {weights}.")
         x = problem.sample(key, _UNIT_SAMPLES).x
         ones = jnp.ones(len(terms), jnp.float32)
         size = jnp.std(cls(ones, ones, problem.wstar, terms).features(x), 0)
@@ -101,6 +106,7 @@ def symmetric_terms(degree: int) -> tuple[Term, ...]:
     Raises:
         ValueError: degree is not an integer ≥ 1.
     """
+    degree = count("degree", degree)
     odd = tuple(power_sum_basis(degree))
     if degree % 2:
         return odd

@@ -262,16 +262,16 @@ def test_smoothed_networks_are_bounded_below():
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"radius": 0.0}, ValueError, "radius is 0.0; it must be positive"),
-        ({"radius": -1.0}, ValueError, "radius is -1.0"),
-        ({"radius": np.ones(3)}, ValueError, r"radius is an array of shape \(3,\)"),
-        ({"bias": -0.1}, ValueError, "bias has shape .* not negative"),
+        ({"radius": 0.0}, ValueError, "radius must be > 0 .*got 0.0"),
+        ({"radius": -1.0}, ValueError, "radius must be > 0 .*got -1.0"),
+        ({"radius": np.ones(3)}, ValueError, r"radius has shape \(3,\)"),
+        ({"bias": -0.1}, ValueError, "bias must be ≥ 0 .*got -0.1"),
         ({"points": np.zeros((4, 3))}, ValueError, "points have dimension 3 but weights have 8"),
-        ({"points": np.full((4, 8), np.nan)}, ValueError, "32 non-finite"),
+        ({"points": np.full((4, 8), np.nan)}, ValueError, "points must be finite .*got nan among"),
         ({"norm": "l1"}, NotCertified, "norm is 'l1'; only 'l2' and 'linf'"),
         ({"norm": "linf", "stages": ["q2"]}, NotCertified, "stage 'q2' .* in ℓ2 only"),
         ({"stages": ["q3"]}, ValueError, "stages contains 'q3'"),
-        ({"smoothing": -1.0}, ValueError, "smoothing is -1.0"),
+        ({"smoothing": -1.0}, ValueError, "smoothing must be ≥ 0 .*got -1.0"),
         ({"perturbations": np.zeros((2, 8))}, ValueError, r"perturbations has shape \(2, 8\)"),
     ],
 )
