@@ -18,7 +18,7 @@ from featpur_sim.diagnosis import finished, require_finished
 from featpur_sim.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim.experiment import seed_keys
 from featpur_sim.fingerprint import fingerprint
-from featpur_sim.manifest import rewriting
+from featpur_sim.manifest import require_ours, rewriting
 from featpur_sim.protocol import STANDARD, Protocol
 from featpur_sim.result import to_json
 from featpur_sim.sandwich import Sandwich, Squeeze, require_certifiable
@@ -102,11 +102,14 @@ def certify_run(
     Raises:
         ConfigError: a setting is out of range.
         NotCertified: this run, norm or stage has no certificate; the message says why.
-        ResultError: training failed in every seed, or ``directory`` cannot be written to.
+        ResultError: training failed in every seed, ``directory`` cannot be written to, or its
+            ``certificate.json`` was not written by us or was changed since.
         Contradiction: an attack breaks a certified point; ``evidence`` names seed and phase too.
     """
     norm = run.config.adversarial.norm if norm is None else norm
     chosen = _check(run, radii, norm, points, stages, seeds, seed, phases)
+    if directory is not None:
+        require_ours(directory, CERTIFICATE)
     budget = Budget() if budget is None else budget
     used = require_finished(run.result.isel(seed=slice(seeds)))
     parts: list[Part] = []

@@ -61,12 +61,16 @@ def accuracies(scores: xr.Dataset, seeds: str) -> Grid:
     rows = []
     for attack in scores.attack.values:
         least = int(counts.sel(attack=attack).min())
-        few = f" ({least} seed{'s' * (least > 1)})" if least < most else ""
+        few = f" ({_seeds(least)})" if least < most else ""
         for at, relative in enumerate(scores.relative_radius.values):
             values = mean.sel(attack=attack).isel(radius=at).values
             if relative > 0 and not (values != values).any():
                 rows.append([f"{attack}{few}", f"{relative:g}", *(f"{v:.3f}" for v in values)])
     return Grid(f"accuracy under attack, mean over {seeds}", columns, rows)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def contributions(rows: list[dict[str, Any]]) -> Grid:
@@ -94,7 +98,7 @@ def certificate(rows: list[dict[str, Any]]) -> Grid:
         f"robust accuracy in {first['norm']}: certified ≤ truth ≤ attacked",
         columns,
         cells,
-        f"{first['n']} points over {len(first['seeds'])} seeds, by what decided them; "
+        f"{first['n']} points over {_seeds(len(first['seeds']))}, by what decided them; "
         f"attack {first['protocol']}; f in {first['function']}",
     )
 

@@ -1,6 +1,8 @@
 """`featpur certify`, `featpur evaluate --protocol` and the certificates inside a run."""
 
+import errno
 import json
+import os
 import shutil
 
 import equinox as eqx
@@ -80,7 +82,7 @@ def test_certify_writes_both_sides(featpur, mine):
 def test_certify_prints_a_table_or_nothing(featpur, mine):
     code, out, err = featpur("certify", mine, *CHEAP, "--radius", "1", "--seeds", "1")
     assert code == 0 and "certified ≤ truth ≤ attacked" in out and "quick/1" in out
-    assert "40 points over 1 seeds" in out.replace("\n", " ")
+    assert "40 points over 1 seed," in out.replace("\n", " ")
     assert "certificate.json" in err and err.rstrip().splitlines()[-1].startswith("open: ")
     (row, _) = json.loads((mine / "certificate.json").read_text(encoding="utf-8"))
     assert row["n"] == 40 and row["certified_ci"] is None
@@ -118,6 +120,36 @@ def test_a_contradiction_stops_with_its_own_code_and_saves_the_point(featpur, mi
     u = found["weights"] @ (found["point"] + found["perturbation"])
     f = np.sum(np.sign(u) * np.maximum(np.abs(u) - found["bias"], 0))
     assert f == pytest.approx(float(found["value"]), abs=1e-12) and f < float(found["lower"])
+
+
+def test_a_contradiction_in_a_read_only_folder_is_told_all_the_same(
+    featpur, mine, wrong_bound, read_only, monkeypatch
+):
+    def refuse(*arguments, **settings):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    code, out, err = featpur("certify", mine, *CHEAP, "--radius", "1", "-q", "--json")
+    assert (code, out) == (4, "") and "proved lower bound 7" in err
+    assert "contradiction.npz could not be written: Read-only file system." in err
+    assert not (mine / "contradiction.npz").exists()
+
+
+def test_a_certificate_of_other_origin_is_not_replaced(featpur, mine):
+    """Neither one that the user put there nor one of ours that was changed."""
+    command = ("certify", mine, "--points", "5", "--stages", "linear", "--protocol", "quick", "-q")
+    path = mine / "certificate.json"
+    path.write_text("mine", encoding="utf-8")
+    before = sorted(mine.rglob("*"))
+    code, out, err = featpur(*command)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "was not written by featpur" in err and str(path) in err
+    assert path.read_text(encoding="utf-8") == "mine" and sorted(mine.rglob("*")) == before
+    path.unlink()
+    assert featpur(*command)[0] == 0 and featpur(*command)[0] == 0  # ours is replaced
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert featpur(*command)[0] == 2
+    assert path.read_text(encoding="utf-8").endswith(" ")
 
 
 def test_a_run_stops_on_a_contradiction_too(featpur, tiny, tmp_path, wrong_bound):
