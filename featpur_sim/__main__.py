@@ -19,6 +19,7 @@ def main() -> None:
         # A notebook names its own backend to all that it starts, and matplotlib refuses to be
         # imported where that is not installed. Figures are only written to files here.
         os.environ["MPLBACKEND"] = "agg"
+        _ignore_matplotlibrc()
         from featpur_sim import cli
 
         cli.main()
@@ -32,6 +33,23 @@ def main() -> None:
             _signals.leave_interrupted()
         raise
     sys.exit(0)
+
+
+def _ignore_matplotlibrc() -> None:
+    """The user's matplotlib settings: figures do not use them, and a damaged file ends an import.
+
+    One in the working directory goes before all others, so matplotlib is imported from elsewhere.
+    """
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    if not os.path.exists("matplotlibrc"):
+        return
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(os.path.dirname(os.path.abspath(__file__)))
+        import matplotlib  # noqa: F401
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 if __name__ == "__main__":

@@ -213,6 +213,19 @@ def test_the_backend_of_a_notebook_does_not_matter(monkeypatch, tmp_path):
     assert process.returncode == 2 and "holds no finished run" in err
 
 
+@pytest.mark.parametrize("where", ["working directory", "MATPLOTLIBRC", "MPLCONFIGDIR"])
+def test_a_damaged_matplotlibrc_does_not_matter(where, monkeypatch, tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes("font.family: Größe".encode("latin-1"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if where != "working directory":
+        monkeypatch.setenv(where, str(tmp_path))
+    process = start("report", "DIR", cwd=tmp_path if where == "working directory" else elsewhere)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "DIR holds no finished run" in err
+    assert "decode" not in err and "matplotlib" not in err
+
+
 def test_version_and_help_import_no_jax(tmp_path):
     program = """
 import runpy, sys
