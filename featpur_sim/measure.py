@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from featpur_sim._types import Array, Bool, Float, Int, Scalar
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
-from featpur_sim.threat import square_scale
+from featpur_sim.threat import length, square_scale
 
 
 class Decomposition(NamedTuple):
@@ -43,9 +43,9 @@ def decompose(weights: Float[Array, "m d"], problem: SparseCoding) -> Decomposit
         alpha=alpha,
         kappa=kappa,
         signed_ratio=kappa * jnp.sign(alpha * wstar[index]) / jnp.maximum(size, 1e-30),
-        dense_norm=jnp.linalg.norm(dense, axis=-1),
-        residual_norm=jnp.linalg.norm(residual, axis=-1),
-        norm=jnp.linalg.norm(weights, axis=-1),
+        dense_norm=length(dense),
+        residual_norm=length(residual),
+        norm=length(weights),
         carrier=size >= 0.5 * jnp.max(size),
     )
 
@@ -84,7 +84,7 @@ def summarise(parts: Decomposition, problem: SparseCoding) -> dict[str, Scalar]:
     covered = jnp.zeros(problem.D).at[parts.pure_index].max(parts.carrier.astype(jnp.float32))
     agree = jnp.sign(parts.alpha) == jnp.sign(problem.wstar[parts.pure_index])
     safe = jnp.maximum(size, 1e-30)
-    weight = jnp.where(parts.carrier, size**2, 0)
+    weight = jnp.where(parts.carrier, (size / square_scale(size)) ** 2, 0)
     return {
         "kappa_over_alpha": _median(parts.signed_ratio, parts.carrier),
         "kappa_over_alpha_mean": _mean(parts.signed_ratio, parts.carrier),
@@ -129,10 +129,13 @@ class Rescaling(NamedTuple):
 @steady
 def rescaling(before: Float[Array, "m d"], after: Float[Array, "m d"]) -> Rescaling:
     """Split the clean weights w into a multiple of the purified w′ and what was removed."""
-    square = jnp.maximum(jnp.sum(after**2, axis=-1), 1e-30)
-    beta = jnp.sum(before * after, axis=-1) / square
+    # Scaled first: the squares of weights of 1e-20 underflow.
+    scale = square_scale(after)
+    unit = after / scale
+    square = jnp.maximum(jnp.sum(unit**2, axis=-1), 1e-30)
+    beta = jnp.sum(before / scale * unit, axis=-1) / square
     kept = beta[:, None] * after
-    return Rescaling(beta, jnp.linalg.norm(kept, axis=-1), jnp.linalg.norm(before - kept, axis=-1))
+    return Rescaling(beta, length(kept), length(before - kept))
 
 
 @steady

@@ -299,3 +299,20 @@ def test_the_full_basis_does_not_beat_the_reduced_family():
         gained.append(loss(first) - loss(after))
     assert gained[0] > 0.1
     assert gained[1] < 0.001
+
+
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**80])
+def test_norms_of_competitors_neither_overflow_nor_underflow(scale):
+    """w* of any size names the same labels, and smoothing a gate follows its weights."""
+    problem = SparseCoding(8, 2, 0.3)
+    other = SparseCoding(8, 2, 0.3, wstar=scale * problem.wstar)
+    weights = [
+        train_linear(p, 0.1, key=jax.random.key(1), steps=4, batch=16).weight
+        for p in (problem, other)
+    ]
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+    gates = random_gates(8, 16, key=jax.random.key(2))
+    x = problem.sample(jax.random.key(3), 16).x
+    large = 2.0**80  # the width of the smoothing has a floor
+    values = [NTKClassifier(gates / s, gates * s, s).smoothed(0.3)(x) * s for s in (1.0, large)]
+    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)

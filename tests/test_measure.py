@@ -194,3 +194,23 @@ def test_a_pure_rescaling_leaves_nothing_to_remove():
     factors = jnp.linspace(0.5, 2, 12)[:, None]
     plain, rescaled = update_spectrum(weights, factors * weights)
     assert float(rescaled[0]) < 1e-5 < 0.1 < float(plain[0])
+
+
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**80])
+def test_squares_neither_overflow_nor_underflow(scale):
+    """Float32 ends at 2¹²⁸; a power of two scales every part of the weights exactly."""
+    problem = make(16, "haar")
+    before = 0.1 * jax.random.normal(jax.random.key(0), (8, 16))
+    after = before + 0.02 * jax.random.normal(jax.random.key(1), (8, 16))
+    parts, scaled = split(before, problem), split(scale * before, problem)
+    for name in ("dense_norm", "residual_norm", "norm"):
+        expected = np.asarray(getattr(parts, name)) * scale
+        np.testing.assert_allclose(getattr(scaled, name), expected, rtol=1e-5)
+    ratio = "kappa_over_alpha_weighted"
+    expected = float(summarise(parts, problem)[ratio])
+    assert float(summarise(scaled, problem)[ratio]) == pytest.approx(expected, rel=1e-5)
+    own, other = rescaling(before, after), rescaling(scale * before, scale * after)
+    np.testing.assert_allclose(other.beta, own.beta, rtol=1e-5)
+    for name in ("kept_norm", "removed_norm"):
+        expected = np.asarray(getattr(own, name)) * scale
+        np.testing.assert_allclose(getattr(other, name), expected, rtol=1e-4)

@@ -15,7 +15,7 @@ from featpur_sim.checks import count, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
-from featpur_sim.threat import Norm
+from featpur_sim.threat import Norm, length
 
 # The surrogate's width falls along these multiples of τ; the last is close to the 0-1 loss.
 _WIDTHS = (0.5, 0.15)
@@ -96,7 +96,7 @@ def train_linear(
     number("learning_rate", learning_rate, above=0)
     steps, batch = count("steps", steps, len(_WIDTHS)), count("batch", batch)
     direction = problem.dense_direction()
-    direction = direction / jnp.linalg.norm(direction)
+    direction = direction / length(direction)
     start = 0.9 * float(radius) * _dual_norm(direction, norm) if intercept else jnp.float32(0)
     model = LinearClassifier(direction, start)
     for position, width in enumerate(_WIDTHS):
@@ -133,4 +133,4 @@ def _descend(model, problem, radius, width, norm, intercept, learning_rate, key,
 def _dual_norm(weight: Float[Array, " d"], norm: Norm) -> Float[Array, ""]:
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
-    return jnp.linalg.norm(weight, 2 if norm == "l2" else 1)
+    return length(weight) if norm == "l2" else jnp.linalg.norm(weight, 1)

@@ -15,6 +15,7 @@ from featpur_sim.checks import count, double, number
 from featpur_sim.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.distribution import SparseCoding
 from featpur_sim.switches import steady
+from featpur_sim.threat import length
 
 _LEAST_SIGMA = 1e-12
 
@@ -85,7 +86,7 @@ class SmoothedNTK(Classifier):
     @steady
     def value_and_input_gradient(self, x, *, key=None):
         v, w, b = self.model.v, self.model.gates, self.model.bias
-        sigma = jnp.maximum(self.width * jnp.linalg.norm(w, axis=-1), _LEAST_SIGMA)
+        sigma = jnp.maximum(self.width * length(w), _LEAST_SIGMA)
         u, a = x @ w.T, x @ v.T
         up, down = (u - b) / sigma, (-u - b) / sigma
         density_up, density_down = norm.pdf(up) / sigma, norm.pdf(down) / sigma
