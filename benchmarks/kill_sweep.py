@@ -38,7 +38,7 @@ evaluation = { samples = 200, radii = [0.0, 1.0], pgd_steps = 5, pgd_restarts = 
 
 
 def command(folder: Path, out: str, *more: str) -> list[str]:
-    program = "from featpur_sim.cli import main; main()"
+    program = "from featpur_sim.cli.main import main; main()"
     return [sys.executable, "-c", program, "sweep", str(folder / "sweep.toml"),
             "--out", str(folder / out), "--quiet", *more]  # fmt: skip
 

@@ -21,15 +21,15 @@ from featpur_sim import (
     PGD,
     AdversarialPhase,
     CleanPhase,
-    LinearRamp,
     SparseCoding,
     decompose,
     initialise,
     robust_accuracy,
-    summarise,
 )
-from featpur_sim.step import gradient_step, start_phase
-from featpur_sim.train import replicate
+from featpur_sim.training.bias import LinearRamp
+from featpur_sim.measure.weights import summarise
+from featpur_sim.training.step import gradient_step, start_phase
+from featpur_sim.training.loop import replicate
 
 # Operations that hold a program of their own, and where they hold it.
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from featpur_sim import FGM, AdversarialPhase, Batch, CleanPhase, SparseCoding, initialise
-from featpur_sim.step import gradient_step, start_phase
-from featpur_sim.train import replicate
+from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.training.step import gradient_step, start_phase
+from featpur_sim.training.loop import replicate
 
 
 class PlainProblem(SparseCoding):

@@ -10,7 +10,7 @@
 import numpy as np
 from panels import arguments, bars, load, page, quantity, save, text
 
-from featpur_sim._drawing import BLACK, BLUE, VERMILLION
+from featpur_sim.report._style import BLACK, BLUE, VERMILLION
 
 SHOWN = {
     "effect-decay": ("clean.weight_decay", "weight decay λ"),

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim import PGD, SparseCoding
-from featpur_sim.low_complexity import FullPolynomial, PolynomialClassifier, fit
-from featpur_sim.objective import logistic_loss
+from featpur_sim.models.full_polynomial import FullPolynomial
+from featpur_sim.models.polynomial import PolynomialClassifier
+from featpur_sim.training.low_complexity import fit
+from featpur_sim.models.losses import logistic_loss
 from featpur_sim.statistics import mean_interval
 
 SIZES = ((2, 8, 3), (2, 32, 4), (3, 8, 3), (3, 16, 3))

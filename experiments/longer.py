@@ -8,9 +8,9 @@ accuracy at τ along the way, next to the pure network's. About two minutes on t
 
 import numpy as np
 
-from featpur_sim.diagnosis import only_finished
-from featpur_sim.experiment import run_experiment
-from featpur_sim.presets import dense_regime
+from featpur_sim.runs.diagnosis import only_finished
+from featpur_sim.runs.experiment import run_experiment
+from featpur_sim.runs.presets import dense_regime
 from featpur_sim.statistics import mean_interval
 
 

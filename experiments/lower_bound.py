@@ -23,11 +23,12 @@ from typing import Any
 
 import jax
 
-from featpur_sim import SparseCoding, comparison
-from featpur_sim.low_complexity.league import Competitor, competitors
-from featpur_sim.presets import dense_regime
-from featpur_sim.protocol import PROTOCOLS, Protocol
-from featpur_sim.result import atomic_path
+from featpur_sim import SparseCoding
+from featpur_sim.claims import of_classes as comparison
+from featpur_sim.training.competitors import Competitor, competitors
+from featpur_sim.runs.presets import dense_regime
+from featpur_sim.attacks.protocol import PROTOCOLS, Protocol
+from featpur_sim.runs.folder import atomic_path
 from featpur_sim.statistics import mean_interval
 
 SIGMA, SEEDS, SAMPLES, STEPS = 0.3, 5, 1000, 300

@@ -11,12 +11,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from featpur_sim._drawing import PAGE, STYLE, render
-from featpur_sim.diagnosis import finished
-from featpur_sim.exponents import Quantity
-from featpur_sim.phase_diagram import per_point
+from featpur_sim.report._style import PAGE, STYLE, render
+from featpur_sim.runs.diagnosis import finished
+from featpur_sim.claims.power_law import Quantity
+from featpur_sim.claims.diagram import per_point
 from featpur_sim.statistics import mean_interval
-from featpur_sim.sweep import load_sweep
+from featpur_sim.sweeps.run import load_sweep
 
 
 def arguments(description: str, folders: str | int = 1) -> tuple[list[Path], Path]:

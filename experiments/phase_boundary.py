@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim import dynamics_figures, reduced_exponents
-from featpur_sim.attack import FGM, DenseMixture
-from featpur_sim.experiment import make_phases, make_problem, seed_keys
-from featpur_sim.network import initialise, pure_network
-from featpur_sim.presets import sparse_regime
-from featpur_sim.robustness import robust_accuracy
-from featpur_sim.train import replicate, train_many
+from featpur_sim.report import dynamics_figures
+from featpur_sim.theory.dynamics import exponents as reduced_exponents
+from featpur_sim.attacks.gradient import FGM, DenseMixture
+from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
+from featpur_sim.models.symmetric_relu import initialise, pure_network
+from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.attacks.accuracy import robust_accuracy
+from featpur_sim.training.loop import replicate, train_many
 
 DIRECT = ((64, 3), (64, 5), (64, 10), (128, 3), (128, 5), (128, 8), (128, 16))
 

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from featpur_sim.config import parse
-from featpur_sim.diagnosis import only_finished
-from featpur_sim.experiment import run_experiment
-from featpur_sim.presets import dense_regime, sparse_regime
+from featpur_sim.runs.config import parse
+from featpur_sim.runs.diagnosis import only_finished
+from featpur_sim.runs.experiment import run_experiment
+from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.statistics import mean_interval
 
 DENSE = [(196, 9), (64, 5), (128, 5), (128, 8), (256, 8), (256, 12)]

@@ -11,12 +11,12 @@ import argparse
 import time
 from pathlib import Path
 
-from featpur_sim.certify_run import certify_run, save_certificate
-from featpur_sim.config import RunConfig, parse
-from featpur_sim.experiment import run_experiment
-from featpur_sim.presets import dense_regime, sparse_regime
-from featpur_sim.result import RESULT, save_run
-from featpur_sim.saved import load_run
+from featpur_sim.runs.certify import certify_run, save_certificate
+from featpur_sim.runs.config import RunConfig, parse
+from featpur_sim.runs.experiment import run_experiment
+from featpur_sim.runs.presets import dense_regime, sparse_regime
+from featpur_sim.runs.folder import RESULT, save_run
+from featpur_sim.runs.saved import load_run
 
 NETS = ("dense-64", "sparse-64", "dense-128", "sparse-128", "dense-512")
 CHEAP = ("linear", "q1")

@@ -3,7 +3,7 @@
     featpur run experiments/transfer.toml --out transfer
     python experiments/transfer.py transfer --picture docs/images/transfer.png
 
-Rules as in featpur_sim/claims.py: examples carry over if the interval of the share of PGD's damage
+Rules as in featpur_sim/claims/of_run.py: examples carry over if the interval of the share of PGD's damage
 that another network's examples do, at τ, lies at or above 0.8; purified networks resist if the
 interval of the accuracy that such examples cost them lies at or below 0.1.
 """
@@ -11,9 +11,9 @@ interval of the accuracy that such examples cost them lies at or below 0.1.
 import numpy as np
 from panels import arguments, page, save
 
-from featpur_sim._drawing import BLUE, VERMILLION, curve
-from featpur_sim.diagnosis import only_finished
-from featpur_sim.result import load_result
+from featpur_sim.report._style import BLUE, VERMILLION, curve
+from featpur_sim.runs.diagnosis import only_finished
+from featpur_sim.runs.folder import load_result
 from featpur_sim.statistics import mean_interval
 
 

@@ -3,14 +3,14 @@
 import os
 import sys
 
-from featpur_sim import _signals
+from featpur_sim.cli import _signals
 
 # A process that multiprocessing starts imports the main module first of all.
 _signals.leave_to_the_command()
 
 
 def main() -> None:
-    """Run the command line, `featpur_sim.cli.main`; a signal at any moment ends it in good order.
+    """Run the command line, `featpur_sim.cli.main.main`; a signal at any moment ends it in good order.
 
     Signals are handled before the rest of the package is imported, which takes seconds.
     """
@@ -20,7 +20,7 @@ def main() -> None:
         # imported where that is not installed. Figures are only written to files here.
         os.environ["MPLBACKEND"] = "agg"
         _ignore_matplotlibrc()
-        from featpur_sim import cli
+        from featpur_sim.cli import main as cli
 
         cli.main()
     except SystemExit as end:

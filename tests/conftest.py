@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 
-from featpur_sim import SparseCoding, SymmetricReLU, claims, cli, dataset, evaluation
-from featpur_sim.config import parse
-from featpur_sim.experiment import run_experiment
-from featpur_sim.result import save_run
+from featpur_sim import SparseCoding, SymmetricReLU
+from featpur_sim.claims import of_run as claims
+from featpur_sim.cli import main as cli
+from featpur_sim.runs import dataset, evaluation
+from featpur_sim.runs.config import parse
+from featpur_sim.runs.experiment import run_experiment
+from featpur_sim.runs.folder import save_run
 
 # The same examples in every run: a failure is a fact about the code, not about the day.
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=50)

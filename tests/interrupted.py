@@ -6,16 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from featpur_sim import (
-    FGM,
-    AdversarialPhase,
-    Checkpoint,
-    CleanPhase,
-    LinearRamp,
-    SparseCoding,
-    initialise,
-    train,
-)
+from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise, train
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.bias import LinearRamp
 
 RECORDS = 12  # six per phase
 

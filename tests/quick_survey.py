@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import xarray as xr
 
-from featpur_sim.diagnosis import diagnose
-from featpur_sim.measure import decompose, summarise
-from featpur_sim.step import Status
+from featpur_sim.runs.diagnosis import diagnose
+from featpur_sim.measure.weights import decompose, summarise
+from featpur_sim.training.step import Status
 
 
 def quick_survey(problem, run, keys, evaluation, tau, norm):

@@ -5,9 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from sweeps import made_up
+from made_up_sweeps import made_up
 
-from featpur_sim.sweep_file import parse_sweep
+from featpur_sim.sweeps.file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)

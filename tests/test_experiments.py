@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from featpur_sim import config, sweep_file
+from featpur_sim.runs import config
+from featpur_sim.sweeps import file as sweep_file
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.toml"))

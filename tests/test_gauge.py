@@ -10,8 +10,6 @@ from featpur_sim import (
     PGD,
     AdversarialPhase,
     CleanPhase,
-    DenseMixture,
-    PerNeuron,
     SparseCoding,
     SymmetricReLU,
     decompose,
@@ -19,8 +17,10 @@ from featpur_sim import (
     train,
     train_many,
 )
-from featpur_sim.robustness import count_robust
-from featpur_sim.train import replicate
+from featpur_sim.attacks.gradient import DenseMixture
+from featpur_sim.training.bias import PerNeuron
+from featpur_sim.attacks.accuracy import count_robust
+from featpur_sim.training.loop import replicate
 
 D, M, RADIUS = 24, 48, 0.15
 KEY = jax.random.key(60)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from featpur_sim.config import parse
-from featpur_sim.experiment import run_experiment
-from featpur_sim.presets import dense_regime, sparse_regime
+from featpur_sim.runs.config import parse
+from featpur_sim.runs.experiment import run_experiment
+from featpur_sim.runs.presets import dense_regime, sparse_regime
 
 pytestmark = pytest.mark.slow
 

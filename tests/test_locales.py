@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 import featpur_sim
-from featpur_sim.result import load_result, load_scorecard
+from featpur_sim.runs.folder import load_result, load_scorecard
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ def without_encoding(path):
         modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
         binary = any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes)
         if name in ("read_text", "write_text") and not given & {"encoding"}:
-            # `featpur_sim.disk.write_text` is UTF-8.
+            # `featpur_sim._ground.disk.write_text` is UTF-8.
             if isinstance(node.func, ast.Attribute) and len(node.args) < 2:
                 yield f"{path.name}:{node.lineno}"
         if name == "open" and isinstance(node.func, ast.Name) and not binary:
@@ -68,10 +68,12 @@ SHORT = {
 # Computing takes most of a run, and knows no locale; drawing is tested elsewhere.
 PROGRAM = """
 import sys
-from featpur_sim import cli, config, figures, report, reproduce
-from featpur_sim.disk import write_text
-from featpur_sim.experiment import Experiment
-from featpur_sim.result import load_result, load_weights
+from featpur_sim.cli import main as cli
+from featpur_sim.runs import config
+from featpur_sim.report import run_figures as figures, run_page as report, reproduce
+from featpur_sim._ground.disk import write_text
+from featpur_sim.runs.experiment import Experiment
+from featpur_sim.runs.folder import load_result, load_weights
 
 def run_experiment(settings, **rest):
     result = load_result(source).assign_attrs(name=settings.name, config=config.dump(settings))
@@ -146,7 +148,7 @@ def test_a_whole_run_in_another_locale(settings, tmp_path):
 def test_what_a_terminal_cannot_show_is_a_question_mark(encoding, monkeypatch, tmp_path):
     import io
 
-    from featpur_sim import _terminal
+    from featpur_sim.cli import _options as _terminal
 
     streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
@@ -176,6 +178,6 @@ def test_any_legal_path_is_one_to_run_into(name, settings, featpur_here, tmp_pat
 
 @pytest.fixture
 def featpur_here(featpur, monkeypatch):
-    monkeypatch.setattr("featpur_sim.figures.save_all", lambda *arguments: [])
-    monkeypatch.setattr("featpur_sim.report.write", lambda path, *rest: path.write_bytes(b""))
+    monkeypatch.setattr("featpur_sim.report.run_figures.save_all", lambda *arguments: [])
+    monkeypatch.setattr("featpur_sim.report.run_page.write", lambda path, *rest: path.write_bytes(b""))
     return featpur

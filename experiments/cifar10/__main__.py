@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     from experiments.cifar10.pictures import draw
     from experiments.cifar10.run import run
     from experiments.cifar10.training import Diverged
-    from featpur_sim.disk import claim_folder, write_text
+    from featpur_sim._ground.disk import claim_folder, write_text
 
     began = time.perf_counter()
     try:

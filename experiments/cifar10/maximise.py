@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from experiments.cifar10.loader import SHAPE
 from experiments.cifar10.nets import Network
-from featpur_sim.threat import L2Ball
+from featpur_sim.attacks.balls import L2Ball
 
 Array = jax.Array
 STEPS, LENGTH, NOISE = 200, 0.5, 0.02

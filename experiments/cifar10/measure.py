@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.cifar10.nets import Network
-from featpur_sim.measure import overlap, rescaling
+from featpur_sim.measure.weights import overlap, rescaling
 
 
 class Filters(NamedTuple):

@@ -29,7 +29,7 @@ from experiments.cifar10.settings import (
 )
 from experiments.cifar10.training import check_batch, train
 from featpur_sim import __version__
-from featpur_sim.disk import atomic_path, write_text
+from featpur_sim._ground.disk import atomic_path, write_text
 
 SETTINGS, RESULT = "settings.json", "result.nc"
 PATCHES = 20_000

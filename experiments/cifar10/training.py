@@ -22,9 +22,9 @@ from experiments.cifar10.attack import attacked
 from experiments.cifar10.loader import Images
 from experiments.cifar10.low_rank import LowRankUpdate
 from experiments.cifar10.nets import Network
-from featpur_sim.attack import Attack
-from featpur_sim.checkpoint import Checkpoint
-from featpur_sim.fingerprint import fingerprint
+from featpur_sim.attacks.gradient import Attack
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.fingerprint import fingerprint
 
 Array = jax.Array
 Report = Callable[[int, int, float], None]

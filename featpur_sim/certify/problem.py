@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNIT, DualPoint, gamma, lower_bound, norms_up
-from featpur_sim.checks import double
+from featpur_sim._ground.checks import double
 
 
 class NotCertified(ValueError):

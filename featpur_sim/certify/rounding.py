@@ -31,7 +31,7 @@ from scipy.linalg.lapack import dpotrf  # pyright: ignore[reportAttributeAccessI
 from scipy.special import ndtr
 
 from featpur_sim.certify.relaxation import soft_threshold
-from featpur_sim.checks import double
+from featpur_sim._ground.checks import double
 
 UNIT = 2.0**-53
 SAFETY = 1.02

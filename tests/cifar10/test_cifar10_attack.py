@@ -10,8 +10,8 @@ from torch_twin import Twin, channels_first, rounded_look, tensor
 
 from experiments.cifar10 import attack
 from experiments.cifar10.attack import Labelled, attacked
-from featpur_sim.apgd import APGD
-from featpur_sim.attack import FGM, PGD
+from featpur_sim.attacks.apgd import APGD
+from featpur_sim.attacks.gradient import FGM, PGD
 
 KEY = jax.random.key(0)
 RADIUS = {"l2": 1.5, "linf": 0.05}

@@ -15,8 +15,8 @@ from experiments.cifar10 import training
 from experiments.cifar10.attack import right
 from experiments.cifar10.low_rank import LowRankUpdate
 from experiments.cifar10.training import Diverged, Schedule, augment, train
-from featpur_sim.attack import FGM
-from featpur_sim.checkpoint import Checkpoint, CheckpointError
+from featpur_sim.attacks.gradient import FGM
+from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
 
 KEY = jax.random.key(0)
 # Batches of 20 throughout: one program for all clean training.
@@ -144,7 +144,7 @@ ON_DEVICES = """
 import jax, numpy as np
 from generated_images import generated
 from experiments.cifar10 import nets, training
-from featpur_sim.attack import FGM
+from featpur_sim.attacks.gradient import FGM
 images = generated(40, 0)
 start = nets.build("alexnet", width=2, depth=1, stride=2, key=jax.random.key(0))
 schedule = training.Schedule(2, 20, 0.02, 1e-3)

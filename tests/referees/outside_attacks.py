@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featpur_sim import SymmetricReLU
-from featpur_sim.hunt import inside_ball
+from featpur_sim.attacks._search import inside_ball
 
 torch = pytest.importorskip("torch")
 

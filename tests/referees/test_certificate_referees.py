@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from outside_attacks import outside, planted_networks
 
-from featpur_sim.protocol import QUICK
-from featpur_sim.sandwich import squeeze
+from featpur_sim.attacks.protocol import QUICK
+from featpur_sim.measure.both_sides import squeeze
 
 pytestmark = pytest.mark.slow
 

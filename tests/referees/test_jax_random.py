@@ -6,7 +6,7 @@ import pytest
 
 jax_random = pytest.importorskip("jax.extend.random")
 
-from featpur_sim.threefry import threefry_2x32  # noqa: E402
+from featpur_sim.data._threefry import threefry_2x32  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(5))

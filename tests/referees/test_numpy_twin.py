@@ -14,16 +14,8 @@ import pytest
 from canned import CannedProblem
 from rounding import UNIT, gamma, within
 
-from featpur_sim import (
-    FGM,
-    AdversarialPhase,
-    CleanPhase,
-    LinearRamp,
-    PerNeuron,
-    SparseCoding,
-    SymmetricReLU,
-    train,
-)
+from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, SymmetricReLU, train
+from featpur_sim.training.bias import LinearRamp, PerNeuron
 
 D, M, N, STEPS = 8, 12, 60, 4
 RATE, DECAY = 0.5, 0.05

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from outside_attacks import outside, planted_networks
 
-from featpur_sim.protocol import STANDARD
+from featpur_sim.attacks.protocol import STANDARD
 
 pytestmark = pytest.mark.slow
 

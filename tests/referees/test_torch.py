@@ -11,7 +11,7 @@ import pytest
 from rounding import FUNCTION, doubtful_gates, gamma, within
 
 from featpur_sim import SymmetricReLU
-from featpur_sim.objective import loss_sum_and_gradient, regulariser, regulariser_gradient
+from featpur_sim.models.losses import loss_sum_and_gradient, regulariser, regulariser_gradient
 
 torch = pytest.importorskip("torch")
 

@@ -1,0 +1,1 @@
+"""What every room stands on: files, checks of arguments, JAX's switches. No science."""

@@ -1,0 +1,11 @@
+from . import diagram as diagram
+from . import of_classes as of_classes
+from . import of_dynamics as of_dynamics
+from . import of_run as of_run
+from . import power_law as power_law
+from . import verdict as verdict
+from .of_run import scorecard as scorecard
+from .power_law import PREDICTED as PREDICTED
+from .power_law import PowerLaw as PowerLaw
+from .power_law import Quantity as Quantity
+from .power_law import fit_power_law as fit_power_law

@@ -1,0 +1,140 @@
+"""A measured quantity over the plane of d and k, with the theory's lines (docs/theory.md §5.1).
+
+Between k = d^{1/3} and k = d^{1/2} clean training should give networks that are accurate and yet
+defeated below 1/√k; constants are not known, so a measured boundary is compared by its slope.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from featpur_sim.theory import predictions as theory
+from featpur_sim.runs.diagnosis import finished
+from featpur_sim.claims.power_law import Quantity
+from featpur_sim.runs.folder import ResultError
+from featpur_sim.statistics import fraction_interval, mean_interval
+
+
+def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = False) -> xr.Dataset:
+    """A quantity's mean over the runs of each point that finished, with its 95 % t-interval.
+
+    Args:
+        result: of a sweep.
+        quantity: what to average.
+        logarithmic: average ln y and take the exponential, as `fit_power_law` does; a point with a
+            value that is not positive is NaN then.
+
+    Returns:
+        ``value``, ``low``, ``high`` (NaN where no run finished; no interval for a single run) and
+        the counts ``finished`` and ``failed``, all [point], with the sweep's coordinates.
+
+    Raises:
+        ResultError: the quantity is unknown.
+    """
+    values = quantity.read(result).values
+    ok = finished(result)
+    rows = np.full((3, len(values)), np.nan)
+    counted = quantity.name.endswith("accuracy") and not logarithmic
+    points = result.attrs.get("test_samples") if counted else None
+    for point, (row, used) in enumerate(zip(values, ok, strict=True)):
+        kept = row[used]
+        if logarithmic:
+            kept = np.log(kept, where=kept > 0, out=np.full(len(kept), np.nan))
+        if len(kept) and np.isfinite(kept).all():
+            rows[:, point] = _interval(kept, points) if len(kept) > 1 else (kept[0], *[np.nan] * 2)
+    rows = np.exp(rows) if logarithmic else rows
+    variables = dict(zip(("value", "low", "high"), rows, strict=True))
+    variables |= {"finished": ok.sum(axis=1), "failed": (~ok).sum(axis=1)}
+    return xr.Dataset(
+        {name: ("point", column) for name, column in variables.items()},
+        {name: result[name] for name in _along(result)},
+        {"quantity": str(quantity), "long_name": result[quantity.name].attrs["long_name"]},
+    )
+
+
+def _interval(values: NDArray, points: float | None) -> tuple[float, float, float]:
+    return mean_interval(values) if points is None else fraction_interval(values, points)
+
+
+def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
+    """The points of a sweep with the given coordinates.
+
+    Args:
+        result: of a sweep.
+        at: coordinate → value. Numbers agree to the six digits of a settings file, text in full;
+            text that reads as a number is one.
+
+    Raises:
+        ResultError: no such coordinate, no number where there are numbers, or no such point.
+    """
+    for name, value in at.items():
+        along = _along(result)
+        if name not in along:
+            raise ResultError(f"the sweep has no coordinate '{name}': it has {', '.join(along)}.")
+        values = result[name].values
+        if values.dtype.kind in "if":
+            same = np.isclose(values.astype(float), _number(name, value), rtol=1e-5, atol=0)
+        else:
+            same = values.astype(str) == str(value)
+        if not same.any():
+            known = ", ".join(map(_text, np.unique(values)))
+            raise ResultError(f"no point has {name} = {_text(value)}: the sweep has {known}.")
+        result = result.isel(point=np.flatnonzero(same))
+    return result
+
+
+def _along(result: xr.Dataset) -> list[str]:
+    return [str(name) for name, of in result.coords.items() if of.dims == ("point",)]
+
+
+def _number(name: str, value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ResultError(
+            f"{name} = {value!r}: {name} is a number in this sweep, so give one."
+        ) from None
+
+
+def _text(value: Any) -> str:
+    """A coordinate as ``--at`` takes it."""
+    return str(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def phase_diagram(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
+    """`per_point` of a sweep in which every point has its own place (d, k), on a grid or not.
+
+    Raises:
+        ResultError: the quantity is unknown, or two points share one place.
+    """
+    places = np.column_stack([result.d.values, result.k.values])
+    _, first, counts = np.unique(places, axis=0, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        worst = int(np.argmax(counts))
+        d, k = places[first[worst]]
+        same = result.isel(point=np.flatnonzero((places == (d, k)).all(axis=1)))
+        shared = f"{counts[worst]} points of the sweep share d = {d:g}, k = {k:g}"
+        others = [
+            name for name in _along(same) if name != "point" and len(np.unique(same[name])) > 1
+        ]
+        if not others:
+            extra = ", ".join(map(str, same.point.values[1:]))
+            raise ResultError(
+                f"{shared} and every other coordinate, and one place shows one of them: leave out "
+                f"the others, result.drop_sel(point=[{extra}])."
+            )
+        name = others[0]
+        raise ResultError(
+            f"{shared}: choose one value of {', '.join(others)}, such as --at "
+            f"{name}={_text(same[name].values[0])}."
+        )
+    return per_point(result, quantity)
+
+
+def window_lines(d: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+    """The ends of the window at each d: label → k. [P?], re-derived in §5.1 [D]."""
+    low, high = np.array([theory.window(int(one)) for one in d]).T
+    return {"k = d^{1/3}": low, "k = d^{1/2}": high}

@@ -1,0 +1,197 @@
+"""Claim C8 as data: rows of compare.json, class-wide bounds, labels, scorecard (docs/theory.md §6).
+
+A class is *proved class-wide* if a bound below 1 holds for every member at this size. It is a
+*counterexample* if some member is proved robust on more than half of the samples, ½ being what a
+constant scores. Otherwise the figure is that of the *measured best member*, which an attack bounds
+from above and better training may raise. Nothing here trains or attacks.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from featpur_sim.theory import class_bounds as bounds
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.runs.diagnosis import count
+from featpur_sim.training.competitors import AFFINE, DEGREES, LINEAR, NTK_LIMIT, polynomial_class
+from featpur_sim._ground.manifest import require_intact
+from featpur_sim.runs.folder import ResultError
+from featpur_sim.statistics import wilson_interval
+from featpur_sim.theory.witnesses import cubic_witness, witness_robust_accuracy
+
+PROVED = "proved class-wide"
+MEASURED = "measured best member"
+COUNTEREXAMPLE = "counterexample"
+COMPARISON = "compare.json"
+# Classes that are not competitors but what they are held against.
+PURE, CLEAN, PURIFIED = "pure network", "two-layer network, clean", "two-layer network, adversarial"
+
+Row = dict[str, Any]
+_NEEDED = {"class", "training", "robust_accuracy", "ci", "class_bound", "label", "curve"}
+_RULES = {
+    PROVED: "'proved class-wide': the bound holds for every member of the class at this size, "
+    "whatever trained it.",
+    MEASURED: "'measured best member': no bound below 1 is proved for this class at this size and "
+    "no member is proved robust on more than half of the samples; better training may raise the "
+    "figure, a better attack lower it.",
+    COUNTEREXAMPLE: "'counterexample': a member of the class is proved robust on more than half of "
+    "the samples (lower end of the 95 % interval of the certified fraction above 0.5).",
+}
+
+_SEPARATION_RULE = (
+    " Separation, on the run's first network: the class-wide bound at some radius is below the "
+    "lower limit of the certified fraction on fresh points (exact binomial limit; all radii "
+    "together 95 %)."
+)
+
+
+def class_bound(model_class: str, config: RunConfig, radius: float) -> float | None:
+    """An upper bound on the ℓ2 robust accuracy of every member, or None where none is proved.
+
+    Args:
+        model_class: as in compare.json.
+        config: of the run; the bounds need the two-level law, or its Gaussian twin.
+        radius: τ > 0.
+    """
+    p = config.problem
+    if p.law == "gaussian-twin":
+        twin = bounds.gaussian_twin_bound(p.d, p.sigma_x, radius, p_one=p.p_one)
+        return twin.bound
+    proved: dict[str, Callable[..., bounds.ClassBound]] = {
+        LINEAR: bounds.linear_bound,
+        AFFINE: bounds.affine_bound,
+        polynomial_class(2): bounds.quadratic_bound,
+    }
+    if p.law != "two-level" or model_class not in proved:
+        return None
+    return proved[model_class](p.d, p.k, p.sigma_x, radius, p_one=p.p_one).bound
+
+
+def witness_floor(config: RunConfig, radius: float, *, n: int = 2000) -> float:
+    """Lower end of the 95 % interval of the cubic's certified robust accuracy. [D] §6, P3, N2
+
+    The cubic is a member of every class of polynomials of odd degree ≥ 3, and its sign is a member
+    of the tangent kernel at infinite width. 0 for laws other than the two-level one.
+
+    Args:
+        config: of the run.
+        radius: τ > 0, ℓ2.
+        n: samples.
+    """
+    p = config.problem
+    if p.law != "two-level":
+        return 0.0
+    score = witness_robust_accuracy(
+        cubic_witness(), p.d, p.k, p.sigma_x, radius, p_one=p.p_one, n=n, seed=config.seed
+    )
+    return wilson_interval(round(score.lower * n), n)[0]
+
+
+def label(model_class: str, bound: float | None, floor: float) -> str:
+    """One of the three words of the module's heading.
+
+    >>> label("linear", 0.8, floor=0.6), label("polynomials of degree 3", None, floor=0.6)
+    ('proved class-wide', 'counterexample')
+    """
+    if bound is not None and bound < 1:
+        return PROVED
+    with_cubic = {polynomial_class(q) for q in DEGREES if q >= 3} | {NTK_LIMIT}
+    return COUNTEREXAMPLE if model_class in with_cubic and floor > 0.5 else MEASURED
+
+
+def load_comparison(directory: str | Path) -> list[Row]:
+    """Rows of compare.json; none if the folder has no such file.
+
+    Raises:
+        ResultError: the file is not a table of comparison rows.
+    """
+    path = Path(directory) / COMPARISON
+    if not path.exists():
+        return []
+    require_intact(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not all(set(row) >= _NEEDED for row in rows):
+            raise ValueError("a row lacks an entry")
+    except (ValueError, TypeError, OSError) as error:
+        raise ResultError(
+            f"{path} cannot be read as a comparison: {error}. Make it again with 'featpur compare'."
+        ) from None
+    return rows
+
+
+def best_rows(rows: list[Row]) -> dict[str, Row]:
+    """The row with the highest robust accuracy of each class, in the order of the classes."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        kept = best.get(row["class"])
+        if kept is None or row["robust_accuracy"] > kept["robust_accuracy"]:
+            best[row["class"]] = row
+    return best
+
+
+def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
+    """C8, one row per class; the verdict is the label.
+
+    Args:
+        result: the Dataset of the run.
+        rows: of its compare.json.
+
+    Returns:
+        Rows with the keys of `featpur_sim.claims.of_run.scorecard`.
+    """
+    best = best_rows(rows)
+    floors = _floors(best.get(PURIFIED))
+    card = []
+    for name, row in best.items():
+        if name in (PURE, CLEAN, PURIFIED):
+            continue
+        separation = _separation(row, floors, result.attrs["tau"])
+        card.append(
+            {
+                "id": "C8",
+                "regime": result.attrs["name"],
+                "statement": f"{name}: robust accuracy at τ of the best member found "
+                f"({row['training']}){separation}",
+                "source": "[P], bounds and witnesses [D] §6",
+                "predicted": "no bound"
+                if row["class_bound"] is None
+                else f"≤ {row['class_bound']:.3f}",
+                "measured": row["robust_accuracy"],
+                "ci": row["ci"],
+                "verdict": row["label"],
+                "rule": _RULES[row["label"]] + (_SEPARATION_RULE if separation else ""),
+                "seeds": count(result, 1),
+            }
+        )
+    return card
+
+
+def _floors(purified: Row | None) -> dict[float, tuple[float, float]]:
+    """Radius → certified fraction of the purified network and its lower limit."""
+    return {
+        point["radius"]: (point["certified"], point["certified_floor"])
+        for point in (purified["curve"] if purified else ())
+        if "certified_floor" in point
+    }
+
+
+def _separation(row: Row, floors: dict[float, tuple[float, float]], tau: float) -> str:
+    """Whether the purified network is certified above what any member of the class can reach."""
+    known = [
+        (point["radius"], point["class_bound"])
+        for point in row["curve"]
+        if point["class_bound"] is not None and point["radius"] in floors
+    ]
+    for radius, bound in known:
+        certified, floor = floors[radius]
+        if bound < floor:
+            return (
+                f"; at {radius / tau:.3g}τ no member exceeds {bound:.3f}, and the purified network "
+                f"is certified on {certified:.3f} of its points, which is at least {floor:.3f} of "
+                "all: separation proved on this network"
+            )
+    return "; no separation proved on this network at these radii" if known else ""

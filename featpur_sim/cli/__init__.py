@@ -1,0 +1,1 @@
+"""The ``featpur`` command. It parses, calls the library and prints."""

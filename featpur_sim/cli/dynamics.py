@@ -1,0 +1,134 @@
+"""``featpur dynamics``: the reduced model of a run, or its exponents (docs/dynamics.md)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featpur_sim.cli._grid import screen
+from featpur_sim.cli._options import Out, say
+
+# Checked by typer before anything else: three points are the least that a line with an error needs.
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--a", min=0.0, max=1.0, help="k = d^a; repeat for several. Default: 0.35, 0.4, 0.45."
+    ),
+]
+
+
+def dynamics(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings file.")],
+    out: Out = Path("featpur-dynamics"),
+    exponents: Annotated[
+        bool, typer.Option("--exponents", help="Fit exponents over d = 10⁴ … 10⁹.")
+    ] = False,
+    a: Sparsities = None,
+    seed: Annotated[int, typer.Option(min=0, help="Names the nodes.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """The reduced dynamics of a settings file: trajectories, or exponents at d up to 10⁹.
+
+    Takes the file of 'featpur run'. Writes DIR/dynamics.nc and figures; with --exponents
+    DIR/dynamics.json, DIR/dynamics_scorecard.json and figures. 'featpur report DIR' on the folder
+    of a run adds the scorecard rows to its report.
+    """
+    from featpur_sim.runs import config as configuration
+    from featpur_sim._ground.disk import claim_or_print
+    from featpur_sim.theory.dynamics.trajectory import require_reducible
+    from featpur_sim._ground.manifest import require_ours
+    from featpur_sim.claims.of_dynamics import SCORECARD
+    from featpur_sim.runs.folder import figure_files
+
+    settings = configuration.load(config)
+    require_reducible(settings)
+    if exponents:
+        files = ["dynamics.json", SCORECARD, *figure_files("exponents")]
+    else:
+        files = ["dynamics.nc", *figure_files("dynamics")]
+    require_ours(out, *files)
+    with claim_or_print(out, as_json) as writable:
+        if exponents:
+            sparsities = a or [0.35, 0.4, 0.45]
+            _exponents(settings, out, files, sparsities, seed, quiet, as_json, writable)
+        else:
+            _trajectories(settings, out, files, seed, quiet, as_json, writable)
+
+
+def _trajectories(
+    settings, out: Path, files: list[str], seed: int, quiet: bool, as_json: bool, writable: bool
+) -> None:
+    from featpur_sim.report import dynamics_figures
+    from featpur_sim.cli import tables
+    from featpur_sim.theory.dynamics.trajectory import reduced_run, to_dataset
+    from featpur_sim._ground.manifest import rewriting
+    from featpur_sim.cli.progress import Meter
+    from featpur_sim.runs.folder import save_netcdf, to_json
+
+    with Meter(settings.name, quiet=quiet or as_json) as meter:
+        meter.reducing(0, 1)
+        result = to_dataset(settings, reduced_run(settings, seed=seed))
+        meter.reducing(1, 1)
+    if writable:
+        figures = {"dynamics": dynamics_figures.trajectories(result)}
+        with rewriting(out, *files):
+            save_netcdf(out / "dynamics.nc", result)
+            dynamics_figures.save(figures, out / "figures")
+    if as_json:
+        typer.echo(to_json(tables.reduced_rows(result)))
+    elif not quiet:
+        screen().print(tables.reduced(result))
+        say(False, str(out / "dynamics.nc"))
+
+
+def _exponents(
+    settings,
+    out: Path,
+    files: list[str],
+    a: list[float],
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+    writable: bool,
+) -> None:
+    from featpur_sim.report import dynamics_figures
+    from featpur_sim.claims import of_dynamics as reduced_claims
+    from featpur_sim.theory.dynamics import exponents as reduced_exponents
+    from featpur_sim.cli import tables
+    from featpur_sim.runs.config import ConfigError
+    from featpur_sim._ground.disk import write_text
+    from featpur_sim._ground.manifest import rewriting
+    from featpur_sim.cli.progress import Meter
+    from featpur_sim.runs.folder import to_json
+
+    scaling = reduced_exponents.scaling_of(settings)
+    rows, verdicts = [], []
+    total = len(a) * len(reduced_exponents.DIMENSIONS)
+    done = 0
+    with Meter(settings.name, quiet=quiet or as_json) as meter:
+        meter.reducing(0, total)
+
+        def advance():
+            nonlocal done
+            done += 1
+            meter.reducing(done, total)
+
+        for value in sorted(set(a)):
+            try:
+                points = reduced_exponents.solve_all(value, scaling, seed=seed, advance=advance)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+            rows += reduced_exponents.fit(value, points, scaling)
+            verdicts += reduced_claims.scorecard(value, points, scaling)
+    if writable:
+        figures = {"exponents": dynamics_figures.exponents(rows)}
+        with rewriting(out, *files):
+            write_text(out / "dynamics.json", to_json(rows, indent=2) + "\n")
+            write_text(out / reduced_claims.SCORECARD, to_json(verdicts, indent=2) + "\n")
+            dynamics_figures.save(figures, out / "figures")
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        screen().print(tables.reduced_exponents(rows))
+        say(False, str(out / "dynamics.json"))

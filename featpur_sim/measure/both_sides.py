@@ -1,0 +1,436 @@
+"""Robust accuracy from both sides: what no attack breaks and what a certificate proves (§8).
+
+Sections are of docs/theory.md. A point is *certified* if y f > 0 is proved on its whole ball,
+*broken* if some perturbation in the ball makes y f ≤ 0, and *undecided* otherwise; the true robust
+accuracy lies between the certified fraction and the fraction that stands. Attack and certificate
+know nothing of each other: only arrays pass between them here.
+
+Both sides are about f in real arithmetic, with weights and points read as exact numbers.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
+from featpur_sim.certify import (
+    DEFAULT_EFFORT,
+    STAGES,
+    Certificate,
+    Contradiction,
+    Effort,
+    NotCertified,
+    Problem,
+    certify,
+    float32_inference_error,
+    require_consistent,
+)
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.attacks._search import in_batches, score
+from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
+from featpur_sim._ground.switches import steady
+from featpur_sim.attacks.balls import Norm
+
+# Cheap stages come first; what they leave is attacked from their minimisers before the costly ones.
+CHEAP = ("linear", "q1")
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """Both sides of the robust accuracy of one network on n points; host arrays.
+
+    Attributes:
+        lower: proved lower bound on the least y f over each ball, [n] float64.
+        upper: least y f seen, [n] float64.
+        stage: what decided each point, [n]: a stage of `featpur_sim.certify`, ``"broken"`` or
+            ``"undecided"``.
+        float32: certified also for inference in float32 (any order of summation, no TF32), [n].
+        seconds: wall time of ``attack`` and of each stage, compilation included.
+        evaluated: how many points entered the attack and each stage.
+        table: a row for each stage of the attack protocol; see `featpur_sim.attacks.protocol.Attacked`.
+        warnings: of the attack.
+        protocol: name and version of the attack.
+    """
+
+    lower: Float[np.ndarray, " n"]
+    upper: Float[np.ndarray, " n"]
+    stage: np.ndarray
+    float32: Bool[np.ndarray, " n"]
+    seconds: dict[str, float]
+    evaluated: dict[str, int]
+    table: list[dict[str, Any]]
+    warnings: list[str]
+    protocol: str
+
+    @property
+    def certified(self) -> Bool[np.ndarray, " n"]:
+        """Proved robust."""
+        return self.lower > 0
+
+    @property
+    def standing(self) -> Bool[np.ndarray, " n"]:
+        """Not broken: the attacked side."""
+        return self.upper > 0
+
+    @property
+    def undecided(self) -> np.ndarray:
+        """Indices of the points that are neither certified nor broken."""
+        return np.flatnonzero(self.standing & ~self.certified)
+
+    def by_stage(self) -> dict[str, int]:
+        """How many points each stage decided, with ``broken`` and ``undecided``."""
+        names = [name for name in self.seconds if name != "attack"]
+        return {name: int((self.stage == name).sum()) for name in (*names, "broken", "undecided")}
+
+
+def require_certifiable(model: Classifier) -> SymmetricReLU:
+    """``model``, if it has a certificate.
+
+    Raises:
+        NotCertified: not a `SymmetricReLU`, a subclass of it, or one with sampled noise.
+    """
+    if type(model) is not SymmetricReLU:
+        raise NotCertified(
+            f"the model is a {type(model).__name__}: certificates exist for SymmetricReLU only, "
+            "and not for subclasses, which may compute something else from the same weights. "
+            "Attack it with a protocol instead."
+        )
+    if model.smoothing == "sampled":
+        raise NotCertified(
+            "smoothing is 'sampled': with fresh noise at every evaluation there is no one function "
+            "to certify. Certify its expectation, smoothing = 'closed'."
+        )
+    return model
+
+
+@steady
+def squeeze(
+    model: Classifier,
+    batch: Batch,
+    radius: float,
+    norm: Norm = "l2",
+    *,
+    key: PRNGKey,
+    direction: Float[Array, " d"] | None = None,
+    protocol: Protocol = STANDARD,
+    stages: Sequence[str] | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+) -> Sandwich:
+    """Attack every point, certify what stands, and attack again from the certificate's minimisers.
+
+    Args:
+        model: a `SymmetricReLU`, without noise or with the closed-form smoothing.
+        batch: n points, all labelled.
+        radius: τ > 0, in units of x.
+        norm: ``"l2"`` or ``"linf"``.
+        key: names the attack's random starts.
+        direction: Mw* for the dense mixture, which is left out without it.
+        protocol: the attack.
+        stages: of `featpur_sim.certify.certify`; by default all that the norm has.
+        effort: what the certificate may spend.
+
+    Returns:
+        Both sides.
+
+    Raises:
+        NotCertified: a model, norm or stage without a certificate; or the model's own output
+            differs, by more than rounding, from the function that is certified.
+        ValueError: bad values, or a point without a label.
+        Contradiction: an attack breaks a certified point: one of the two is wrong.
+
+    >>> import jax
+    >>> from featpur_sim import SparseCoding, pure_network
+    >>> from featpur_sim.attacks.protocol import QUICK
+    >>> problem = SparseCoding(d=32, k=4, sigma_x=0.3)
+    >>> points = problem.sample_labelled(jax.random.key(0), 50)
+    >>> network = pure_network(problem.wstar, 0.2)
+    >>> both = squeeze(network, points, 0.15, key=jax.random.key(1), protocol=QUICK)
+    >>> bool((both.certified <= both.standing).all()), len(both.undecided) <= 2
+    (True, True)
+    """
+    hunt = Squeeze(
+        require_certifiable(model), batch, radius, norm, key, direction, protocol, stages, effort
+    )
+    return hunt.run()
+
+
+class Squeeze:
+    """The best of what both sides know about each point. f is odd, so all labels are made +1.
+
+    Attributes:
+        lower: proved lower bound on the least y f over each ball, [n] float64; −inf at first.
+        upper: least y f seen, [n] float64; y f(x) at first.
+        minimiser: where, [n, d] float64.
+        stage: what certified each point, [n], else ``"undecided"``.
+        dual: (θ, q) of points that Q2 left open, for branch and bound to start from.
+        seconds: wall time of ``attack`` and of each stage.
+        evaluated: how many points entered them.
+    """
+
+    def __init__(
+        self,
+        model: SymmetricReLU,
+        batch: Batch,
+        radius: float,
+        norm: Norm,
+        key: PRNGKey,
+        direction: Array | None,
+        protocol: Protocol,
+        stages: Sequence[str] | None,
+        effort: Effort,
+    ):
+        y = np.asarray(batch.y)
+        if not y.all():
+            raise ValueError(
+                f"{int((y == 0).sum())} of the {len(y)} points have no label: draw them with "
+                "SparseCoding.sample_labelled."
+            )
+        self.model, self.key, self.direction = model, key, direction
+        self.norm: Norm = norm
+        self.protocol, self.effort = protocol, effort
+        self.stages = stages if stages is not None else STAGES if norm == "l2" else CHEAP
+        self.points = np.asarray(batch.x) * y[:, None]
+        self.smoothing = float(model.sigma_rho) if model.smoothing == "closed" else 0.0
+        self.problem = Problem.build(
+            np.asarray(model.weights),
+            np.asarray(model.bias),
+            self.points,
+            radius,
+            norm=norm,
+            smoothing=self.smoothing,
+        )
+        self.radius = radius
+        count = len(y)
+        self.lower = np.full(count, -np.inf)
+        self.minimiser = np.zeros_like(self.problem.points)
+        self.upper = self.problem.value(self.minimiser)
+        self.stage = np.full(count, "undecided", dtype="<U9")
+        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
+        longest = radius * (self.points.shape[1] ** 0.5 if norm == "linf" else 1.0)
+        self.error = float32_inference_error(
+            self.problem.weights, self.problem.bias, norms + longest, self.smoothing
+        )
+        self._require_own_function()
+        self.seconds: dict[str, float] = {name: 0.0 for name in ("attack", *self.stages)}
+        self.evaluated: dict[str, int] = {name: 0 for name in self.seconds}
+        self.dual: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def run(self) -> Sandwich:
+        """The whole of it: attack, cheap stages, attack, costly stages, attack."""
+        found = self.attack(self.protocol, np.arange(len(self.points)))
+        self.evaluated["attack"] = len(self.points)
+        for names in self._passes():
+            index = np.flatnonzero(self.open)
+            if len(index):
+                self.certify(names, index)
+        return self.sandwich(found.table, found.warnings, found.protocol)
+
+    def sandwich(self, table: list[dict[str, Any]], warnings: list[str], protocol: str) -> Sandwich:
+        """What is known by now.
+
+        Raises:
+            NotCertified: at the worst points known the model computes another function.
+        """
+        self._require_own_function()
+        return Sandwich(
+            lower=self.lower,
+            upper=self.upper,
+            stage=np.where(self.standing, self.stage, "broken"),
+            # The smoothed gate leans on the accuracy of exp and erf on the device.
+            float32=(self.lower > self.error) & (self.smoothing == 0),
+            seconds=self.seconds,
+            evaluated=self.evaluated,
+            table=table,
+            warnings=warnings,
+            protocol=protocol,
+        )
+
+    def _require_own_function(self) -> None:
+        """Refuse a model whose output at the worst points known is not the f of the bounds."""
+        x = (self.points + self.minimiser).astype(np.float32)
+        ones = np.ones(len(x), np.float32)
+        # Tensor cores would round the products to ten bits.
+        with jax.default_matmul_precision("highest"):
+            found = in_batches(
+                lambda x, y: score(self.model, x, y, self.key), np.arange(len(x)), x, ones
+            )
+        expected = replace(self.problem, points=x.astype(np.float64)).value(np.zeros(x.shape))
+        wrong = np.flatnonzero(~(np.abs(found - expected) <= self.error))
+        if len(wrong):
+            i = int(wrong[0])
+            raise NotCertified(
+                f"the model's own output is {found[i]:.9g} where the network of its weights and "
+                f"thresholds has f = {expected[i]:.9g} ({len(wrong)} of {len(x)} points differ by "
+                "more than rounding): a certificate would be of another function."
+            )
+
+    @property
+    def standing(self) -> np.ndarray:
+        """Which points are not broken."""
+        return self.upper > 0
+
+    @property
+    def open(self) -> np.ndarray:
+        """Which points are neither broken nor certified."""
+        return self.standing & (self.lower <= 0)
+
+    def _passes(self) -> list[tuple[str, ...]]:
+        """The cheap stages, then the costly ones, which start from Q1's dual point."""
+        cheap = tuple(name for name in self.stages if name in CHEAP)
+        costly = tuple(name for name in self.stages if name not in CHEAP)
+        start = ("q1",) if "q1" in cheap else ()
+        return [names for names in (cheap, (*start, *costly) if costly else ()) if names]
+
+    def attack(
+        self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None
+    ) -> Attacked:
+        """Attack the points ``index``; a certified one that breaks is a contradiction."""
+        began = time.perf_counter()
+        x = jnp.asarray(self.points[index])
+        found = protocol(
+            self.model,
+            Batch(x, jnp.ones(len(x)), x),
+            self.radius,
+            self.norm,
+            key=self.key,
+            direction=self.direction,
+            starts=() if start is None else [start],
+        )
+        self._see(index, found.delta.astype(np.float64))
+        self.seconds["attack"] += time.perf_counter() - began
+        return found
+
+    def _see(self, index: np.ndarray, delta: np.ndarray) -> None:
+        part = self.problem.select(index)
+        value = part.value(delta)
+        lower = value < self.upper[index]
+        self.upper[index[lower]] = value[lower]
+        self.minimiser[index[lower]] = part.project(delta)[lower]
+        require_consistent(self.problem, self.lower, self.upper, self.minimiser)
+
+    def certify(
+        self,
+        names: tuple[str, ...],
+        index: np.ndarray,
+        *,
+        start: tuple[np.ndarray, np.ndarray] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        protocol: Protocol | None = None,
+    ) -> Certificate | None:
+        """Certify the points ``index``, then attack them from where they seem weakest.
+
+        That attack is made of the stages of ``protocol`` (by default the own one) that start from
+        given perturbations.
+
+        None, and nothing is kept, if ``stop`` ended it: a search that is cut short and one that is
+        not would leave other numbers.
+        """
+        try:
+            proved = certify(
+                self.problem.weights,
+                self.problem.bias,
+                self.points[index],
+                self.radius,
+                norm=self.norm,
+                smoothing=self.smoothing,
+                stages=names,
+                perturbations=self.minimiser[index],
+                start=start,
+                effort=self.effort,
+                stop=stop,
+            )
+        except Contradiction as error:
+            raise Contradiction(int(index[error.index]), error.evidence) from None
+        if stop():
+            return None
+        self.lower[index] = np.maximum(self.lower[index], proved.lower)
+        self.stage[index] = np.where(proved.certified, proved.stage, self.stage[index])
+        for name, seconds in proved.seconds.items():
+            self.seconds[name] += seconds
+            # Beside a costly stage a cheap one only finds the start again.
+            if name not in CHEAP or set(names) <= set(CHEAP):
+                self.evaluated[name] += proved.evaluated[name]
+        self._see(index, proved.minimiser)
+        self.attack(_from_minimisers(protocol or self.protocol), index, proved.minimiser)
+        return proved
+
+    def few(self, index: np.ndarray) -> "Squeeze":
+        """Nothing known yet about some of the points."""
+        x = jnp.asarray(self.points[index])
+        batch = Batch(x, jnp.ones(len(x)), x)
+        return Squeeze(self.model, batch, self.radius, self.norm, self.key, self.direction,
+                       self.protocol, self.stages, self.effort)  # fmt: skip
+
+
+def _from_minimisers(protocol: Protocol) -> Protocol:
+    given = tuple(stage for stage in protocol.stages if stage.start == "given")
+    return replace(protocol, stages=given)
+
+
+@steady
+def squeeze_radii(
+    model: Classifier,
+    batch: Batch,
+    radii: Sequence[float],
+    norm: Norm = "l2",
+    *,
+    key: PRNGKey,
+    direction: Float[Array, " d"] | None = None,
+    protocol: Protocol = STANDARD,
+    stages: Sequence[str] | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+) -> tuple[Bool[np.ndarray, "r n"], Bool[np.ndarray, "r n"]]:
+    """Both sides at rising radii, with no work on what another radius decides.
+
+    The largest radius comes first: a point certified there is certified at all smaller ones. A
+    point that a smaller radius breaks is broken at all larger ones.
+
+    Args:
+        model: as for `squeeze`.
+        batch: as for `squeeze`.
+        radii: strictly rising, > 0, in units of x.
+        norm: as for `squeeze`.
+        key: as for `squeeze`.
+        direction: as for `squeeze`.
+        protocol: as for `squeeze`.
+        stages: as for `squeeze`.
+        effort: as for `squeeze`.
+
+    Returns:
+        Which points are certified and which stand, for each radius.
+
+    Raises:
+        ValueError: the radii do not rise; and what `squeeze` raises.
+    """
+    if any(b <= a for a, b in zip(radii, radii[1:], strict=False)):
+        raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
+    x, y = np.asarray(batch.x), np.asarray(batch.y)
+    certified = np.zeros((len(radii), len(y)), bool)
+    standing = np.zeros_like(certified)
+    proved = np.zeros(len(y), bool)
+    for r in reversed(range(len(radii))):
+        index = np.flatnonzero(~proved)
+        if len(index):
+            both = squeeze(
+                model,
+                Batch(*(jnp.asarray(rows[index]) for rows in (x, y, x))),
+                radii[r],
+                norm,
+                key=key,
+                direction=direction,
+                protocol=protocol,
+                stages=stages,
+                effort=effort,
+            )
+            standing[r, index] = both.standing
+            proved[index] = both.certified
+        certified[r] = proved
+        standing[r] |= proved
+    return certified, np.logical_and.accumulate(standing)

@@ -1,0 +1,142 @@
+"""The headline: both training regimes, one scorecard, one report (docs/theory.md §5.3, §7.1)."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from featpur_sim.claims import of_run as claims
+from featpur_sim.report import run_figures as figures, run_page as report
+from featpur_sim.runs.certify import keep_contradiction
+from featpur_sim.runs.config import RunConfig, dump
+from featpur_sim.runs.diagnosis import finished
+from featpur_sim._ground.disk import ResultError
+from featpur_sim.runs.experiment import Experiment, Meter, run_experiment
+from featpur_sim._ground.manifest import rewriting
+from featpur_sim.runs.presets import dense_regime, sparse_regime
+from featpur_sim.runs.folder import (
+    CHECKPOINT,
+    FIGURES,
+    REPORT,
+    RESULT,
+    SAVING,
+    SCORECARD,
+    figure_files,
+    is_saved,
+    load_result,
+    require_free,
+    save_run,
+    save_scorecard,
+)
+
+
+def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
+    """The runs of ``featpur reproduce``; ``full`` takes larger d and a longer second phase."""
+    if not full:
+        return [dense_regime(seeds=seeds, seed=seed), sparse_regime(seeds=seeds, seed=seed)]
+    dense = dense_regime(d=196, k=9, seeds=seeds, seed=seed)
+    longer = dense.adversarial.model_copy(update={"steps": 4 * dense.adversarial.steps})
+    return [
+        dense.model_copy(update={"adversarial": longer}),
+        sparse_regime(d=128, k=8, seeds=seeds, seed=seed),
+    ]
+
+
+def run_into(
+    directory: Path, config: RunConfig, meter: Callable[[str], AbstractContextManager[Meter]]
+) -> tuple[Experiment, list[dict[str, Any]]]:
+    """One run into a folder: data files and figures. Resumes training that was cut off there.
+
+    Raises:
+        Contradiction: an attack breaks a certified point; its evidence is saved in the folder.
+    """
+    checkpoint = directory / CHECKPOINT
+    with meter(config.name) as shown, keep_contradiction(directory):
+        experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
+    rows = claims.scorecard(experiment.result)
+    checkpoint.mkdir(exist_ok=True)
+    (directory / SAVING).touch()
+    save_run(directory, experiment.result, experiment.weights, rows)
+    if finished(experiment.result).any():
+        with rewriting(directory, *figure_files(*figures.ALL)):
+            figures.save_all(experiment.result, directory / FIGURES)
+    (directory / SAVING).unlink()
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return experiment, rows
+
+
+def require_free_folders(directory: Path, configs: list[RunConfig], overwrite: bool) -> None:
+    """`featpur_sim.runs.folder.require_free` for the folder of every run of `reproduce`."""
+    for folder in _folders(directory, configs):
+        require_free(folder, overwrite)
+
+
+def _folders(directory: Path, configs: list[RunConfig]) -> list[Path]:
+    return [directory, *(directory / config.name for config in configs[1:])]
+
+
+def reproduce(
+    directory: Path,
+    configs: list[RunConfig],
+    meter: Callable[[str], AbstractContextManager[Meter]],
+    *,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Run every preset; the first into ``directory``, the others into folders by their name.
+
+    Runs that an interrupted command has finished there are kept, unless ``overwrite``.
+
+    Returns:
+        The rows of the common scorecard, which is also written to ``directory``.
+
+    Raises:
+        ResultError: a folder holds a run with other settings.
+    """
+    folders = _folders(directory, configs)
+    kept = [
+        None if overwrite else _finished(folder, config)
+        for folder, config in zip(folders, configs, strict=True)
+    ]
+    runs: list[tuple[str, xr.Dataset]] = []
+    rows: list[dict[str, Any]] = []
+    for folder, config, result in zip(folders, configs, kept, strict=True):
+        if result is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            experiment, own = run_into(folder, config, meter)
+            result = experiment.result
+        else:
+            own = claims.scorecard(result)
+        runs.append((config.name, result))
+        rows += own
+    with rewriting(directory, SCORECARD, REPORT):
+        save_scorecard(directory, rows)
+        report.write_report(directory / REPORT, runs, rows)
+    return rows
+
+
+def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
+    if not is_saved(folder):
+        return None
+    result = load_result(folder)
+    if result.attrs["config"] != dump(config):
+        raise ResultError(
+            f"{folder} holds a run with other settings: choose another folder with --out, or pass "
+            "--overwrite to replace it."
+        )
+    return result
+
+
+def parts(directory: Path) -> dict[Path, tuple[str, xr.Dataset]]:
+    """The finished runs of a folder: the one at its top and those in its subfolders.
+
+    Raises:
+        ResultError: there is no finished run at the top.
+    """
+    found = {directory: load_result(directory)}
+    for folder in sorted(directory.iterdir()):
+        if (folder / RESULT).is_file():
+            found[folder] = load_result(folder)
+    return {folder: (result.attrs["name"], result) for folder, result in found.items()}

@@ -1,0 +1,408 @@
+"""The figures of one run, drawn from its result alone (docs/theory.md §4-§5.3).
+
+Each function takes the Dataset of a run and returns a matplotlib Figure without a title; its
+caption is in :data:`CAPTIONS`. Lines are means over the seeds that finished, bands their 95 %
+t-intervals. Nothing here touches pyplot or the user's matplotlib settings.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from featpur_sim.theory import predictions as theory
+from featpur_sim.report._captions import CAPTIONS as CAPTIONS
+from featpur_sim.report._captions import caption as caption
+from featpur_sim.report._style import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAGE,
+    PHASES,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    curve,
+    legend_above,
+    page,
+    render,
+    seed_interval,
+)
+from featpur_sim._ground.disk import atomic_path
+from featpur_sim.report.dynamics_figures import stationarity
+
+
+def _training_radius(result: xr.Dataset) -> int:
+    return int(np.argmin(np.abs(result.relative_radius.values - 1)))
+
+
+def robust_accuracy(result: xr.Dataset) -> Figure:
+    """Accuracy against radius, one panel per attack, with the pure network (§5.2).
+
+    If the run certified some points, the PGD panel shades the gap between ``certified_accuracy``
+    and ``attacked_accuracy`` on those points, in which their true robust accuracy lies.
+    """
+    with page(result, PAGE, 4.3) as (figure, seeds):
+        table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
+        attacks = [a for a in table.attack.values if np.isfinite(table.sel(attack=a)).all()]
+        rows = math.ceil(len(attacks) / 3)
+        grid = list(figure.subplots(rows, 3, sharex=True, sharey=True).flat)
+        panels = dict(zip(attacks, grid, strict=False))
+        for attack, axes in panels.items():
+            axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
+            for phase, (label, colour, marker) in PHASES.items():
+                values = table.sel(attack=attack, phase=phase)
+                curve(axes, seeds.radius, values, colour, points=n, label=label, marker=marker)
+            if attack in seeds.reference_attack.values:
+                pure = _of_reference(seeds, "pure network").sel(attack=attack)
+                curve(
+                    axes, seeds.radius, pure, BLACK, points=n, label="pure network", linestyle="--"
+                )
+            axes.set_title(attack, loc="left")
+            axes.set_ylim(0, 1.02)
+        if "certified_accuracy" in seeds:
+            _certified_gap(panels["PGD"], seeds)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        _label_radii(list(panels.values()), seeds)
+        legend_above(figure, panels["PGD"], 4)
+    return figure
+
+
+def _certified_gap(axes: Axes, seeds: xr.Dataset) -> None:
+    for phase, (label, colour, _) in PHASES.items():
+        low, high = (
+            seeds[name].sel(phase=phase).mean("seed")
+            for name in ("certified_accuracy", "attacked_accuracy")
+        )
+        shown = np.isfinite(low.values)
+        if shown.any():
+            label = f"{label}, certified"
+            radius, low, high = seeds.radius[shown], low[shown], high[shown]
+            axes.plot(radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
+            axes.fill_between(radius, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:
+    root = math.sqrt(seeds.attrs["k"])
+    scale = (lambda radius: radius * root, lambda scaled: scaled / root)
+    for index, axes in enumerate(panels):
+        axes.tick_params(labelbottom=True)
+        if index % 3 == 0:
+            axes.set_ylabel("accuracy")
+        if index + 3 >= len(panels):
+            axes.set_xlabel("attack radius τ (units of x)")
+        if seeds.attrs["norm"] == "l2" and index < 3:
+            axes.secondary_xaxis("top", functions=scale).set_xlabel("τ·√k")
+            axes.set_title(axes.get_title("left"), loc="left", y=1.28)
+    panels[0].text(float(seeds.attrs["tau"]), 0.02, " training τ", fontsize=7, color=GREY)
+
+
+def purification(result: xr.Dataset) -> Figure:
+    """κ/α, ‖v‖/|α| and accuracies over both phases, with the scalings of §5.1."""
+    with page(result, PAGE, 5.4) as (figure, seeds):
+        ratio, norm, accuracy = figure.subplots(3, 1, sharex=True)
+        phase = seeds.record_phase.values
+        boundary = int(seeds.record_step.values[phase == "clean"].max())
+        step = seeds.record_step.values + np.where(phase == "adversarial", boundary, 0)
+        end = int(step[-1])
+        along = seeds.transpose("seed", "record", ...)
+        for part in ("clean", "adversarial"):
+            inside, colour, label = phase == part, PHASES[part][1], f"measured, {part} phase"
+            for axes, name in ((ratio, "kappa_over_alpha"), (norm, "dense_norm_over_alpha")):
+                values = along[f"along_{name}"].values[:, inside]
+                curve(axes, step[inside], values, colour, label=label)
+        for name, label, colour in (
+            ("along_accuracy", "no attack", GREEN),
+            ("along_dense_attack_accuracy", "dense mixture at τ", PURPLE),
+        ):
+            curve(
+                accuracy, step, along[name], colour, points=seeds.attrs["test_samples"], label=label
+            )
+        pure = _of_reference(seeds, "pure network").sel(attack="dense mixture")
+        level = float(pure.isel(radius=_training_radius(seeds)).mean())
+        label = "pure network,\ndense mixture at τ"
+        accuracy.axhline(level, color=BLACK, linestyle="--", label=label)
+        _predictions(ratio, norm, seeds, boundary, end)
+        _finish_purification((ratio, norm, accuracy), seeds, boundary, end)
+    return figure
+
+
+def _predictions(ratio: Axes, norm: Axes, seeds: xr.Dataset, boundary: int, end: int) -> None:
+    """The scalings of §5.1, each over the phase it speaks of; they assume ℓ2 attacks and k ≤ d."""
+    d, k, tau = int(seeds.attrs["d"]), float(seeds.attrs["k"]), float(seeds.attrs["tau"])
+    if seeds.attrs["norm"] != "l2" or k > d or tau == 0:
+        return
+    clean, adversarial = (0, boundary), (boundary, end)
+    for axes, prediction, phase in (
+        (ratio, theory.clean_dense_ratio(d, k), clean),
+        (ratio, theory.adversarial_dense_ratio(d, k, tau), adversarial),
+        (norm, theory.clean_dense_norm_ratio(d, k), clean),
+    ):
+        style = ":" if phase == clean else "--"
+        formula = prediction.formula.split(" ≈ ")[1]
+        label = f"{formula} = {prediction.value:.2g} {prediction.source}"
+        axes.hlines(prediction.value, *phase, colors=BLACK, linestyles=style, label=label)
+
+
+def _finish_purification(
+    panels: tuple[Axes, Axes, Axes], seeds: xr.Dataset, boundary: int, end: int
+) -> None:
+    ratio, norm, accuracy = panels
+    final = np.abs(seeds.kappa_over_alpha.sel(phase="adversarial")).median()
+    linear = 10.0 ** np.clip(math.floor(math.log10(max(float(final), 1e-6))), -6, -2)
+    ratio.set_yscale("symlog", linthresh=linear)
+    norm.set_yscale("log")
+    norm.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    norm.yaxis.set_major_formatter("{x:g}")
+    norm.yaxis.set_minor_formatter(NullFormatter())
+    ratio.set_ylabel("κ/α")
+    norm.set_ylabel("‖v‖/|α|")
+    accuracy.set_ylabel("accuracy")
+    accuracy.set_ylim(0, 1.02)
+    accuracy.set_xlabel("training step")
+    for axes in panels:
+        axes.axvline(boundary, color=GREY, linewidth=0.8)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    for name, centre in (("clean", boundary / 2), ("adversarial", (boundary + end) / 2)):
+        above = ratio.get_xaxis_transform()
+        ratio.text(centre, 1.03, f"{name} phase", transform=above, ha="center")
+
+
+def coordinates(result: xr.Dataset) -> Figure:
+    """Coordinates C of some neurons of the first seed, before and after purification (§4)."""
+    with page(result, PAGE, 4.6) as (figure, seeds):
+        # In the gauge w* > 0 a dense mixture shows as a background of one sign.
+        signed = seeds.shown_coordinates * np.sign(seeds.wstar)
+        relative = signed / np.maximum(np.abs(signed).max("feature"), 1e-30)
+        limit = float(np.clip(3 * np.abs(relative.sel(phase="clean")).median(), 0.1, 1))
+        panels = figure.subplots(len(PHASES), 1, sharex=True, sharey=True)
+        for axes, (phase, (label, _, _)) in zip(panels, PHASES.items(), strict=True):
+            axes.imshow(
+                relative.sel(phase=phase),
+                cmap="RdBu_r",
+                vmin=-limit,
+                vmax=limit,
+                aspect="auto",
+                interpolation="nearest",
+            )
+            axes.set_title(label, loc="left")
+            axes.set_ylabel("neuron")
+            axes.set_yticks([])
+        panels[-1].set_xlabel("feature j")
+        if len(seeds.seed) < len(result.seed):
+            shown = f"{result.seed.values[0]} ({result.status.values[0]})"
+            figure.supxlabel(f"shown, seed: {shown}", fontsize=7)
+        image = panels[-1].images[0]
+        bar = figure.colorbar(image, ax=list(panels), extend="both", aspect=40, pad=0.02)
+        bar.set_label("sgn(w*ⱼ) Cᵢⱼ / |αᵢ|")
+    return figure
+
+
+def overlaps(result: xr.Dataset) -> Figure:
+    """Histograms over neurons of the three overlaps θ between training stages (§4)."""
+    with page(result, COLUMN, 2.7) as (figure, seeds):
+        axes = figure.subplots()
+        edges = np.linspace(0, 1, 41)
+        carrier = seeds.carrier.sel(phase="clean").values.astype(bool)
+        for name, label, colour, style in (
+            ("theta_init_clean", "θ(init, clean)", VERMILLION, "--"),
+            ("theta_init_adversarial", "θ(init, adv)", ORANGE, ":"),
+            ("theta_clean_adversarial", "θ(clean, adv)", BLUE, "-"),
+        ):
+            shares = [
+                np.histogram(theta[held], edges)[0] / max(held.sum(), 1)
+                for theta, held in zip(seeds[name].values, carrier, strict=True)
+            ]
+            # Drawn as steps: the last value is repeated to close the last bin.
+            closed = np.concatenate([shares, np.asarray(shares)[:, -1:]], axis=1)
+            mean, low, high = seed_interval(closed)
+            axes.step(edges, mean, where="post", color=colour, linestyle=style, label=label)
+            if np.isfinite(low).all():
+                axes.fill_between(edges, low, high, step="post", color=colour, alpha=0.25, lw=0)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("overlap θ of a neuron's weights")
+        axes.set_ylabel("fraction of carriers per bin")
+        legend_above(figure, axes, 3)
+    return figure
+
+
+def update_spectrum(result: xr.Dataset) -> Figure:
+    """Singular values of the change that purification makes, and their cumulative energy (C7)."""
+    with page(result, PAGE, 2.7) as (figure, seeds):
+        values, energy = figure.subplots(1, 2)
+        for name, label, colour, style in (
+            ("update_singular_values", "W′ − W", BLUE, "-"),
+            ("rescaled_update_singular_values", "W − βW′", VERMILLION, "--"),
+        ):
+            singular = seeds[name].values
+            rank = np.arange(1, singular.shape[1] + 1)
+            square = singular**2
+            share = np.cumsum(square, axis=1) / np.maximum(square.sum(1, keepdims=True), 1e-30)
+            needed = np.median((share < 0.9).sum(axis=1) + 1)
+            curve(values, rank, singular, colour, label=label, linestyle=style, marker=".")
+            label = f"{label}: {needed:.0f} of {len(rank)} hold 90 %"
+            curve(energy, rank, share, colour, label=label, linestyle=style, marker=".")
+        energy.axhline(0.9, color=GREY, linewidth=0.6, linestyle=":")
+        for axes in (values, energy):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlabel("singular value, largest first")
+            axes.legend(loc="best")
+        values.set_ylim(bottom=0)
+        values.set_ylabel("size (units of w)")
+        energy.set_xlabel("number of leading singular values")
+        energy.set_ylim(0, 1.02)
+        energy.set_ylabel("share of the squared norm held")
+    return figure
+
+
+def dense_margin(result: xr.Dataset) -> Figure:
+    """How the margin moves along the dense direction, before and after purification (§5.1)."""
+    with page(result, PAGE, 2.6) as (figure, seeds):
+        # Margins are in units of the median at radius 0, which means nothing unless positive:
+        # then, and only then, it is 1 in every seed.
+        unit = seeds.dense_margin.sel(margin_quantile=0.5).isel(radius=0)
+        shown = [p for p in PHASES if np.allclose(unit.sel(phase=p), 1, atol=1e-3)]
+        panels = figure.subplots(1, max(len(shown), 1), sharey=True, squeeze=False)[0]
+        if not shown:
+            panels[0].text(0.5, 0.5, "no phase has a positive median margin", ha="center")
+        for axes, phase in zip(panels, shown, strict=False):
+            label, colour, marker = PHASES[phase]
+            margin = seeds.dense_margin.sel(phase=phase)
+            low, middle, high = (
+                margin.sel(margin_quantile=q).mean("seed") for q in (0.1, 0.5, 0.9)
+            )
+            axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.25, linewidth=0)
+            axes.plot(seeds.radius, middle, color=colour, marker=marker)
+            axes.axhline(0, color=BLACK, linewidth=0.6)
+            axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
+            axes.set_title(label, loc="left")
+        for axes in panels:
+            axes.set_xlabel("radius along the dense direction (units of x)")
+        panels[0].set_ylabel("y f(x + δ) / median y f(x)")
+    return figure
+
+
+def surgery(result: xr.Dataset) -> Figure:
+    """Accuracy with the dense mixtures cut out of, and put into, the networks (C3, C4)."""
+    with page(result, PAGE, 2.9) as (figure, seeds):
+        axes = figure.subplots()
+        at = _training_radius(seeds)
+        networks = {
+            "clean-trained": _of_phase(seeds, "clean"),
+            "clean-trained,\nmixtures cut out": _of_reference(
+                seeds, "clean without dense mixtures"
+            ),
+            "adversarially trained": _of_phase(seeds, "adversarial"),
+            "adversarially trained,\nclean mixtures put in": _of_reference(
+                seeds, "adversarial with clean dense mixtures"
+            ),
+            "pure network": _of_reference(seeds, "pure network"),
+        }
+        bars = (
+            ("no attack", "FGM", 0, GREEN, ""),
+            ("dense mixture at τ", "dense mixture", at, PURPLE, "///"),
+            ("PGD at τ", "PGD", at, SKY, "..."),
+        )
+        for offset, (label, attack, radius, colour, hatch) in enumerate(bars):
+            values = [n.sel(attack=attack).isel(radius=radius) for n in networks.values()]
+            mean, low, high = seed_interval(np.stack(values, axis=1), seeds.attrs["test_samples"])
+            axes.bar(
+                np.arange(len(networks)) + 0.27 * (offset - 1),
+                mean,
+                0.25,
+                yerr=None if np.isnan(low).any() else (mean - low, high - mean),
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=label,
+                error_kw={"elinewidth": 0.8, "capsize": 2},
+            )
+        axes.set_xticks(range(len(networks)), list(networks))
+        axes.set_xlabel("network")
+        axes.set_ylabel("accuracy")
+        axes.set_ylim(0, 1.02)
+        legend_above(figure, axes, 3)
+    return figure
+
+
+def _of_phase(seeds: xr.Dataset, phase: str) -> xr.DataArray:
+    return seeds.robust_accuracy.sel(phase=phase)
+
+
+def _of_reference(seeds: xr.Dataset, reference: str) -> xr.DataArray:
+    table = seeds.reference_accuracy.sel(reference=reference)
+    return table.rename(reference_attack="attack")
+
+
+def accuracy_along(result: xr.Dataset) -> Figure:
+    """PGD accuracy during the adversarial phase, and what is missing to the pure network."""
+    with page(result, COLUMN, 2.7) as (figure, seeds):
+        axes = figure.subplots()
+        at, n = _training_radius(seeds), seeds.attrs["test_samples"]
+        before = _of_phase(seeds, "clean").sel(attack="PGD").isel(radius=at)
+        step = np.concatenate([[0], seeds.snapshot])
+        values = np.column_stack([before, seeds.accuracy_along.transpose("seed", "snapshot")])
+        _, colour, marker = PHASES["adversarial"]
+        curve(axes, step, values, colour, points=n, marker=marker, label="adversarial phase")
+        pure = _of_reference(seeds, "pure network").sel(attack="PGD").isel(radius=at)
+        flat = np.repeat(pure.values[:, None], len(step), axis=1)
+        curve(axes, step, flat, BLACK, points=n, linestyle="--", label="pure network")
+        distance = float(pure.mean()) - values[:, -1].mean()
+        axes.text(step[-1], 0.05, f"distance at the end: {distance:.3f}", ha="right")
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("step of the adversarial phase")
+        axes.set_ylabel("PGD accuracy at τ")
+        legend_above(figure, axes, 2)
+    return figure
+
+
+ALL: dict[str, Callable[[xr.Dataset], Figure]] = {
+    make.__name__: make
+    for make in (
+        robust_accuracy,
+        purification,
+        coordinates,
+        dense_margin,
+        surgery,
+        overlaps,
+        update_spectrum,
+        accuracy_along,
+        stationarity,
+    )
+}
+"""Name → function from the Dataset of a run to its figure."""
+
+
+def save_all(result: xr.Dataset, directory: str | Path) -> list[Path]:
+    """Draw every figure, then write each as PNG and PDF.
+
+    Args:
+        result: the Dataset of one run.
+        directory: made if it does not exist.
+
+    Returns:
+        The files written. No file is touched before every figure has been drawn.
+
+    Raises:
+        ValueError: no seed of the run finished.
+    """
+    drawn: dict[Path, bytes] = {}
+    for name, make in ALL.items():
+        figure = make(result)
+        for file_format in ("png", "pdf"):
+            drawn[Path(directory) / f"{name}.{file_format}"] = render(figure, file_format)
+    for path, content in drawn.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    return list(drawn)

@@ -1,0 +1,210 @@
+"""The report: one self-contained HTML page over some runs (docs/claims.md, docs/theory.md §5).
+
+It shows the scorecard with the rule of every verdict, each figure with its caption, the settings,
+how each seed ended, and what the claims mean. It needs no network and no script to read.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import xarray as xr
+from matplotlib.figure import Figure
+
+from featpur_sim.claims import of_run as claims, of_classes as comparison
+from featpur_sim.report import class_figure as comparison_figure, run_figures as figures
+from featpur_sim.runs import diagnosis
+from featpur_sim._ground.disk import write_text
+from featpur_sim.runs.folder import RESULT
+
+Row = dict[str, Any]
+
+_PIXELS_PER_INCH = 130
+
+# Verdict → CSS class and a sign that reads without colour.
+_VERDICTS = {
+    claims.SUPPORTED: ("good", "✓"),
+    claims.CONTRADICTED: ("bad", "✗"),
+    claims.INCONCLUSIVE: ("open", "?"),
+    claims.ATTACKED_ONLY: ("half", "◐"),
+    claims.NO_VERDICT: ("open", "∅"),
+    comparison.PROVED: ("good", "■"),
+    comparison.MEASURED: ("half", "◇"),
+    comparison.COUNTEREXAMPLE: ("bad", "≠"),
+}
+
+# Claim → meaning and source, in the order of docs/theory.md §5.
+CLAIMS: dict[str, tuple[str, str]] = {
+    "C1": ("Clean training reaches high accuracy on clean data.", "[P]"),
+    "C2": (
+        "At a radius τ well below 1/√k the clean-trained network fails, and one fixed direction "
+        "known in advance, δ = −yτ·Mw*/‖Mw*‖, is enough: no gradient of the network is needed.",
+        "[P]",
+    ),
+    "C3": (
+        "The cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
+        "small coefficient on every other feature, all along Mw*.",
+        "[P]",
+    ),
+    "C4": ("On clean data the dense mixtures do almost no harm.", "[P], estimate in §5.1"),
+    "C5": (
+        "Adversarial training with FGM at radius τ protects against every perturbation of that "
+        "radius. Attacks alone cannot show this; at finite size the yardstick is the pure "
+        "network, not 100 %.",
+        "[P], yardstick [D] §5.2",
+    ),
+    "C6": (
+        "It does so by purification: the dense share κ/α of the weights falls many times over "
+        "while a neuron's direction turns far less than it did in training from the start.",
+        "[P]",
+    ),
+    "C7": ("Purification is a small change: updates of low rank are enough.", "[P] version 4"),
+    "C8": (
+        "Simpler models – linear, polynomials of low degree, the tangent kernel of this network – "
+        "are not robust at this radius, whatever trains them.",
+        "[P], §6",
+    ),
+    "C9": ("Neurons that hold a winning ticket at the start end with that feature.", "[P]"),
+    "C10": (
+        "Adversarial examples carry over between independently started clean-trained networks, "
+        "which share the direction Mw*, and not to purified ones.",
+        "[D] from C3",
+    ),
+    "C11": (
+        "Random noise of norm τ does not hurt the clean-trained network: it is not fragile in "
+        "general.",
+        "[D]",
+    ),
+}
+
+
+def build(
+    runs: Sequence[tuple[str, xr.Dataset]],
+    scorecard: list[Row],
+    compared: Mapping[str, list[Row]] | None = None,
+) -> str:
+    """The report as one HTML page, figures embedded.
+
+    Args:
+        runs: name and Dataset of each run, in the order to show them.
+        scorecard: rows of :func:`featpur_sim.claims.of_run.scorecard` for all of them, with the keys
+            ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
+        compared: name of a run → rows of its compare.json, for the figure of C8.
+
+    Returns:
+        A page that refers to no other file or address.
+
+    Raises:
+        ValueError: ``runs`` is empty, or a row holds an unknown claim or verdict.
+    """
+    if not runs:
+        raise ValueError("runs is empty: a report needs at least one run. Pass (name, result).")
+    for row in scorecard:
+        _require_known("id", row["id"], CLAIMS)
+        _require_known("verdict", row["verdict"], _VERDICTS)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            runs=[_describe(name, result, (compared or {}).get(name)) for name, result in runs],
+            regimes=_by_regime(scorecard),
+            verdicts=_VERDICTS,
+            counts=Counter(row["verdict"] for row in scorecard),
+            claims=CLAIMS,
+            result_file=RESULT,
+        )
+    )
+
+
+def write_report(
+    path: str | Path,
+    runs: Sequence[tuple[str, xr.Dataset]],
+    scorecard: list[Row],
+    compared: Mapping[str, list[Row]] | None = None,
+) -> None:
+    """Write the report; an older one stays as it is unless the new one is whole.
+
+    Args:
+        path: the HTML file.
+        runs: see `build`.
+        scorecard: see `build`.
+        compared: see `build`.
+
+    Raises:
+        ValueError: see `build`.
+    """
+    page = build(runs, scorecard, compared)
+    write_text(path, page)
+
+
+def environment() -> jinja2.Environment:
+    """Where the pages' templates are; they know the filter ``number``."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("featpur_sim.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["number"] = _number
+    return found
+
+
+def _require_known(key: str, value: Any, known: dict[str, Any]) -> None:
+    if value not in known:
+        raise ValueError(
+            f"scorecard row has {key} = {value!r}: must be one of {', '.join(known)}. Make the "
+            "rows with claims.scorecard."
+        )
+
+
+def _by_regime(scorecard: list[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in scorecard:
+        groups.setdefault(row["regime"], []).append(row)
+    return groups
+
+
+def _number(value: Any) -> str:
+    """A float to three significant digits, a dash for none, anything else as it is."""
+    if value is None or value != value:
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:#.3g}".rstrip(".").replace("-", "−")
+
+
+def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict[str, Any]:
+    said = result.training_warning.values if "training_warning" in result else []
+    warnings = [
+        f"seed {seed}: {text}" for seed, text in zip(result.seed.values, said, strict=False) if text
+    ]
+    drawn = {}
+    if diagnosis.finished(result).any():
+        drawn = {
+            key: (make(result), figures.caption(key, result)) for key, make in figures.ALL.items()
+        }
+        if compared:
+            figure = comparison_figure.draw(compared, result.attrs["tau"])
+            drawn["comparison"] = (figure, comparison_figure.CAPTION)
+    return {
+        "name": name,
+        "attrs": result.attrs,
+        "failed": diagnosis.left_out(result),
+        "warnings": warnings,
+        "seeds": result.sizes["seed"],
+        "figures": [embedded(key, *entry) for key, entry in drawn.items()],
+    }
+
+
+def embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:
+    """A figure as a PNG in a data: address, with its caption and its width on the page."""
+    return {
+        "name": name,
+        "image": base64.b64encode(figures.render(figure, "png")).decode(),
+        "width": round(_PIXELS_PER_INCH * figure.get_figwidth()),
+        "caption": caption,
+    }

@@ -1,0 +1,163 @@
+"""Fits, figures and report of a finished sweep (docs/how-to/fit.md, docs/theory.md §5.1)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from featpur_sim.report import sweep_figures
+from featpur_sim._ground.disk import write_text
+from featpur_sim.claims.power_law import (
+    PREDICTED,
+    PowerLaw,
+    Quantity,
+    as_row,
+    fit_power_law,
+    free_coordinates,
+)
+from featpur_sim._ground.manifest import recorded, require_ours, rewriting
+from featpur_sim.report.run_page import embedded, environment
+from featpur_sim.runs.folder import FIGURES, REPORT, ResultError, figure_files, to_json
+from featpur_sim.sweeps.run import SWEEP
+
+FIT = "fit.json"
+
+Drawn = dict[str, tuple[Figure, str]]
+"""File name → figure and caption."""
+
+# Drawn over d and k where a sweep varies both.
+DIAGRAMS = tuple(
+    map(
+        Quantity.parse,
+        (
+            "robust_accuracy[phase=clean, attack=PGD, relative_radius=1]",
+            "robust_accuracy[phase=adversarial, attack=PGD, relative_radius=1]",
+            "kappa_over_alpha[phase=clean]",
+            "kappa_over_alpha[phase=adversarial]",
+        ),
+    )
+)
+
+
+class Fits(NamedTuple):
+    """What was fitted, and what could not be: quantity → reason."""
+
+    laws: list[PowerLaw]
+    refused: dict[str, str]
+
+
+def fit_all(
+    result: xr.Dataset,
+    quantities: Sequence[Quantity] | None = None,
+    against: Sequence[str] | None = None,
+) -> Fits:
+    """Fit some quantities of a sweep; by default every one that the theory predicts.
+
+    Args:
+        result: of a sweep.
+        quantities: what to fit.
+        against: coordinates; those that vary independently by default.
+
+    Raises:
+        ResultError: one of the given quantities cannot be fitted, or none of the default ones.
+    """
+    if quantities is not None:
+        return Fits([fit_power_law(result, q, against) for q in quantities], {})
+    fits = fit_predicted(result, against)
+    if not fits.laws:
+        raise ResultError(f"nothing could be fitted: {next(iter(fits.refused.values()))}")
+    return fits
+
+
+def fit_predicted(result: xr.Dataset, against: Sequence[str] | None = None) -> Fits:
+    """Fit what the theory predicts and the sweep allows; that may be nothing: ``refused`` says why.
+
+    Args:
+        result: of a sweep.
+        against: coordinates; those that vary independently by default.
+    """
+    laws, refused = [], {}
+    for quantity in PREDICTED:
+        try:
+            laws.append(fit_power_law(result, quantity, against))
+        except ResultError as error:
+            refused[str(quantity)] = str(error)
+    return Fits(laws, refused)
+
+
+def draw_all(result: xr.Dataset, laws: Sequence[PowerLaw]) -> Drawn:
+    """Each power law, and phase diagrams if d and k both vary.
+
+    A diagram is left out where another coordinate varies too: `featpur_sim.claims.diagram.select`
+    chooses one value of it.
+    """
+    drawn = {}
+    for law in laws:
+        figure = sweep_figures.draw_power_law(result, law)
+        drawn[f"fit-{sweep_figures.slug(law.quantity)}"] = figure, sweep_figures.caption(law)
+    if not {"d", "k"} <= set(free_coordinates(result)):
+        return drawn
+    for quantity in DIAGRAMS:
+        try:
+            figure = sweep_figures.draw_phase_diagram(result, quantity)
+        except ResultError:
+            continue
+        drawn[f"phase-{sweep_figures.slug(quantity)}"] = figure, sweep_figures.caption(quantity)
+    return drawn
+
+
+def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
+    """Write ``fit.json`` and the figures, each atomically; figures of an earlier fit go.
+
+    Raises:
+        ResultError: files of other origin, or changed ones, would be replaced.
+    """
+    directory = Path(directory)
+    table = {"fits": [as_row(law) for law in fits.laws], "not_fitted": fits.refused}
+    files = [FIT, *figure_files(*drawn)]
+    require_ours(directory, *files)
+    # Beside another fit.json they would say what it does not.
+    kinds = f"{FIGURES}/fit-", f"{FIGURES}/phase-"
+    stale = {name for name in recorded(directory) if name.startswith(kinds)} - {*files}
+    with rewriting(directory, *files, *stale):
+        for name in stale:
+            (directory / name).unlink(missing_ok=True)
+        write_text(directory / FIT, to_json(table, indent=2) + "\n")
+        for name, (figure, _) in drawn.items():
+            sweep_figures.save(figure, directory / FIGURES, name)
+
+
+def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
+    """The report of a sweep as one HTML page, figures embedded."""
+    statuses = Counter(result.status.values.ravel().tolist())
+    return (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            attrs=result.attrs,
+            points=result.sizes["point"],
+            seeds=result.sizes["seed"],
+            swept=free_coordinates(result),
+            failed={how: count for how, count in statuses.items() if how != "ok"},
+            fits=[_row(law) for law in fits.laws],
+            refused=fits.refused,
+            figures=[embedded(name, *entry) for name, entry in drawn.items()],
+            result_file=SWEEP,
+        )
+    )
+
+
+def write_report(directory: str | Path, result: xr.Dataset, fits: Fits, drawn: Drawn) -> Path:
+    """Write ``report.html`` into a sweep's folder; an older one stays unless it is whole."""
+    path = Path(directory) / REPORT
+    page = build(result, fits, drawn)
+    with rewriting(directory, REPORT):
+        write_text(path, page)
+    return path
+
+
+def _row(law: PowerLaw) -> Mapping[str, Any]:
+    return as_row(law) | {"left_out": Counter(law.excluded.values())}

@@ -1,0 +1,207 @@
+"""The network against its competitors on a run's own data (docs/theory.md §6, claim C8).
+
+All models are attacked by one frozen protocol on the same points. Beside each stands what no member
+of its class can exceed, where that is proved. The purified network is also certified (§8): where
+its certificate lies above a class-wide bound, the two are separated by proof.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from featpur_sim.claims import of_classes as comparison
+from featpur_sim._ground.checks import count, number
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.claims.of_classes import CLEAN, PURE, PURIFIED
+from featpur_sim.runs.config import ConfigError
+from featpur_sim.runs.diagnosis import finished, require_finished
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.training.competitors import Competitor, competitors
+from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
+from featpur_sim.attacks.protocol import QUICK, Protocol
+from featpur_sim.measure.both_sides import squeeze_radii
+from featpur_sim.runs.saved import SavedRun
+from featpur_sim.statistics import exact_lower_limit
+from featpur_sim._ground.switches import steady
+
+RADII = (0.5, 1.0, 1.5, 2.0)
+# Stages of the certificate: the others cost a hundred times as much and decide one point in fifty.
+_STAGES = ("linear", "q1")
+# Key of the competitors: no seed of a run uses it.
+_STREAM = 2**31 - 2
+
+
+@steady
+def compare_run(
+    run: SavedRun,
+    *,
+    protocol: Protocol = QUICK,
+    samples: int = 1000,
+    radii: Sequence[float] = RADII,
+    steps: int = 300,
+    certify_points: int = 10_000,
+    seed: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """Train every competitor, attack it and the run's networks, and label each class.
+
+    The networks are those of the first seed that finished.
+
+    Args:
+        run: from `load_run`; ℓ2, with a unitary dictionary and w* ∈ {±1}^d.
+        protocol: the attacks.
+        samples: test points, all with a label.
+        radii: in units of the training radius, each > 0; 1 is added if missing.
+        steps: gradient steps of each stage of a competitor's training.
+        certify_points: fresh labelled points on which the purified network is certified; 0: none.
+        seed: names the test points and the training of the competitors.
+        advance: (models done, models in all), after each.
+
+    Returns:
+        Rows with ``model, class, training, robust_accuracy, ci, class_bound, bound_kind, label,
+        seconds`` at the training radius, and ``curve``: ``radius`` (units of x), ``robust_accuracy,
+        ci, class_bound`` at every radius. Robust accuracies are upper bounds. The curve of the
+        purified network also has ``certified``, the fraction proved robust, and
+        ``certified_floor``, its exact lower limit; the floors hold at all radii together with
+        probability 0.95. Neither is there for a network with sampled noise, or if
+        ``certify_points`` is 0.
+
+    Raises:
+        ResultError: training failed in every seed.
+        ConfigError: a run that the competitors are not defined for, or a setting out of range.
+        Contradiction: an attack breaks a certified point.
+    """
+    _check(run, samples, radii, steps, certify_points, seed)
+    tau = run.config.adversarial.radius
+    points_key, train_key, attack_key, certify_key = jax.random.split(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), _STREAM), seed), 4
+    )
+    points = run.problem.sample_labelled(points_key, samples)
+    league = [*competitors(run.problem, tau, steps=steps), *_networks(run)]
+    floor = comparison.witness_floor(run.config, tau)
+    relative = sorted({1.0, *map(float, radii)})
+    bounds: dict[tuple[str, float], float | None] = {}
+    rows = []
+    for position, entry in enumerate(league):
+        began = time.perf_counter()
+        model = entry.train(jax.random.fold_in(train_key, position))
+        curve = []
+        for r in relative:
+            at = entry.model_class, r
+            if at not in bounds:
+                bounds[at] = comparison.class_bound(entry.model_class, run.config, r * tau)
+            found = _attack(model, points, r * tau, protocol, run, attack_key)
+            curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
+        if entry.model_class == PURIFIED and certify_points:
+            proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
+            curve = [point | floor for point, floor in zip(curve, proved, strict=True)]
+        rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
+        advance(position + 1, len(league))
+    return rows
+
+
+def _networks(run: SavedRun) -> list[Competitor]:
+    """The run's own networks, and the pure one at the run's bias."""
+    bias = float(run.result.pure_bias)
+    clean, purified = (_saved(run, phase) for phase in ("clean", "adversarial"))
+    return [
+        Competitor(PURE, "none", lambda key: pure_network(run.problem.wstar, bias)),
+        Competitor(CLEAN, "clean", lambda key: clean),
+        Competitor(PURIFIED, "clean, then adversarial", lambda key: purified),
+    ]
+
+
+def _saved(run: SavedRun, phase: str) -> SymmetricReLU:
+    """The network of the first seed that finished."""
+    first = int(np.flatnonzero(finished(run.result))[0])
+    return jax.tree.map(lambda leaf: leaf[first], run.networks[phase])
+
+
+def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol, run, key):
+    direction = run.problem.dense_direction()
+    accuracy = protocol(model, points, radius, "l2", key=key, direction=direction).accuracy
+    return {"robust_accuracy": accuracy.value, "ci": [accuracy.low, accuracy.high]}
+
+
+def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, float]]:
+    """The purified network's proved fraction at each radius and its lower limit.
+
+    Empty where there is no certificate.
+
+    The points are independent of the network, so the count of those where it is robust is binomial,
+    and the certified count is never larger. The level is Bonferroni's: all limits hold together
+    with probability 0.95.
+    """
+    network = _saved(run, "adversarial")
+    if network.smoothing == "sampled":
+        return [{} for _ in radii]
+    point_key, attack_key = jax.random.split(key)
+    certified, _ = squeeze_radii(
+        network,
+        run.problem.sample_labelled(point_key, n),
+        radii,
+        key=attack_key,
+        direction=run.problem.dense_direction(),
+        protocol=QUICK,
+        stages=_STAGES,
+    )
+    level = 1 - 0.05 / len(radii)
+    return [
+        {
+            "certified": float(proved.mean()),
+            "certified_floor": exact_lower_limit(int(proved.sum()), n, level),
+        }
+        for proved in certified
+    ]
+
+
+def _row(entry: Competitor, at_tau: dict[str, Any], curve, floor: float, began: float):
+    bound = at_tau["class_bound"]
+    return {
+        "model": f"{entry.model_class}: {entry.training}",
+        "class": entry.model_class,
+        "training": entry.training,
+        "robust_accuracy": at_tau["robust_accuracy"],
+        "ci": at_tau["ci"],
+        "class_bound": bound,
+        "bound_kind": "none" if bound is None else "proved",
+        "label": comparison.label(entry.model_class, bound, floor),
+        "seconds": time.perf_counter() - began,
+        "curve": curve,
+    }
+
+
+def _check(
+    run: SavedRun,
+    samples: int,
+    radii: Sequence[float],
+    steps: int,
+    certify_points: int,
+    seed: int,
+) -> None:
+    config = run.config
+    if config.adversarial.norm != "l2":
+        raise ConfigError(
+            f"adversarial.norm = {config.adversarial.norm!r}: the comparison needs 'l2'. Compare a "
+            "run with an ℓ2 radius."
+        )
+    if run.problem.M is not None:
+        raise ConfigError(
+            f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
+            "unitary dictionary. Compare a run with 'identity', 'haar', 'hadamard' or 'dct'."
+        )
+    if not np.all(np.abs(np.asarray(run.problem.wstar)) == 1):
+        raise ConfigError(
+            f"problem.wstar = {config.problem.wstar!r}: the competitors are stated for w* ∈ "
+            "{±1}^d. Compare a run with wstar = 'signs'."
+        )
+    require_finished(run.result)
+    count("samples", samples, 100)  # fewer give no interval
+    count("steps", steps)
+    count("certify_points", certify_points, 0)
+    count("seed", seed, 0)
+    for radius in radii:
+        number("a radius, in units of the run's own,", radius, above=0)

@@ -1,0 +1,274 @@
+"""Every network of a run against every attack and radius (docs/theory.md §5, §5.2).
+
+One compiled program per attack and network shape: radii and phases are data. All networks and
+attacks of a seed are scored on the same test points.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim.measure import both_sides as sandwich
+from featpur_sim._ground.types import Array, Float
+from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise, Transfer
+from featpur_sim.certify import Contradiction, Effort
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.measure.weights import dense_part
+from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
+from featpur_sim.attacks.protocol import QUICK
+from featpur_sim.attacks.accuracy import count_robust, is_finite
+
+ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
+REFERENCES = (
+    "pure network",
+    "clean without dense mixtures",
+    "adversarial with clean dense mixtures",
+)
+MARGIN_QUANTILES = (0.1, 0.5, 0.9)
+# What a run certifies, and how: cheap enough for every run; `featpur certify` does more.
+CERTIFIED_PHASES = ("clean", "adversarial")
+CERTIFIED_RADII = (0.5, 1.0, 1.5)  # in units of τ, those of them that the run attacks at
+_STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
+# Thresholds tried for the pure network, in units of 1/√k.
+PURE_BIASES = tuple(i / 10 for i in range(1, 10))
+
+
+def attack_family(
+    config: RunConfig, problem: SparseCoding
+) -> dict[str, Callable[[float, SymmetricReLU], Attack]]:
+    """Attack name → (radius, the model that transfer attacks are made on) → attack.
+
+    "PGD on support" needs M = I and is left out otherwise.
+    """
+    norm = config.adversarial.norm
+    settings = config.evaluation
+
+    def pgd(radius, restarts=1, on_support=False):
+        return PGD(radius, norm, steps=settings.pgd_steps, restarts=restarts, on_support=on_support)
+
+    family = {
+        "random noise": lambda radius, source: RandomNoise(radius, norm),
+        "dense mixture": lambda radius, source: DenseMixture.of(problem, radius, norm),
+        "FGM": lambda radius, source: FGM(radius, norm),
+        "PGD": lambda radius, source: pgd(radius, settings.pgd_restarts),
+        "PGD on support": lambda radius, source: pgd(radius, on_support=True),
+        "transfer": lambda radius, source: Transfer(source, pgd(radius)),
+    }
+    if problem.M is not None:
+        del family["PGD on support"]
+    if config.seeds == 1:
+        del family["transfer"]
+    return family
+
+
+@eqx.filter_jit
+def _accuracy(networks, problem, attacks, keys, n):
+    """Robust accuracy of S networks, each on its own test points: shape [S]."""
+
+    def one(network, attack, key):
+        robust, labelled = count_robust(network, problem, attack, key=key, n=n)
+        # Weights that are not numbers get nothing wrong either: they have no accuracy.
+        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
+
+    return eqx.filter_vmap(one)(networks, attacks, keys)
+
+
+@eqx.filter_jit
+def _dense_quantiles(networks, problem, norm, radii, keys, n):
+    """Quantiles of y f along the dense direction over the median of y f(x): shape [S, r, q]."""
+
+    def one(network, key):
+        batch = problem.sample(key, n)
+
+        def at(radius):
+            attack = DenseMixture.of(problem, radius, norm)
+            delta = attack(network, batch, key=key)
+            margin = batch.y * network(batch.x + delta, key=key)
+            kept = jnp.where(batch.labelled, margin, jnp.nan)
+            return jnp.nanquantile(kept, jnp.asarray(MARGIN_QUANTILES))
+
+        values = jax.lax.map(at, radii)
+        # A network whose median clean margin is not positive has nothing to normalise by.
+        median = at(jnp.float32(0))[1]
+        return values / jnp.where(median > 0, median, jnp.nan)
+
+    return eqx.filter_vmap(one)(networks, keys)
+
+
+class Evaluator:
+    """Scores batched networks (leading axis S) under the attacks of a run.
+
+    Args:
+        config: the run's settings.
+        problem: the data, in the coordinates of the networks.
+        keys: one key per seed; they name the test points.
+        clean: the cleanly trained networks, on which transferred examples are made.
+        parts: where what is done is kept; nowhere by default.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        problem: SparseCoding,
+        keys: Array,
+        clean: SymmetricReLU,
+        parts: EvaluationParts | None = None,
+    ):
+        self.config, self.problem, self.keys = config, problem, keys
+        # Transfer: every seed is attacked with what works against its neighbour's clean network.
+        self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
+        self.family = attack_family(config, problem)
+        self.kept = (EvaluationParts() if parts is None else parts).kept
+        self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
+
+    def excluded_fraction(self) -> Float[np.ndarray, " S"]:
+        """Fraction of each seed's test points without a label, ⟨w*, z⟩ = 0."""
+        n = self.config.evaluation.samples
+
+        def one(key):
+            sample_key, _ = jax.random.split(key)
+            return jnp.mean(~self.problem.sample(sample_key, n).labelled)
+
+        return np.asarray(jax.jit(jax.vmap(one))(self.keys))
+
+    def accuracy(
+        self, networks: SymmetricReLU, attack: str | None = None, radius: float | None = None
+    ) -> Float[np.ndarray, " S"]:
+        """Accuracy of each seed's network under one attack; by default at the training radius."""
+        radius = self.config.adversarial.radius if radius is None else radius
+        attacks = None
+        if attack is not None:
+            make = self.family[attack]
+            attacks = eqx.filter_vmap(lambda source: make(jnp.float32(radius), source))(
+                self.sources
+            )
+        samples = self.config.evaluation.samples
+        return np.asarray(_accuracy(networks, self.problem, attacks, self.keys, samples))
+
+    def curves(
+        self,
+        networks: Mapping[str, SymmetricReLU],
+        attacks: tuple[str, ...],
+        advance: Callable[[], None],
+    ) -> Float[np.ndarray, "S p a r"]:
+        """Accuracy for [seed, network, attack, radius]; NaN for attacks that do not apply.
+
+        At radius 0 every attack is the clean accuracy. ``advance`` is called after each network.
+        """
+        shape = (self.config.seeds, len(networks), len(attacks), len(self.radii))
+        table = np.full(shape, np.nan)
+        for p, (name, network) in enumerate(networks.items()):
+            clean = self.kept(f"{name}: clean", partial(self.accuracy, network))
+            for a, attack in enumerate(attacks):
+                if attack in self.family:
+                    curve = partial(self._curve, network, attack, clean)
+                    table[:, p, a] = self.kept(f"{name}: {attack}", curve)
+            advance()
+        return table
+
+    def _curve(self, network, attack, clean):
+        """Accuracy for [seed, radius] under one attack."""
+        values = [
+            clean if radius == 0 else self.accuracy(network, attack, float(radius))
+            for radius in self.radii
+        ]
+        return np.stack(values, axis=1)
+
+    def best_pure_network(self, keys: Array) -> tuple[SymmetricReLU, float]:
+        """The pure network whose threshold withstands PGD best at the training radius.
+
+        Chosen on the points of ``keys``, which must differ from those it is scored on.
+        """
+        problem, S = self.problem, self.config.seeds
+        scorer = Evaluator(self.config, problem, keys, self.sources)
+        best: tuple[float, float, SymmetricReLU | None] = (-1.0, 0.0, None)
+        for multiple in PURE_BIASES:
+            bias = multiple / float(problem.k) ** 0.5
+            one = pure_network(problem.wstar, bias, problem.M)
+            network = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (S, *leaf.shape)), one)
+            accuracy = partial(scorer.accuracy, network, "PGD")
+            score = float(np.mean(self.kept(f"threshold {multiple}", accuracy)))
+            if score > best[0]:
+                best = (score, bias, network)
+        assert best[2] is not None
+        return best[2], best[1]
+
+    def both_sides(
+        self, networks: Mapping[str, SymmetricReLU], advance: Callable[[int, int], None]
+    ) -> tuple[Float[np.ndarray, "S p r"], Float[np.ndarray, "S p r"]] | None:
+        """Certified and attacked accuracy for [seed, certified phase, radius], or None.
+
+        On the labelled ones among each seed's first ``certify_points`` test points, with the quick
+        protocol and the stages "linear" and "q1", at the radii of ``CERTIFIED_RADII``; at radius 0
+        both are the clean accuracy. NaN for other radii and where no such point has a label. None
+        if the run certifies no points or has sampled noise. ``advance`` is called with
+        (done, total) after each network.
+        """
+        settings = self.config.evaluation
+        count = min(settings.certify_points, settings.samples)
+        if count == 0 or self.config.network.smoothing == "sampled":
+            return None
+        shape = (self.config.seeds, len(CERTIFIED_PHASES), len(self.radii))
+        certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
+        chosen = np.flatnonzero(np.isin(settings.radii, (0.0, *CERTIFIED_RADII)))
+        for s, key in enumerate(self.keys):
+            sample_key, attack_key = jax.random.split(key)
+            points = self.problem.sample(sample_key, count)
+            kept = np.flatnonzero(np.asarray(points.labelled))
+            points = jax.tree.map(
+                lambda leaf, kept=kept: jnp.asarray(np.asarray(leaf)[kept]), points
+            )
+            for p, phase in enumerate(CERTIFIED_PHASES):
+                network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
+                if len(kept):
+                    sides = partial(self._sides, network, points, self.radii[chosen], attack_key)
+                    try:
+                        found = self.kept(f"{phase}: both sides, seed {s + 1}", sides)
+                    except Contradiction as error:
+                        error.evidence |= {"seed": s + 1, "phase": phase}
+                        raise
+                    certified[s, p, chosen], attacked[s, p, chosen] = found
+                advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
+        return certified, attacked
+
+    def _sides(self, network, points, radii, key):
+        """Certified and attacked accuracy at ``radii``, the first of which is 0."""
+        right = np.asarray(points.y * network(points.x)) > 0
+        proved, standing = sandwich.squeeze_radii(
+            network,
+            points,
+            radii[1:].tolist(),
+            self.config.adversarial.norm,
+            key=key,
+            direction=self.problem.dense_direction(),
+            protocol=QUICK,
+            stages=_STAGES,
+            effort=_EFFORT,
+        )
+        return np.stack([np.mean([right, *side], axis=1) for side in (proved, standing)])
+
+    def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
+        """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""
+        norm, samples = self.config.adversarial.norm, self.config.evaluation.samples
+        radii = jnp.asarray(self.radii, jnp.float32)
+        return np.asarray(_dense_quantiles(networks, self.problem, norm, radii, self.keys, samples))
+
+
+def surgery(
+    networks: Mapping[str, SymmetricReLU], problem: SparseCoding
+) -> dict[str, SymmetricReLU]:
+    """Interventions behind claims C3 and C4: dense mixtures cut out of, and put into, a network."""
+    clean, adversarial = networks["clean"], networks["adversarial"]
+    mixtures = jax.vmap(lambda weights: dense_part(weights, problem))(clean.weights)
+    return {
+        REFERENCES[1]: eqx.tree_at(lambda n: n.weights, clean, clean.weights - mixtures),
+        REFERENCES[2]: eqx.tree_at(
+            lambda n: n.weights, adversarial, adversarial.weights + mixtures
+        ),
+    }

@@ -1,0 +1,59 @@
+"""The parts of an evaluation that are done, on disk, so that one that was killed goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
+from featpur_sim.training.fingerprint import fingerprint
+
+FOLDER = "evaluation"
+
+
+class EvaluationParts:
+    """Arrays by name, each computed once, saved as soon as it is there.
+
+    Args:
+        directory: the checkpoint folder of the run, in which a folder ``evaluation`` is made; None
+            saves nothing.
+        identity: everything that the parts depend on, as for `featpur_sim.training.fingerprint.fingerprint`.
+            Parts that were saved under another identity, or that are damaged, are computed again.
+
+    Raises:
+        ResultError: the folder cannot be written to.
+    """
+
+    def __init__(self, directory: str | Path | None = None, *identity: Any):
+        self._checkpoint, self._arrays = None, {}
+        if directory is not None:
+            self._checkpoint = Checkpoint(Path(directory) / FOLDER, every=0)
+            self._identity = fingerprint(identity)
+            self._arrays = self._found(self._checkpoint)
+
+    def __len__(self) -> int:
+        """How many parts are saved."""
+        return len(self._arrays)
+
+    def kept(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """The part of that name: what was saved, or else what ``compute`` returns, saved.
+
+        Raises:
+            OSError: the disk is full, say; the parts before are still there.
+        """
+        if self._checkpoint is None:
+            return compute()
+        if name not in self._arrays:
+            self._arrays[name] = compute()
+            self._checkpoint.save_if_due(len(self), lambda: self._arrays, self._identity)
+        return self._arrays[name]
+
+    def _found(self, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+        try:
+            saved = checkpoint.restore(self._identity)
+        except CheckpointError:
+            # The training beside it was accepted, so only settings of the evaluation are others:
+            # no reason to refuse the run.
+            return {}
+        return {} if saved is None else saved[1]

@@ -1,0 +1,361 @@
+"""One run end to end: settings → training → attacks → measurement → one labelled Dataset.
+
+The order of docs/theory.md: problem (§1), network (§2), two phases (§3), weights (§4), accuracies
+under attack (§5). Everything here is glue; each step has its own module.
+"""
+
+import platform
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+
+from featpur_sim.runs import dataset, evaluation
+from featpur_sim._ground.types import Array, PRNGKey
+from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise
+from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.runs.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.training.devices import spread
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.data.laws import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
+from featpur_sim.measure.weights import decompose, summarise
+from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
+from featpur_sim.attacks.accuracy import attacked_margin
+from featpur_sim.measure.stationarity import measure_stationarity
+from featpur_sim._ground.switches import steady
+from featpur_sim.training.loop import Phase, Record, TrainingRun, replicate, train_many
+
+# Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
+SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """What shows progress; see progress.py. A silent one does nothing."""
+
+    def training(self, record: Record) -> None:
+        """After each record point of training."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """After each network that has been attacked."""
+
+    def certifying(self, done: int, total: int) -> None:
+        """After each network that has been certified."""
+
+    def note(self, sentence: str) -> None:
+        """Where a resumed run goes on, before it does."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def training(self, record: Record) -> None:
+        """Ignore."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def certifying(self, done: int, total: int) -> None:
+        """Ignore."""
+
+    def note(self, sentence: str) -> None:
+        """Ignore."""
+
+
+class Experiment(NamedTuple):
+    """What a run leaves: the labelled results and the weights, in the user's coordinates."""
+
+    result: xr.Dataset
+    weights: dict[str, np.ndarray]
+
+
+class Watch(eqx.Module):
+    """The observer of a run: weight statistics, active fraction, accuracy on the dense attack, and
+    both sides of the stationarity identity, for either phase's loss."""
+
+    attack: Attack
+    training_attack: Attack
+
+    def __call__(self, network, problem, batch):
+        key = jax.random.key(0)
+        margin = attacked_margin(network, batch, self.attack, key=key)
+        labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
+        clean = measure_stationarity(network, problem, batch, key=key)
+        attacked = measure_stationarity(network, problem, batch, self.training_attack, key=key)
+        return {
+            **summarise(decompose(network.weights, problem), problem),
+            "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
+            "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
+            "stationarity_weights": clean.weights,
+            "stationarity_clean": clean.data,
+            "stationarity_adversarial": attacked.data,
+        }
+
+
+@steady
+def run_experiment(
+    config: RunConfig,
+    *,
+    meter: Meter | None = None,
+    checkpoint: str | Path | None = None,
+) -> Experiment:
+    """Train, attack and measure, all seeds at once.
+
+    Args:
+        config: see `featpur_sim.runs.config` and `featpur_sim.runs.presets`.
+        meter: shows progress; silent by default.
+        checkpoint: folder to save training and the evaluation in and to resume from, bit for bit.
+
+    Returns:
+        An `Experiment`.
+
+    Raises:
+        ConfigError: a setting contradicts another (dictionary and size, law and k, …), or the run
+            would not fit in memory.
+        CheckpointError: the checkpoint belongs to other settings.
+        Contradiction: an attack breaks a certified point: the certificate or the arithmetic is
+            wrong.
+    """
+    check(config)
+    meter = Silent() if meter is None else meter
+    began = time.perf_counter()
+    given = make_problem(config)
+    problem = simulated(config, given)
+    init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
+    trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
+    trained_seconds = time.perf_counter() - began
+    scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter, checkpoint)
+    result = dataset.assemble(config, problem, trained, scores)
+    result.attrs |= {
+        "wall_seconds": time.perf_counter() - began,
+        "training_seconds": trained_seconds,
+        "platform": f"{platform.platform()}, {jax.devices()[0].device_kind}, jax {jax.__version__}",
+    }
+    return Experiment(result, dataset.weights(config, given, problem, trained))
+
+
+@steady
+def check(config: RunConfig) -> None:
+    """Find what is wrong with a run's settings before anything is computed.
+
+    Raises:
+        ConfigError: as for `run_experiment`.
+    """
+    require_memory(config)
+    try:
+        make_problem(config)
+        make_phases(config)
+        initialise(
+            2, 1, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing,
+            key=jax.random.key(0),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@steady
+def seed_keys(config: RunConfig) -> tuple[Array, Array, Array, Array]:
+    """Keys [S] for the start, the training samples, the test points and the tuning points.
+
+    Seed s of a run depends on (config.seed, s) alone, not on how many seeds run beside it.
+    """
+    root = jax.random.key(config.seed)
+    keys = jax.vmap(lambda s: jax.random.fold_in(root, s))(jnp.arange(1, config.seeds + 1))
+    parts = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+    return parts[:, 0], parts[:, 1], parts[:, 2], parts[:, 3]
+
+
+@steady
+def make_problem(config: RunConfig) -> SparseCoding:
+    """The data distribution of a run; w* and a random M come from ``config.seed``."""
+    p = config.problem
+    if (p.wstar == "uniform") != (p.wstar_range is not None):
+        raise ValueError("problem.wstar_range = [a, b] goes with problem.wstar = 'uniform'.")
+    return SparseCoding(
+        p.d,
+        p.k,
+        p.sigma_x,
+        D=p.features,
+        law=_make_law(config),
+        wstar=p.wstar_range or "signs",
+        dictionary=p.dictionary,
+        key=jax.random.fold_in(jax.random.key(config.seed), 0),
+    )
+
+
+@steady
+def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
+    """The problem in the coordinates of the simulation.
+
+    ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
+    """
+    return given.gauge() if given.unitary and config.attack_fits_gauge else given
+
+
+def _make_law(config: RunConfig) -> HiddenLaw:
+    p = config.problem
+    if p.law != "levels" and (p.levels is not None or p.rates is not None):
+        raise ValueError(
+            f"problem.levels and problem.rates go with problem.law = 'levels', not '{p.law}'."
+        )
+    if p.law == "levels":
+        if p.levels is None or p.rates is None:
+            raise ValueError("problem.law = 'levels' needs problem.levels and problem.rates.")
+        return Levels(p.levels, p.rates)
+    laws = {
+        "two-level": TwoLevel,
+        "uniform-magnitude": UniformMagnitude,
+        "gaussian-twin": GaussianTwin,
+    }
+    return laws[p.law](p.p_one)
+
+
+@steady
+def make_phases(config: RunConfig) -> list[Phase]:
+    """The clean and the adversarial phase of a run."""
+    a = config.adversarial
+    if a.attack == "fgm":
+        attack: Attack = FGM(a.radius, a.norm)
+    elif a.attack == "pgd":
+        attack = PGD(a.radius, a.norm, steps=a.pgd_steps)
+    else:
+        attack = RandomNoise(a.radius, a.norm)
+    return [
+        _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
+        _make_phase("adversarial", a, Frozen(), attack, a.rank),
+    ]
+
+
+def _make_phase(
+    name: str,
+    c: PhaseConfig,
+    bias: BiasSchedule,
+    attack: Attack | None,
+    rank: int | None = None,
+) -> Phase:
+    return Phase(
+        name,
+        c.steps,
+        learning_rate=c.learning_rate,
+        weight_decay=c.weight_decay,
+        batch=c.batch,
+        microbatch=c.microbatch,
+        dataset_size=c.dataset_size,
+        optimizer=getattr(optax, c.optimizer),
+        bias=bias,
+        attack=attack,
+        rank=rank,
+    )
+
+
+def _make_bias(b: BiasConfig) -> BiasSchedule:
+    given = {
+        name: value
+        for name, value in b.model_dump(exclude={"schedule"}).items()
+        if value is not None
+    }
+    if b.schedule == "frozen":
+        return Frozen()
+    kinds = {"linear-ramp": LinearRamp, "per-neuron": PerNeuron, "tabulated": Tabulated}
+    return kinds[b.schedule](**given)
+
+
+def initial_bias(b: BiasConfig) -> float:
+    """The threshold before step 0; a threshold per neuron starts at 0 (``start`` is a factor)."""
+    return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
+
+
+@steady
+def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
+    """The network of a run before step 0."""
+    n, bias = config.network, config.clean.bias
+    return initialise(
+        config.problem.d,
+        n.neurons,
+        sigma_0=n.sigma_0,
+        bias=initial_bias(bias),
+        per_neuron_bias=bias.schedule == "per-neuron",
+        sigma_rho=n.sigma_rho,
+        smoothing=n.smoothing,
+        key=key,
+    )
+
+
+def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
+    networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
+    phases = make_phases(config)
+    training_attack = phases[1].attack
+    assert training_attack is not None
+    dense = DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)
+    problems, phases = replicate((problem, phases), config.seeds)
+    problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
+    steps = config.adversarial.steps
+
+    def resumed(phase: str, step: int, steps: int) -> None:
+        where = f"going on at step {step} of {steps} of the {phase} phase"
+        meter.note(f"{config.name}: {where if step < steps else 'training is done'}.")
+
+    return train_many(
+        problems,
+        networks,
+        phases,
+        keys=keys,
+        observe=Watch(dense, training_attack),
+        records=config.records,
+        snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+        on_record=meter.training,
+        on_resume=resumed,
+    )
+
+
+def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
+    """Every accuracy of the run, as a `Scores`."""
+    total = len(trained.networks) + len(evaluation.REFERENCES)
+    networks = (trained.networks, trained.snapshots)
+    compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
+    parts = EvaluationParts(checkpoint, config.model_dump(), networks, compared)
+    if len(parts):
+        meter.note(f"{config.name}: {len(parts)} parts of the evaluation are done.")
+    meter.evaluating(0, total)  # shown before the first program compiles
+    clean = trained.networks["clean"]
+    evaluator = evaluation.Evaluator(config, problem, test_keys, clean, parts)
+    pure, pure_bias = evaluator.best_pure_network(tuning_keys)
+    references: dict[str, SymmetricReLU] = {
+        evaluation.REFERENCES[0]: pure,
+        **evaluation.surgery(trained.networks, problem),
+    }
+    done = 0
+
+    def advance():
+        nonlocal done
+        done += 1
+        meter.evaluating(done, total)
+
+    return dataset.Scores(
+        accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
+        reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
+        pure_bias=pure_bias,
+        excluded=parts.kept("excluded", evaluator.excluded_fraction),
+        along={
+            step: parts.kept(f"step {step}", partial(evaluator.accuracy, network, "PGD"))
+            for (_, step), network in trained.snapshots.items()
+        },
+        margins=np.stack(
+            [
+                parts.kept(f"{name}: margins", partial(evaluator.dense_margins, network))
+                for name, network in trained.networks.items()
+            ],
+            axis=1,
+        ),
+        sides=evaluator.both_sides(trained.networks, meter.certifying),
+    )

@@ -1,0 +1,172 @@
+"""The problem and the networks of a saved run, rebuilt from its folder."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from featpur_sim._ground import checks
+from featpur_sim.runs import evaluation
+from featpur_sim.runs.config import RunConfig, parse
+from featpur_sim.runs.dataset import PHASES
+from featpur_sim.runs.diagnosis import count, require_finished
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.runs.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
+from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.runs.folder import ResultError, load_result, load_weights
+from featpur_sim._ground.switches import steady
+
+
+class SavedRun(NamedTuple):
+    """A run read back; networks have a leading axis over seeds."""
+
+    config: RunConfig
+    result: xr.Dataset
+    problem: SparseCoding
+    networks: dict[str, SymmetricReLU]
+
+
+@steady
+def load_run(directory: str | Path) -> SavedRun:
+    """Read a run's settings, results and networks.
+
+    Raises:
+        ResultError: the folder holds no whole run of this version.
+    """
+    result = load_result(directory)
+    arrays = load_weights(directory)
+    config = parse(tomllib.loads(result.attrs["config"]))
+    problem = make_problem(config)
+    _require_weights(directory, arrays, config)
+    if not np.array_equal(arrays["wstar"][0], np.asarray(problem.wstar)):
+        raise ResultError(
+            f"the w* in {directory} is not the one that its settings give: the folder mixes "
+            "files of two runs."
+        )
+    gauge = problem.unitary and config.attack_fits_gauge
+    rotation = problem.M if gauge and problem.M is not None else None
+    start = initial_bias(config.clean.bias)
+    biases = {"init": np.full_like(arrays["b_clean"], start), "clean": arrays["b_clean"]}
+    biases["adversarial"] = arrays["b_adv"]
+    names = {"init": "W0", "clean": "W_clean", "adversarial": "W_adv"}
+    networks = {}
+    for phase in PHASES:
+        weights = jnp.asarray(arrays[names[phase]])
+        weights = weights if rotation is None else weights @ rotation
+        networks[phase] = jax.vmap(
+            lambda w, b: SymmetricReLU(
+                w, b, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing
+            )
+        )(weights, jnp.asarray(biases[phase]))
+    return SavedRun(config, result, problem.gauge() if gauge else problem, networks)
+
+
+@steady
+def evaluate_run(
+    run: SavedRun,
+    *,
+    samples: int | None = None,
+    restarts: int | None = None,
+    steps: int | None = None,
+    radii: list[float] | None = None,
+    seed: int = 1,
+    meter: Meter | None = None,
+) -> xr.Dataset:
+    """Attack the networks of a saved run again, on fresh test points.
+
+    Args:
+        run: from `load_run`.
+        samples: test points per seed; this and the next three replace the run's own settings.
+        restarts: PGD starts.
+        steps: PGD steps per start.
+        radii: in units of the training radius, 0 and 1 among them.
+        seed: names the fresh test points; 0 repeats those of the run.
+        meter: shows progress.
+
+    Returns:
+        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes, and the
+        ``status`` of each seed. NaN for a seed whose training failed, and for examples transferred
+        from one.
+
+    Raises:
+        ConfigError: a setting is out of range.
+        ResultError: training failed in every seed.
+    """
+    used = require_finished(run.result)
+    seed = checks.count("seed", seed, 0)
+    meter = Silent() if meter is None else meter
+    changes = {"samples": samples, "pgd_restarts": restarts, "pgd_steps": steps, "radii": radii}
+    settings = run.config.model_dump()
+    settings["evaluation"] |= {k: v for k, v in changes.items() if v is not None}
+    config = parse(settings)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
+    keys = seed_keys(config)[2] if seed == 0 else keys
+    evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
+    done = 0
+
+    def advance():
+        nonlocal done
+        done += 1
+        meter.evaluating(done, len(run.networks))
+
+    table = evaluator.curves(run.networks, evaluation.ATTACKS, advance)
+    table[~used] = np.nan
+    if "transfer" in evaluation.ATTACKS:
+        table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan
+    return xr.Dataset(
+        {
+            "robust_accuracy": (
+                ("seed", "phase", "attack", "radius"),
+                table,
+                {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §5"},
+            ),
+            "status": run.result.status,
+        },
+        {
+            "seed": run.result.seed,
+            "phase": list(run.networks),
+            "attack": list(evaluation.ATTACKS),
+            "radius": ("radius", evaluator.radii, {"units": "units of x"}),
+            "relative_radius": ("radius", np.asarray(config.evaluation.radii)),
+        },
+        {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},
+    )
+
+
+def means(scores: xr.Dataset) -> list[dict[str, Any]]:
+    """Means over the seeds of `evaluate_run`.
+
+    Returns:
+        Rows ``phase, attack, radius, relative_radius, accuracy`` and ``seeds``, how many seeds the
+        mean is of; what has a value for no seed is left out.
+    """
+    table = scores.robust_accuracy
+    both = xr.Dataset({"accuracy": table.mean("seed"), "used": table.count("seed")})
+    rows = both.to_dataframe().dropna().reset_index().to_dict("records")
+    seeds = [count(scores, int(row.pop("used"))) for row in rows]
+    return [{**row, "seeds": said} for row, said in zip(rows, seeds, strict=True)]
+
+
+def _require_weights(directory: str | Path, arrays: dict[str, np.ndarray], config: RunConfig):
+    """Refuse an archive whose arrays are not those of ``config``."""
+    shape = (config.seeds, config.network.neurons, config.problem.d)
+    bias = shape[:2] if config.clean.bias.schedule == "per-neuron" else shape[:1]
+    wanted: dict[str, tuple[int, ...]] = {
+        "W0": shape,
+        "W_clean": shape,
+        "W_adv": shape,
+        "b_clean": bias,
+        "b_adv": bias,
+        "wstar": (config.seeds, config.problem.features or config.problem.d),
+    }
+    for name, expected in wanted.items():
+        found = arrays[name].shape if name in arrays else "no such array"
+        if found != expected:
+            raise ResultError(
+                f"{name} in {directory} has shape {found}, but the run's settings give {expected}: "
+                "the file is damaged or belongs to another run. Repeat the run."
+            )

@@ -1,0 +1,119 @@
+"""What the dataset of a run must hold for the figures, the report and the claims to be made of it.
+
+Files are checked against it that no manifest vouches for.
+"""
+
+import tomllib
+from typing import Any
+
+import xarray as xr
+
+from featpur_sim.runs.config import RunConfig, parse
+
+# Dimensions, then the variables that have them. `featpur_sim.runs.dataset` adds others.
+_DIMENSIONS: dict[tuple[str, ...], str] = {
+    (): "pure_bias",
+    ("seed",): "seed status status_step excluded_fraction ticket_rate ticket_win_rate "
+    "ticket_control_rate ticket_features_won",
+    ("phase",): "phase",
+    ("attack",): "attack",
+    ("radius",): "radius relative_radius",
+    ("reference",): "reference",
+    ("reference_attack",): "reference_attack",
+    ("margin_quantile",): "margin_quantile",
+    ("feature",): "feature wstar",
+    ("neuron",): "neuron",
+    ("record",): "record_phase record_step",
+    ("snapshot",): "snapshot",
+    ("shown",): "shown_neuron",
+    ("seed", "phase"): "alpha_max carriers dense_norm_over_alpha features_covered kappa_over_alpha "
+    "kappa_over_alpha_mean kappa_over_alpha_weighted neurons_per_feature "
+    "residual_norm_over_alpha sign_agreement",
+    ("seed", "neuron"): "theta_init_clean theta_init_adversarial theta_clean_adversarial beta "
+    "kept_norm removed_norm ticket_feature",
+    ("seed", "singular"): "update_singular_values rescaled_update_singular_values",
+    ("seed", "snapshot"): "accuracy_along",
+    ("record", "seed"): "along_accuracy along_active_fraction along_alpha_max along_bias "
+    "along_carriers along_dense_attack_accuracy along_dense_norm_over_alpha "
+    "along_features_covered along_kappa_over_alpha along_kappa_over_alpha_mean "
+    "along_kappa_over_alpha_weighted along_loss along_neurons_per_feature "
+    "along_residual_norm_over_alpha along_sign_agreement along_training_loss",
+    ("seed", "phase", "neuron"): "pure_index alpha kappa dense_norm residual_norm norm carrier",
+    ("phase", "shown", "feature"): "shown_coordinates",
+    ("seed", "phase", "attack", "radius"): "robust_accuracy",
+    ("seed", "phase", "radius", "margin_quantile"): "dense_margin",
+    ("seed", "reference", "reference_attack", "radius"): "reference_accuracy",
+}
+DIMENSIONS = {name: dims for dims, names in _DIMENSIONS.items() for name in names.split()}
+
+# Not in folders of development versions, which can still be read.
+NEW = ("certify_points",)
+TEXTS, NUMBERS = ("title", "version", "platform"), ("wall_seconds", "training_seconds")
+
+
+def require_whole(result: xr.Dataset) -> RunConfig:
+    """Refuse a dataset that is not that of a run, whole.
+
+    Returns:
+        The settings of the run.
+
+    Raises:
+        ValueError: a variable or an attribute is missing or does not fit the settings.
+    """
+    for name, dims in DIMENSIONS.items():
+        if name not in result.variables:
+            raise ValueError(f"the variable {name} is missing")
+        if result[name].dims != dims:
+            raise ValueError(f"{name} has the dimensions {result[name].dims}, not {dims}")
+    try:
+        config = parse(tomllib.loads(_attribute(result, "config", str)))
+    except ValueError as error:
+        raise ValueError(f"its settings cannot be read: {error}") from None
+    for name in TEXTS:
+        _attribute(result, name, str)
+    for name in NUMBERS:
+        _attribute(result, name, int | float)
+    for name, expected in _from_settings(config).items():
+        if name in NEW and name not in result.attrs:
+            continue
+        found = _attribute(result, name, str if isinstance(expected, str) else int | float)
+        # The device rounds numbers to float32.
+        same = found == expected or (
+            not isinstance(expected, str) and abs(found - expected) <= 1e-6 * abs(expected)
+        )
+        if not same:
+            raise ValueError(f"its attribute {name} is {found!r}, its settings give {expected!r}")
+    sizes = {
+        "seed": config.seeds,
+        "neuron": config.network.neurons,
+        "radius": len(config.evaluation.radii),
+        "feature": config.problem.features or config.problem.d,
+    }
+    for name, size in sizes.items():
+        if result.sizes[name] != size:
+            raise ValueError(f"it has {result.sizes[name]} along {name}, its settings give {size}")
+    return config
+
+
+def _from_settings(config: RunConfig) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "d": config.problem.d,
+        "D": config.problem.features or config.problem.d,
+        "m": config.network.neurons,
+        "k": config.problem.k,
+        "sigma_x": config.problem.sigma_x,
+        "tau": config.adversarial.radius,
+        "norm": config.adversarial.norm,
+        "test_samples": config.evaluation.samples,
+        "certify_points": min(config.evaluation.certify_points, config.evaluation.samples),
+    }
+
+
+def _attribute(result: xr.Dataset, name: str, kind: Any) -> Any:
+    if name not in result.attrs:
+        raise ValueError(f"the attribute {name} is missing")
+    value = result.attrs[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"its attribute {name} is {value!r}")
+    return value

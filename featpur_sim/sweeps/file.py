@@ -1,0 +1,375 @@
+"""Sweep files: one TOML file ⟷ the settings of every point of a sweep (docs/how-to/sweep.md).
+
+A point starts from a preset, a run's settings file or the table ``[run]``; then its place on the
+axes and the zipped lists is written in; then the derived fields are evaluated. What comes out is
+checked like any run's settings.
+"""
+
+import itertools
+import math
+import reprlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tomli_w
+
+from featpur_sim.runs import presets
+from featpur_sim.runs.config import ConfigError, RunConfig, parse, scaled
+from featpur_sim.sweeps.expression import Expression, ExpressionError
+from featpur_sim.sweeps.fields import (
+    Resolver,
+    Settings,
+    field_types,
+    is_count,
+    is_number,
+    label,
+    swept_field,
+    value_of,
+)
+
+MOST_POINTS = 20_000
+
+_KEYS = {"name", "seed", "seeds", "preset", "base", "run", "axes", "zip", "derived"}
+_PRESETS = {"dense-regime": presets.dense_regime, "sparse-regime": presets.sparse_regime}
+
+
+class Point(NamedTuple):
+    """One point of a sweep.
+
+    Attributes:
+        config: its settings, as of a run of its own.
+        swept: label → value of every field that an axis, a zipped list or a rule sets; the label is
+            the field's short name (`featpur_sim.sweeps.fields.SHORT`) if it has one.
+    """
+
+    config: RunConfig
+    swept: dict[str, Any]
+
+
+class Sweep(NamedTuple):
+    """A sweep file, read and checked.
+
+    Attributes:
+        name: its name.
+        seed: base seed: names w*, dictionaries and all random streams, the same at every point.
+        seeds: independent runs of every point.
+        points: in the order of the file, the last axis fastest.
+        axes: the labels that each axis, or block of zipped lists, sets.
+        shape: length of each of these axes.
+        text: the file with its base written in, so that it stands alone.
+    """
+
+    name: str
+    seed: int
+    seeds: int
+    points: tuple[Point, ...]
+    axes: tuple[tuple[str, ...], ...]
+    shape: tuple[int, ...]
+    text: str
+
+
+def load(path: str | Path, *, seed: int | None = None) -> Sweep:
+    """Read a sweep file.
+
+    Args:
+        path: a TOML file; docs/how-to/sweep.md describes it.
+        seed: replaces the file's ``seed``.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds something that cannot be used; one
+            line that names the point and the field.
+    """
+    path = Path(path)
+    try:
+        settings = _read(path)
+        if seed is not None:
+            settings["seed"] = seed
+        return parse_sweep(settings, folder=path.parent)
+    except RecursionError:
+        raise ConfigError(f"{path}: its tables are nested too deeply.") from None
+    except ConfigError as error:
+        # One line whatever the file holds: names may have line breaks in them.
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {message}") from None
+
+
+def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
+    """The sweep that nested settings describe; ``folder`` is where ``base`` is looked up.
+
+    Raises:
+        ConfigError: as for `load`.
+
+    >>> settings = {"preset": "dense-regime", "axes": {"problem.d": [32, 64]}}
+    >>> sweep = parse_sweep(settings | {"derived": {"k": "d**0.4"}})
+    >>> [round(point.config.problem.k, 2) for point in sweep.points]
+    [4.0, 5.28]
+    """
+    if unknown := set(settings) - _KEYS:
+        raise ConfigError(
+            f"{', '.join(map(repr, sorted(unknown)))} is not a setting of a sweep, known: "
+            f"{', '.join(sorted(_KEYS))}. Settings of the run go into [run]."
+        )
+    settings = _inline_base(settings, Path(folder))
+    head = {name: settings.get(name, value) for name, value in _HEAD.items()}
+    axes = _read_axes(settings)
+    rules = _read_rules(settings)
+    _require_distinct([*itertools.chain.from_iterable(axes), *rules])
+    shape = tuple(len(next(iter(axis.values()))) for axis in axes)
+    if math.prod(shape) > MOST_POINTS:
+        raise ConfigError(
+            f"the sweep has {math.prod(shape)} points, more than {MOST_POINTS}: shorten an axis, "
+            "or cut the sweep into several files."
+        )
+    points = tuple(
+        _point(index, place, rules, settings, head) for index, place in enumerate(_places(axes))
+    )
+    first = points[0].config
+    labels = tuple(tuple(map(label, axis)) for axis in axes)
+    text = tomli_w.dumps(settings)
+    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, text)
+
+
+_HEAD = {"name": "sweep", "seed": 0, "seeds": 3}
+
+
+def _read(path: Path) -> Settings:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError("no such file: docs/how-to/sweep.md has one to start from.") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:  # over-long integers, over-deep nesting too
+        raise ConfigError(f"is not valid TOML: {error}.") from None
+
+
+def _inline_base(settings: Settings, folder: Path) -> Settings:
+    """The settings with the file ``base`` written into [run], under what [run] says itself."""
+    settings = dict(settings)
+    run = _table(settings, "run")
+    if not run and "preset" not in settings and "base" not in settings:
+        raise ConfigError(
+            'a sweep starts from preset = "dense-regime", base = "run.toml" or a table [run]: '
+            "give one."
+        )
+    if "preset" in settings:
+        if "base" in settings:
+            raise ConfigError("preset and base exclude each other: leave one out.")
+        if not isinstance(settings["preset"], str) or settings["preset"] not in _PRESETS:
+            raise ConfigError(
+                f"preset = {reprlib.repr(settings['preset'])}: must be one of "
+                f"{', '.join(_PRESETS)}."
+            )
+    if "base" in settings:
+        base = settings.pop("base")
+        if not isinstance(base, str) or "\0" in base:
+            raise ConfigError(f"base = {reprlib.repr(base)}: must be the path of a run's settings.")
+        try:
+            run = _merged(_read(folder / base), run)
+        except ConfigError as error:
+            raise ConfigError(f"base = {base!r}: {error}") from None
+        # The sweep names these for all points.
+        run = {name: value for name, value in run.items() if name not in _HEAD}
+    if named := set(run) & set(_HEAD):
+        raise ConfigError(f"run.{min(named)}: write {min(named)} at the top of the file.")
+    if run:
+        settings["run"] = run
+    return settings
+
+
+def _table(settings: Settings, name: str) -> Settings:
+    value = settings.get(name, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} = {reprlib.repr(value)}: must be a table, [{name}].")
+    return value
+
+
+def _merged(low: Settings, high: Settings) -> Settings:
+    """``low`` with the entries of ``high`` in their place, table by table."""
+    found = dict(low)
+    for name, value in high.items():
+        under = found.get(name)
+        if name in found and isinstance(under, dict) != isinstance(value, dict):
+            wrong = value if isinstance(under, dict) else under
+            raise ConfigError(f"{name} = {reprlib.repr(wrong)}: must be a table.")
+        if isinstance(under, dict) and isinstance(value, dict):
+            value = _merged(under, value)
+        found[name] = value
+    return found
+
+
+# --- axes ---------------------------------------------------------------------------------------
+
+
+def _read_axes(settings: Settings) -> list[dict[str, list[Any]]]:
+    """Each crossed axis as field → values; a block of zipped lists is one axis with many fields."""
+    axes = [
+        {field: _values(field, value)}
+        for field, value in _fields(_table(settings, "axes"), "axes").items()
+    ]
+    blocks = settings.get("zip", [])
+    blocks = [blocks] if isinstance(blocks, dict) else blocks
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise ConfigError(f"zip = {reprlib.repr(blocks)}: must be blocks, [[zip]].")
+    for block in blocks:
+        lists = {f: _values(f, value) for f, value in _fields(block, "zip").items()}
+        lengths = {field: len(values) for field, values in lists.items()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{field} has {n}" for field, n in lengths.items())
+            raise ConfigError(f"zip: lists of a block must have one length, but {shown}.")
+        if lists:
+            axes.append(lists)
+    return axes
+
+
+def _fields(table: Settings, where: str, prefix: str = "") -> dict[str, Any]:
+    """Dotted field → entry, with short names spelled out and every field known."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        dotted = prefix + name
+        # [axes] problem.d = [..] without quotes is a table in TOML.
+        nested = isinstance(value, dict) and not set(value) & {"log", "linear", "points"}
+        if nested:
+            entries = _fields(value, where, f"{dotted}.")
+        else:
+            entries = {swept_field(dotted, where): value}
+        for field, entry in entries.items():
+            if field in found:
+                raise ConfigError(f"{where}: {field} is given twice.")
+            found[field] = entry
+    return found
+
+
+def _values(field: str, entry: Any) -> list[Any]:
+    if isinstance(entry, dict):
+        return _range(field, entry)
+    if not isinstance(entry, list) or not entry:
+        raise ConfigError(
+            f"{field} = {reprlib.repr(entry)}: must be a list with something in it, or "
+            "{ log = [a, b], points = n }, or { linear = [a, b], points = n }."
+        )
+    return entry
+
+
+def _range(field: str, entry: Settings) -> list[Any]:
+    kind = "log" if "log" in entry else "linear"
+    ends, points = entry.get(kind), entry.get("points")
+    shown = f"{field} = {reprlib.repr(entry)}"
+    if set(entry) != {kind, "points"}:
+        raise ConfigError(f"{shown}: a range is {{ {kind} = [a, b], points = n }}.")
+    if type(points) is not int or not 1 <= points <= MOST_POINTS:
+        raise ConfigError(f"{shown}: points must be an integer from 1 to {MOST_POINTS}.")
+    if not isinstance(ends, list) or len(ends) != 2 or not all(map(is_number, ends)):
+        raise ConfigError(f"{shown}: {kind} must be [a, b], two finite numbers.")
+    if kind == "log" and min(ends) <= 0:
+        raise ConfigError(f"{shown}: the ends of a log range must be > 0.")
+    space = np.geomspace if kind == "log" else np.linspace
+    values = [scaled(float(v), 9) for v in space(float(ends[0]), float(ends[1]), points)]
+    return list(dict.fromkeys(map(round, values))) if is_count(field) else values
+
+
+def _places(axes: list[dict[str, list[Any]]]) -> Iterator[Settings]:
+    """Field → value at every point, the last axis fastest."""
+    columns = [
+        [dict(zip(axis, values, strict=True)) for values in zip(*axis.values(), strict=True)]
+        for axis in axes
+    ]
+    for row in itertools.product(*columns):
+        yield {field: value for part in row for field, value in part.items()}
+
+
+def _require_distinct(fields: list[str]) -> None:
+    for field in fields:
+        if fields.count(field) > 1:
+            raise ConfigError(f"{field} is set twice, by axes, zip or derived: leave one out.")
+
+
+# --- derived fields -----------------------------------------------------------------------------
+
+
+def _read_rules(settings: Settings) -> dict[str, Expression]:
+    rules = {}
+    for field, text in _fields(_table(settings, "derived"), "derived").items():
+        text = str(text) if is_number(text) else text
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"derived: {field} = {reprlib.repr(text)}: must be an expression, such as "
+                '"0.3/sqrt(k)".'
+            )
+        if not field_types(field, "derived") & {int, float}:
+            raise ConfigError(f"derived: {field} is not a number: it cannot be derived.")
+        try:
+            rules[field] = Expression(text)
+        except ExpressionError as error:
+            raise ConfigError(f"derived: {field} = {reprlib.repr(text)} {error}.") from None
+    return rules
+
+
+# --- points -------------------------------------------------------------------------------------
+
+
+def _point(index: int, place: Settings, rules, settings: Settings, head: Settings) -> Point:
+    try:
+        values = place | _derive(place, rules, settings)
+        run = _written(_start(settings, values) | head, settings.get("run", {}), values)
+        config = parse(run)
+    except ConfigError as error:
+        shown = ", ".join(f"{label(f)} = {reprlib.repr(v)}" for f, v in place.items())
+        raise ConfigError(f"point {index} ({shown}): {error}" if place else str(error)) from None
+    return Point(config, {label(field): value_of(config, field) for field in values})
+
+
+def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -> Settings:
+    """Every derived field. A preset needs d and k, which may be derived from other axes first."""
+    run = settings.get("run", {})
+    # Any k will do where k is still to be derived; 1 suits every d.
+    known = _sizes(run) | place | ({"problem.k": 1} if "problem.k" in rules else {})
+    sizes = Resolver(rules, _written(_start(settings, known), run, place))
+    found = {f: sizes(f) for f in ("problem.d", "problem.k") if f in rules}
+    start = _start(settings, _sizes(run) | place | found)
+    resolve = Resolver(rules, _written(start, run, place))
+    values = {field: resolve(field) for field in rules}
+    if any(values[field] != value for field, value in found.items()):
+        raise ConfigError(
+            "derived: problem.d and problem.k must not depend on what the preset makes of them."
+        )
+    return values
+
+
+def _sizes(run: Settings) -> Settings:
+    problem = run.get("problem", {})
+    problem = problem if isinstance(problem, dict) else {}
+    return {f"problem.{name}": problem[name] for name in ("d", "k") if name in problem}
+
+
+def _start(settings: Settings, values: Settings) -> Settings:
+    """The preset at the point's d and k; empty without a preset."""
+    if "preset" not in settings:
+        return {}
+    sizes = _sizes(settings.get("run", {})) | values
+    given = {name: sizes[f"problem.{name}"] for name in ("d", "k") if f"problem.{name}" in sizes}
+    # The preset computes with them: they are checked like any run's d and k first.
+    parse(_SMALLEST | {"problem": {"d": 100, "k": 5} | given})
+    return _PRESETS[settings["preset"]](**given).model_dump(exclude_none=True, mode="json")
+
+
+_SMALLEST: Settings = {
+    "network": {"neurons": 1},
+    "clean": {"steps": 1, "bias": {"stop": 0.1}},
+    "adversarial": {"steps": 1, "radius": 0.1},
+}
+
+
+def _written(start: Settings, run: Settings, values: Settings) -> Settings:
+    """``start`` under [run], with each field's value in its place."""
+    settings = _merged(start, run)
+    for field, value in values.items():
+        *tables, name = field.split(".")
+        nested: Settings = {name: value}
+        for table in reversed(tables):
+            nested = {table: nested}
+        settings = _merged(settings, nested)
+    return settings

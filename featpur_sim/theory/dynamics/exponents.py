@@ -1,0 +1,360 @@
+"""The theorem's exponents from the reduced dynamics at d = 10⁴ … 10⁹ (docs/dynamics.md).
+
+Both phases are integrated at k = d^a with b = ν_f α/√k, and each quantity is fitted as a power of
+d. The interval has two parts: the scatter of the points about the line, a property of the model at
+finite d, and the sampling error, from independent replicates of the nodes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from scipy import stats
+
+from featpur_sim.theory import predictions as theory
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.theory.dynamics.equations import Order, Setting, accuracy, radius_at
+from featpur_sim.theory.dynamics.trajectory import constant, integrate_phase
+from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_nodes
+from featpur_sim._ground.switches import steady
+
+DIMENSIONS = tuple(10**i for i in range(4, 10))
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How the settings of a run scale with d. Defaults: docs/theory.md §7.
+
+    Attributes:
+        sigma_x: noise.
+        p_one: expected number of coordinates of size 1.
+        copies: r, neurons per feature.
+        decay: λd.
+        bias_fraction: ν_f in b = ν_f α/√k.
+        radius: ε in the training radius τ = ε k^{-1/2-c}.
+        radius_exponent: c.
+        clean_time: length of the clean phase in t′ = η·step/d.
+        adversarial_time: length of the adversarial phase.
+        alpha: α at the start, with C = 0 and ρ = 0.
+    """
+
+    sigma_x: float = 0.3
+    p_one: float = 1.0
+    copies: float = 4.0
+    decay: float = 0.0128
+    bias_fraction: float = 0.5
+    radius: float = 0.25
+    radius_exponent: float = 0.05
+    clean_time: float = 12.0
+    adversarial_time: float = 20.0
+    alpha: float = 0.03
+
+
+DEFAULT = Scaling()
+
+
+def scaling_of(config: RunConfig) -> Scaling:
+    """The settings of a run, scaled: r = m/d, λd, ν_f = b/α·√k and ε = τ√k stay as they are.
+
+    A schedule without a threshold per neuron does not fix b/α; ν_f is then ½.
+    """
+    p = config.problem
+    bias = config.clean.bias
+    per_neuron = bias.schedule == "per-neuron" and bias.stop is not None
+    return Scaling(
+        sigma_x=p.sigma_x,
+        p_one=p.p_one,
+        copies=config.network.neurons / p.d,
+        decay=config.clean.weight_decay * p.d,
+        bias_fraction=bias.stop * p.k**0.5 if per_neuron and bias.stop else 0.5,
+        radius=config.adversarial.radius * p.k**0.5,
+    )
+
+
+class Point(NamedTuple):
+    """What both phases end in, at one (d, k); arrays [R] over replicates."""
+
+    clean_ratio: np.ndarray
+    """c/α"""
+    clean_accuracy: np.ndarray
+    pure_accuracy: np.ndarray
+    """of the network with the same α and b, and c = 0"""
+    dense_radius: np.ndarray
+    """at which the dense attack takes the clean network to accuracy ½"""
+    dense_accuracy: np.ndarray
+    """of the clean network, dense attack at the training radius"""
+    pure_radius: np.ndarray
+    """at which FGM takes the network with c = 0 to accuracy ½"""
+    adversarial_ratio: np.ndarray
+    purified_radius: np.ndarray
+    """at which FGM takes the purified network to accuracy ½"""
+    arrived: np.ndarray
+
+
+@steady
+def solve(d: int, k: float, scaling: Scaling, nodes: Nodes) -> Point:
+    """Both phases at one size.
+
+    Args:
+        d: dimension.
+        k: sparsity.
+        scaling: the other settings.
+        nodes: of this (d, k), with a leading axis of replicates.
+    """
+    with double_precision():
+        setting = _setting(d, k, scaling)
+        tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
+        fraction = scaling.bias_fraction / k**0.5
+        nodes = jax.tree.map(jnp.asarray, nodes)
+        order, b, *clean, fine = _clean(
+            nodes, setting, fraction, scaling.alpha, scaling.clean_time, tau
+        )
+        *purified, also = _purify(order, b, nodes, setting, tau, scaling.adversarial_time)
+        return Point(*(np.asarray(v) for v in (*clean, *purified, fine & also)))
+
+
+def _setting(d: int, k: float, scaling: Scaling) -> Setting:
+    values = (d, k, scaling.sigma_x, scaling.copies, scaling.decay, 0.0)
+    return Setting(*(jnp.asarray(float(v)) for v in values))
+
+
+@jax.jit
+def _clean(nodes, setting, fraction, alpha, duration, tau):
+    """The clean phase from a small α, and how the network it leads to stands up; arrays [R]."""
+
+    def one(sample):
+        zero = jnp.asarray(0.0)
+        relative = constant(fraction)._replace(relative=zero + 1)
+        start = Order(alpha + zero, zero, zero)
+        times = jnp.stack([zero, zero + duration])
+        run = integrate_phase(start, zero, relative, 0.0, times, sample, setting)
+        order, b = jax.tree.map(lambda v: v[-1], (run.order, run.bias))
+        attacked = (b, sample, setting)
+        return (
+            order,
+            b,
+            order.dense / setting.d / order.alpha,
+            accuracy(order, b, 0.0, sample, setting),
+            accuracy(order._replace(dense=zero), b, 0.0, sample, setting),
+            radius_at(0.5, order, *attacked, "dense"),
+            accuracy(order, b, tau, sample, setting, "dense"),
+            radius_at(0.5, order._replace(dense=zero), *attacked, "fgm"),
+            run.arrived,
+        )
+
+    return lax.map(one, nodes)
+
+
+@jax.jit
+def _purify(order, b, nodes, setting, tau, duration):
+    """The adversarial phase; arrays [R]."""
+
+    def one(inputs):
+        start, bias, sample = inputs
+        times = jnp.stack([jnp.asarray(0.0), jnp.asarray(0.0) + duration])
+        run = integrate_phase(
+            start, bias, constant(bias), tau, times, sample, setting, attack="fgm"
+        )
+        final = jax.tree.map(lambda v: v[-1], run.order)
+        ratio = final.dense / setting.d / final.alpha
+        return ratio, radius_at(0.5, final, bias, sample, setting, "fgm"), run.arrived
+
+    return lax.map(one, (order, b, nodes))
+
+
+@steady
+def boundary(
+    d: int, scaling: Scaling = DEFAULT, *, n: int = 512, replicates: int = 2, seed: int = 0
+) -> tuple[float, float]:
+    """The sparsity from which on the dense attack beats the clean network before the pure radius.
+
+    Where the radius at which the dense attack takes the accuracy to ½ of the clean-trained network
+    equals that at which FGM does the same to the pure network: the lower end of the window,
+    k ≈ d^{1/3} with its constant. [D] §5.1, §7
+
+    Args:
+        d: dimension.
+        scaling: the other settings.
+        n: nodes per replicate, a power of 2.
+        replicates: independent sets of nodes, at least 2.
+        seed: of the nodes.
+
+    Returns:
+        k, a real number, and its standard error over the replicates.
+
+    Raises:
+        ValueError: there is no such k near d^{1/3}.
+    """
+
+    def excess(log_k):
+        k = float(np.exp(log_k))
+        nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
+        with double_precision():
+            found = _clean(
+                jax.tree.map(jnp.asarray, nodes), _setting(d, k, scaling),
+                scaling.bias_fraction / k**0.5, scaling.alpha, scaling.clean_time, 0.0,
+            )  # fmt: skip
+            return np.log(np.asarray(found[7]) / np.asarray(found[5]))
+
+    # Bisection: rounding of the counts makes the ratio a little rough in k. Then a straight line.
+    low, high = np.log(d) / 3 - 0.6, np.log(d) / 3 + 0.6
+    at_low, at_high = excess(low), excess(high)
+    if not at_low.mean() < 0 < at_high.mean():
+        raise ValueError(f"d = {d}: no boundary within a factor 1.8 of d^(1/3). Take another d.")
+    for _ in range(6):
+        middle = (low + high) / 2
+        found = excess(middle)
+        if found.mean() < 0:
+            low, at_low = middle, found
+        else:
+            high, at_high = middle, found
+    roots = low - (high - low) * at_low / (at_high.mean() - at_low.mean())
+    k = float(np.exp(roots.mean()))
+    return k, k * float(roots.std(ddof=1)) / len(roots) ** 0.5
+
+
+class Quantity(NamedTuple):
+    """What is fitted against d, and what is predicted for it."""
+
+    name: str
+    of: Callable[[Point], np.ndarray]
+    predicted: Callable[[int, float, float], float]
+    """(d, k, τ) ↦ the predicted value, up to a constant"""
+    source: str
+
+
+QUANTITIES = (
+    Quantity(
+        "clean c/α",
+        lambda p: p.clean_ratio,
+        lambda d, k, tau: theory.clean_dense_ratio(d, k).value,
+        "k/d [D] §5.1",
+    ),
+    Quantity(
+        "adversarial c/α",
+        lambda p: p.adversarial_ratio,
+        lambda d, k, tau: theory.adversarial_dense_ratio(d, k, tau).value,
+        "1/(τ√k·d) [D] §5.1",
+    ),
+    Quantity(
+        "dense-attack radius, clean",
+        lambda p: p.dense_radius,
+        lambda d, k, tau: theory.dense_radius(d, k).value,
+        "√d/k² [D] §5.1",
+    ),
+    Quantity(
+        "FGM radius, purified",
+        lambda p: p.purified_radius,
+        lambda d, k, tau: theory.critical_radius(k).value,
+        "1/√k [P]",
+    ),
+)
+
+
+@steady
+def solve_all(
+    a: float,
+    scaling: Scaling = DEFAULT,
+    *,
+    dimensions: Sequence[int] = DIMENSIONS,
+    n: int = 512,
+    replicates: int = 4,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[int, Point]:
+    """Both phases at every dimension, with k = round(d^a).
+
+    Args:
+        a: log k/log d, in (0, 1).
+        scaling: the other settings.
+        dimensions: the values of d.
+        n: nodes per replicate, a power of 2.
+        replicates: independent sets of nodes, at least 2.
+        seed: of the nodes.
+        advance: called after each dimension.
+
+    Returns:
+        dimension → point.
+
+    Raises:
+        ValueError: a parameter is out of range, or an integration did not reach its end.
+    """
+    if not 0 < a < 1:
+        raise ValueError(f"a = {a!r}: must be in (0, 1), k = d^a. The window is 1/3 to 1/2.")
+    points = {}
+    for d in dimensions:
+        k = float(round(d**a))
+        nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
+        points[d] = solve(d, k, scaling, nodes)
+        if not points[d].arrived.all():
+            raise ValueError(
+                f"d = {d}, k = {k:g}: the integration did not reach its end. Lower the durations, "
+                "or take more nodes."
+            )
+        advance()
+    return points
+
+
+def power(dimensions: np.ndarray, table: np.ndarray) -> tuple[float, float, float]:
+    """The exponent of d, and its 95 % interval.
+
+    Args:
+        dimensions: shape [p], at least 3.
+        table: positive values, shape [p, R]; replicates R ≥ 2.
+
+    Returns:
+        (exponent, low, high). The half-width joins the t-interval of the regression and that of
+        the replicates' own exponents in quadrature.
+
+    Example:
+        >>> d = np.array([10.0, 100.0, 1000.0])
+        >>> power(d, np.stack([d**-0.5, d**-0.5], axis=1))
+        (-0.50, -0.50, -0.50)
+    """
+    log_d = np.log(dimensions)
+    line: Any = stats.linregress(log_d, np.log(table.mean(axis=1)))
+    each = np.polyfit(log_d, np.log(table), 1)[0]
+    half = np.hypot(
+        stats.t.ppf(0.975, len(log_d) - 2) * line.stderr,
+        stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
+    )
+    return float(line.slope), float(line.slope - half), float(line.slope + half)
+
+
+def fit(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) -> list[Row]:
+    """Power laws in d through the points of `solve_all`.
+
+    Returns:
+        One row a quantity: ``quantity, a, exponent, ci, predicted, source, d_min, d_max``;
+        ``predicted`` is the exponent of the formula at the same integers k.
+    """
+    dimensions = np.array(sorted(points))
+    log_d = np.log(dimensions)
+    rows = []
+    for quantity in QUANTITIES:
+        table = np.array([quantity.of(points[int(d)]) for d in dimensions])  # [d, R]
+        formula = []
+        for d in dimensions.tolist():
+            k = float(round(d**a))
+            tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
+            formula.append(quantity.predicted(d, k, tau))
+        slope, low, high = power(dimensions, table)
+        rows.append(
+            {
+                "quantity": quantity.name,
+                "a": a,
+                "exponent": slope,
+                "ci": [low, high],
+                "predicted": float(np.polyfit(log_d, np.log(formula), 1)[0]),
+                "source": quantity.source,
+                "d_min": int(dimensions[0]),
+                "d_max": int(dimensions[-1]),
+            }
+        )
+    return rows

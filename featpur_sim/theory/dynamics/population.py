@@ -1,0 +1,301 @@
+"""The heterogeneous closure: every neuron keeps its own α, β, c and ρ² (docs/dynamics.md, step 8).
+
+One value of (α, c, ρ²) for all neurons misses what the lottery at the start leaves behind: some
+features get one neuron and some ten, and the few-handed ones grow larger. Here neuron i has
+
+    w_i = α_i e_{j(i)} + β_i e_{l(i)} + c_i Σ_{j'≠j(i),l(i)} ψ_{j'} e_{j'} + q_i,
+
+with q_i isotropic and ‖q_i‖² = ρ_i², where j(i) and l(i) are the two largest coordinates of its
+initial weights towards the label and ψ, with mean 1, is one profile of the dense mixture for all
+neurons. The second feature matters late: a tenth of the purified neurons carry two. Gradient
+descent moves along the projection on this family: the batch and the step size are those of the run,
+so its sampling noise is too. A step costs n·m operations, not n·m·d. The gauge is w* = 1, M = I; no
+simulation code is used.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Scalar
+from featpur_sim.theory.dynamics.trajectory import largest_of
+
+
+class Population(NamedTuple):
+    """The state: 4m + d numbers."""
+
+    alpha: Float[Array, "*S m"]
+    dense: Float[Array, "*S m"]
+    """c_i"""
+    residual: Float[Array, "*S m"]
+    """ρ_i²"""
+    profile: Float[Array, "*S d"]
+    """ψ"""
+    feature: Int[Array, "*S m"]
+    """j(i)"""
+    beta: Float[Array, "*S m"]
+    """β_i, the whole coordinate like α_i"""
+    second: Int[Array, "*S m"]
+    """l(i) ≠ j(i)"""
+
+
+class Law(NamedTuple):
+    """What the samples and the steps depend on; all of it is data."""
+
+    k: Scalar
+    p_one: Scalar
+    sigma_x: Scalar
+    rate: Scalar
+    """η"""
+    decay: Scalar
+    """λ"""
+
+
+class Statistics(NamedTuple):
+    """Means over the carriers (|α| at least half the largest), and accuracies.
+
+    α is the larger of a neuron's two coordinates and the other counts in ρ², as in `decompose`.
+    """
+
+    alpha: Scalar
+    spread: Scalar
+    """standard deviation of α over its mean"""
+    ratio: Scalar
+    """C/α with C = c·d"""
+    residual: Scalar
+    """ρ²"""
+    carriers: Scalar
+    """fraction of the m neurons"""
+    active: Scalar
+    """fraction of (sample, neuron) pairs, all neurons"""
+    accuracy: Scalar
+    dense_accuracy: Scalar
+
+
+def at_start(coordinates: Float[np.ndarray, "m d"]) -> Population:
+    """The untrained network: the neuron's features are its largest coordinates towards the label.
+
+    Args:
+        coordinates: C = WM diag(w*) of the initial weights.
+    """
+    order = np.argsort(coordinates, axis=1)
+    return _project(coordinates, order[:, -1], order[:, -2], profile=False)
+
+
+def of_weights(coordinates: Float[np.ndarray, "m d"]) -> Population:
+    """The closest member of the family to a trained network, ψ by alternating least squares.
+
+    Args:
+        coordinates: C = WM diag(w*).
+    """
+    rows, feature = np.arange(len(coordinates)), np.argmax(np.abs(coordinates), axis=1)
+    rest = np.array(coordinates, float)
+    rest[rows, feature] = np.nan
+    rest = np.abs(rest - np.nanmean(rest, axis=1, keepdims=True))
+    return _project(coordinates, feature, np.nanargmax(rest, axis=1), profile=True)
+
+
+def _project(coordinates, feature, second, profile: bool) -> Population:
+    m, d = coordinates.shape
+    rows = np.arange(m)
+    alpha, beta = coordinates[rows, feature], coordinates[rows, second]
+    others = np.ones((m, d))
+    others[rows, feature] = others[rows, second] = 0
+    rest = others * coordinates
+    psi = np.ones(d)
+    c = (rest @ psi) / (others @ psi**2)
+    for _ in range(20 if profile else 0):
+        psi = (rest.T @ c) / np.maximum(others.T @ c**2, 1e-30)
+        psi /= psi.mean()
+        c = (rest @ psi) / (others @ psi**2)
+    residual = np.sum((rest - others * c[:, None] * psi) ** 2, axis=1)
+    alpha, c, residual, psi, beta = (
+        jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi, beta)
+    )
+    feature, second = (jnp.asarray(v, jnp.int32) for v in (feature, second))
+    return Population(alpha, c, residual, psi, feature, beta, second)
+
+
+def largest_coordinate(state: Population) -> Float[Array, " m"]:
+    """max_j |C_ij|: a carried one, or the largest of the residual, a Gaussian vector. [D]"""
+    d = state.profile.shape[-1]
+    # The largest of d Gaussians in absolute value is that of 2d signed ones, nearly.
+    among = largest_of(2 * d) * jnp.sqrt(state.residual / d)
+    carried = jnp.maximum(jnp.abs(state.alpha), jnp.abs(state.beta))
+    return jnp.maximum(carried, jnp.abs(state.dense) + among)
+
+
+@functools.partial(jax.jit, static_argnames=("batch", "adversarial"))
+def evolve(
+    state: Population,
+    relative: Float[Array, " t"],
+    frozen: Float[Array, " m"],
+    radius,
+    law: Law,
+    key: PRNGKey,
+    *,
+    batch: int,
+    adversarial: bool,
+) -> Population:
+    """Gradient steps on fresh samples, projected on the family.
+
+    Args:
+        state: without a leading axis.
+        relative: ν of each step, b_i = ν max_j |C_ij|; 0 where the threshold is ``frozen``.
+        frozen: b_i where ν is 0.
+        radius: τ of FGM; not read by the clean phase.
+        law: the constants.
+        key: of the samples.
+        batch: n.
+        adversarial: whether inputs are attacked.
+    """
+
+    def step(current, inputs):
+        nu, index = inputs
+        b = jnp.where(nu > 0, nu * largest_coordinate(current), frozen)
+        return _step(
+            current, b, radius, law, jax.random.fold_in(key, index), batch, adversarial
+        ), None
+
+    return jax.lax.scan(step, state, (relative, jnp.arange(relative.size)))[0]
+
+
+def _sample(key, law: Law, n: int, d: int, m: int):
+    """x [n, d], y [n] and the neurons' views of their residual, standard normal [n, m]."""
+    level_key, sign_key, noise_key, residual_key = jax.random.split(key, 4)
+    u = jax.random.uniform(level_key, (n, d), jnp.float32)
+    size = jnp.where(u < (law.p_one + law.k) / d, 1 / jnp.sqrt(law.k), 0.0)
+    z = jax.random.rademacher(sign_key, (n, d), dtype=u.dtype) * jnp.where(
+        u < law.p_one / d, 1.0, size
+    )
+    margin = jnp.sum(z, axis=1)
+    # A tie is a sum of a few numbers of size 1 and 1/√k: rounding leaves less than 1e-5.
+    y = jnp.where(jnp.abs(margin) > 1e-5, jnp.sign(margin), 0.0)
+    x = z + law.sigma_x / d**0.5 * jax.random.normal(noise_key, (n, d), jnp.float32)
+    return x, y, jax.random.normal(residual_key, (n, m), jnp.float32)
+
+
+def _local(state: Population):
+    """What stands out of the dense part at j(i) and at l(i)."""
+    return (
+        state.alpha - state.dense * state.profile[state.feature],
+        state.beta - state.dense * state.profile[state.second],
+    )
+
+
+def _preactivation(state: Population, x, along):
+    """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
+    first, second = _local(state)
+    carried = first * x[:, state.feature] + second * x[:, state.second]
+    return carried + state.dense * (x @ state.profile)[:, None] + along
+
+
+def _along(state: Population, x, view):
+    """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
+    square = jnp.sum(x**2, axis=1)[:, None]
+    return jnp.sqrt(state.residual * square / x.shape[1]) * view
+
+
+def _attack(state: Population, u, b, radius, y, x):
+    """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
+    gate = (jnp.abs(u) > b).astype(x.dtype)
+    first, second = _local(state)
+    pure = jnp.zeros_like(x).at[:, state.feature].add(gate * first)
+    pure = pure.at[:, state.second].add(gate * second)
+    mixed = gate @ state.dense
+    gradient = pure + mixed[:, None] * state.profile
+    residual = gate * state.residual
+    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + jnp.sum(residual, axis=1))
+    unit = (-y * radius / jnp.maximum(norm, 1e-12))[:, None]
+    return unit * gradient, unit * residual
+
+
+def _step(state: Population, b, radius, law: Law, key, n: int, adversarial: bool) -> Population:
+    m, d = state.alpha.size, state.profile.size
+    x, y, view = _sample(key, law, n, d, m)
+    along = _along(state, x, view)
+    u = _preactivation(state, x, along)
+    if adversarial:
+        move, residual_move = _attack(state, u, b, radius, y, x)
+        x, along = x + move, along + residual_move
+        u = _preactivation(state, x, along)
+    gate = (jnp.abs(u) > b).astype(x.dtype)
+    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
+    slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
+    push = (slope * y)[:, None] * gate
+    square = jnp.sum(state.profile**2)
+    first = jnp.sum(push * x[:, state.feature], axis=0)
+    second = jnp.sum(push * x[:, state.second], axis=0)
+    carried = state.profile[state.feature] * first + state.profile[state.second] * second
+    dense = ((x @ state.profile) @ push - carried) / square
+    residual = jnp.sum(push * along, axis=0)
+    noise = (slope**2 * jnp.sum(x**2, axis=1)) @ gate
+    # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
+    profile = (slope * y * (gate @ state.dense)) @ x
+    profile = profile.at[state.feature].add(-state.dense * first)
+    profile = profile.at[state.second].add(-state.dense * second)
+    profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
+    profile = profile - state.profile * (profile @ state.profile) / square
+    norm = jnp.sqrt(state.alpha**2 + state.beta**2 + square * state.dense**2 + state.residual)
+    decay, eta = law.decay * (1 + norm), law.rate
+    grown = state.residual + 2 * eta * (residual - decay * state.residual) + eta**2 * noise
+    return Population(
+        state.alpha + eta * (first - decay * state.alpha),
+        state.dense + eta * (dense - decay * state.dense),
+        jnp.maximum(grown, 0.0),
+        state.profile + eta * profile,
+        state.feature,
+        state.beta + eta * (second - decay * state.beta),
+        state.second,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("n",))
+def measure(
+    state: Population, b: Float[Array, " m"], radius, law: Law, key: PRNGKey, *, n: int = 4000
+) -> Statistics:
+    """Order parameters, and accuracies on n samples of the family itself.
+
+    Args:
+        state: without a leading axis.
+        b: thresholds.
+        radius: τ of the dense attack.
+        law: the constants.
+        key: of the samples.
+        n: samples.
+    """
+    m, d = state.alpha.size, state.profile.size
+    x, y, view = _sample(key, law, n, d, m)
+
+    def score(x):
+        u = _preactivation(state, x, _along(state, x, view))
+        f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
+        right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
+        return right, jnp.mean(jnp.abs(u) > b)
+
+    accuracy, active = score(x)
+    dense_accuracy, _ = score(x - radius / d**0.5 * y[:, None])
+    c = state.dense * jnp.mean(state.profile)
+    swapped = jnp.abs(state.beta) > jnp.abs(state.alpha)
+    carried = jnp.where(swapped, state.beta, state.alpha)
+    other = jnp.where(swapped, state.alpha, state.beta)
+    size = jnp.abs(carried)
+    carrier = size >= 0.5 * jnp.max(size)
+
+    def mean(values):
+        return jnp.sum(jnp.where(carrier, values, 0.0)) / jnp.sum(carrier)
+
+    alpha = mean(carried)
+    return Statistics(
+        alpha,
+        jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
+        mean(d * c / jnp.where(carried == 0, 1.0, carried)),
+        mean(state.residual + (other - c) ** 2),
+        jnp.mean(carrier.astype(x.dtype)),
+        active,
+        accuracy,
+        dense_accuracy,
+    )

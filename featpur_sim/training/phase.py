@@ -1,0 +1,97 @@
+"""A phase of training: how long, how fast, on what, under which threshold and attack (§3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+
+from featpur_sim._ground.types import Array, Float, Int
+from featpur_sim.attacks.gradient import Attack
+from featpur_sim.training.bias import BiasSchedule, Frozen
+from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.switches import steady
+
+Optimizer = Callable[[Any], optax.GradientTransformation]
+
+
+class Phase(eqx.Module):
+    """One phase of training. Use `CleanPhase` or `AdversarialPhase`."""
+
+    name: str = eqx.field(static=True)
+    steps: Int[Array, "*S"]
+    learning_rate: Float[Array, "*S"]
+    weight_decay: Float[Array, "*S"]
+    bias: BiasSchedule
+    attack: Attack | None
+    batch: int = eqx.field(static=True)
+    microbatch: int = eqx.field(static=True)
+    dataset_size: int | None = eqx.field(static=True)
+    optimizer: Optimizer = eqx.field(static=True)
+    rank: int | None = eqx.field(static=True)
+
+    @steady
+    def __init__(
+        self,
+        name: str,
+        steps: int,
+        *,
+        learning_rate: float = 0.5,
+        weight_decay: float = 1e-4,
+        batch: int = 512,
+        bias: BiasSchedule | None = None,
+        attack: Attack | None = None,
+        microbatch: int | None = None,
+        dataset_size: int | None = None,
+        optimizer: Optimizer = optax.sgd,
+        rank: int | None = None,
+    ):
+        def size(label: str, value: int | None) -> int | None:
+            return None if value is None else count(f"{name} phase: {label}", value)
+
+        self.batch = count(f"{name} phase: batch", batch)
+        self.microbatch = size("microbatch", microbatch) or self.batch
+        if self.batch % self.microbatch:
+            raise ValueError(
+                f"{name} phase: microbatch must divide batch={batch}, got {microbatch}."
+            )
+        self.name = name
+        self.steps = jnp.asarray(count(f"{name} phase: steps", steps), jnp.int32)
+        self.learning_rate = number(f"{name} phase: learning_rate", learning_rate, above=0)
+        self.weight_decay = number(f"{name} phase: weight_decay", weight_decay, least=0)
+        self.bias = Frozen() if bias is None else bias
+        self.attack, self.optimizer = attack, optimizer
+        self.dataset_size = size("dataset_size", dataset_size)
+        self.rank = size("rank", rank)
+
+
+def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a class to its users
+    """Training on the samples as they are. [P]
+
+    Args:
+        steps: gradient steps.
+        **settings: ``learning_rate`` η (default 0.5), ``weight_decay`` λ (1e-4), ``batch`` (512),
+            ``bias`` (a `BiasSchedule`; frozen by default), ``microbatch``
+            (gradient accumulation in chunks of this many samples; must divide ``batch``),
+            ``dataset_size`` (N: train on N fixed samples, drawn with replacement, or all of them at
+            once if ``batch`` ≥ N; None: fresh samples each step), ``optimizer`` (η ↦ an optax
+            transformation; plain gradient descent by default), ``rank`` (r: descend on A [m, r] and
+            B [r, d] of W + AB instead of on W; see `featpur_sim.training.low_rank`. The objective is the
+            same, so weight decay acts on W + AB).
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    return Phase("clean", steps, **settings)
+
+
+def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:  # noqa: N802
+    """Training on x + A(f, x, y); gradients do not flow through the attack A. [P]
+
+    Args:
+        attack: usually `FGM`.
+        steps: gradient steps.
+        **settings: as for `CleanPhase`.
+    """
+    return Phase("adversarial", steps, attack=attack, **settings)

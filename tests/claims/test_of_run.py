@@ -1,0 +1,387 @@
+"""Every verdict on planted results: supported, contradicted and inconclusive at the rule's edge."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+import xarray as xr
+
+from featpur_sim.claims.of_run import (
+    ATTACKED_ONLY,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NO_VERDICT,
+    SUPPORTED,
+    scorecard,
+)
+from featpur_sim.runs.evaluation import ATTACKS, REFERENCES
+
+PHASES = ["init", "clean", "adversarial"]
+REFERENCE_ATTACKS = ["dense mixture", "FGM", "PGD"]
+PURE, CUT, PUT = REFERENCES
+# Four seeds around a mean m: their 95 % t-interval is m ± HALF.
+SPREAD = np.array([-0.001, -0.001, 0.001, 0.001])
+HALF = scipy.stats.t.ppf(0.975, 3) * SPREAD.std(ddof=1) / 2
+
+
+def neutral(seeds=4):
+    """A run in which every accuracy, overlap and rate is 0.5 in every seed."""
+
+    def half(*shape):
+        return np.full((seeds, *shape), 0.5)
+
+    return xr.Dataset(
+        {
+            "robust_accuracy": (("seed", "phase", "attack", "radius"), half(3, len(ATTACKS), 3)),
+            "reference_accuracy": (
+                ("seed", "reference", "reference_attack", "radius"),
+                half(3, 3, 3),
+            ),
+            "pure_bias": ((), 0.2),
+            "accuracy_along": (("seed", "snapshot"), half(4)),
+            "kappa_over_alpha": (("seed", "phase"), half(3)),
+            "carrier": (("seed", "phase", "neuron"), np.ones((seeds, 3, 6), np.int8)),
+            "theta_init_clean": (("seed", "neuron"), half(6)),
+            "theta_init_adversarial": (("seed", "neuron"), half(6)),
+            "theta_clean_adversarial": (("seed", "neuron"), half(6)),
+            "ticket_rate": ("seed", half()),
+            "ticket_win_rate": ("seed", half()),
+            "ticket_control_rate": ("seed", half()),
+            "excluded_fraction": ("seed", np.zeros(seeds)),
+            "status": ("seed", np.full(seeds, "ok", dtype="<U8")),
+        },
+        {
+            "seed": np.arange(1, seeds + 1),
+            "phase": PHASES,
+            "attack": list(ATTACKS),
+            "reference": list(REFERENCES),
+            "reference_attack": REFERENCE_ATTACKS,
+            "relative_radius": ("radius", [0.0, 1.0, 2.0]),
+            "snapshot": [10, 33, 67, 100],
+        },
+        # So many points that the error of counting them is far below the spread over seeds.
+        {"name": "planted", "d": 64, "k": 5.0, "tau": 0.134, "test_samples": 10**9},
+    )
+
+
+def accuracy(r, attack, phase, radius, values):
+    r.robust_accuracy[:, PHASES.index(phase), ATTACKS.index(attack), radius] = values
+
+
+def reference(r, name, attack, radius, values):
+    column = REFERENCE_ATTACKS.index(attack)
+    r.reference_accuracy[:, REFERENCES.index(name), column, radius] = values
+
+
+def c3_share(r, v):
+    accuracy(r, "dense mixture", "clean", 1, 0.2)
+    reference(r, PURE, "dense mixture", 1, 0.7)
+    reference(r, CUT, "dense mixture", 1, 0.2 + 0.5 * v)
+
+
+def c6_theta(r, v):
+    r.theta_init_clean[:] = 0.1
+    r.theta_init_adversarial[:] = 0.2
+    r.theta_clean_adversarial[:] = 0.2 + v[:, None]
+
+
+def c10_share(r, v):
+    accuracy(r, "FGM", "clean", 0, 0.9)
+    accuracy(r, "PGD", "clean", 1, 0.4)
+    accuracy(r, "transfer", "clean", 1, 0.9 - 0.5 * v)
+
+
+# Claim, words of its statement, how to plant the measured value, the rule's threshold, and which
+# side of it supports the claim.
+TABLE = [
+    ("C1", "high clean accuracy", lambda r, v: accuracy(r, "FGM", "clean", 0, v), 0.90, "above"),
+    (
+        "C2",
+        "blind to the network",
+        lambda r, v: reference(r, PURE, "dense mixture", 1, 0.5 + v),
+        0.20,
+        "above",
+    ),
+    (
+        "C2",
+        "does as much as PGD",
+        lambda r, v: accuracy(r, "dense mixture", "clean", 1, 0.5 + v),
+        0.02,
+        "below",
+    ),
+    ("C3", "restores this share", c3_share, 0.5, "above"),
+    ("C3", "costs this much", lambda r, v: reference(r, PUT, "PGD", 1, 0.5 - v), 0.05, "above"),
+    (
+        "C4",
+        "nearly harmless on clean data",
+        lambda r, v: reference(r, CUT, "dense mixture", 0, 0.5 + v),
+        0.05,
+        "below",
+    ),
+    (
+        "C5",
+        "distance to the ceiling",
+        lambda r, v: reference(r, PURE, "PGD", 1, 0.5 + v),
+        0.05,
+        "below",
+    ),
+    (
+        "C5",
+        "longer adversarial training",
+        lambda r, v: r.accuracy_along.__setitem__((slice(None), 3), 0.5 + v),
+        0.01,
+        "above",
+    ),
+    (
+        "C6",
+        "as a fraction of",
+        lambda r, v: r.kappa_over_alpha.__setitem__((slice(None), 2), 0.5 * v),
+        0.1,
+        "below",
+    ),
+    ("C6", "small change of direction", c6_theta, 0.3, "above"),
+    (
+        "C9",
+        "winning tickets win",
+        lambda r, v: r.ticket_win_rate.__setitem__(slice(None), 0.5 + v),
+        0.2,
+        "above",
+    ),
+    ("C10", "transfer between", c10_share, 0.8, "above"),
+    (
+        "C10",
+        "not to purified",
+        lambda r, v: accuracy(r, "transfer", "adversarial", 1, 0.5 - v),
+        0.1,
+        "below",
+    ),
+    (
+        "C11",
+        "random noise",
+        lambda r, v: accuracy(r, "random noise", "clean", 1, 0.5 - v),
+        0.01,
+        "below",
+    ),
+]
+NAMES = [f"{row[0]} {row[1]}" for row in TABLE]
+
+
+def row_of(r, claim, words):
+    (row,) = [row for row in scorecard(r) if row["id"] == claim and words in row["statement"]]
+    return row
+
+
+def judged(claim, words, plant, values):
+    r = neutral(len(values))
+    plant(r, np.asarray(values))
+    return row_of(r, claim, words)
+
+
+@pytest.mark.parametrize(("claim", "words", "plant", "threshold", "side"), TABLE, ids=NAMES)
+def test_verdicts_at_the_edge_of_the_rule(claim, words, plant, threshold, side):
+    sign = 1 if side == "above" else -1
+    gap = 1e-6
+    for offset, verdict in [
+        (HALF + gap, SUPPORTED),
+        (HALF - gap, INCONCLUSIVE),
+        (0.0, INCONCLUSIVE),
+        (-HALF + gap, INCONCLUSIVE),
+        (-HALF - gap, CONTRADICTED),
+    ]:
+        mean = threshold + sign * offset
+        row = judged(claim, words, plant, mean + SPREAD)
+        assert row["verdict"] == verdict, offset
+        assert row["measured"] == pytest.approx(mean, abs=1e-9)
+        np.testing.assert_allclose(row["ci"], [mean - HALF, mean + HALF], atol=1e-9)
+        assert row["seeds"] == "4 of 4" and row["regime"] == "planted"
+        assert re.match(r"\[[PDM]\]", row["source"]) and row["predicted"]
+
+
+@pytest.mark.parametrize(("claim", "words", "plant", "threshold", "side"), TABLE, ids=NAMES)
+def test_the_rule_names_the_threshold_it_uses(claim, words, plant, threshold, side):
+    rule = judged(claim, words, plant, threshold + SPREAD)["rule"]
+    assert threshold in [float(number) for number in re.findall(r"\d+\.\d+", rule)]
+    assert (side if side == "above" else "below") in rule and rule.startswith("supported if")
+
+
+@pytest.mark.parametrize(("claim", "words", "plant", "threshold", "side"), TABLE, ids=NAMES)
+def test_one_seed_and_undefined_values_are_inconclusive(claim, words, plant, threshold, side):
+    far = threshold + (0.05 if side == "above" else -0.05)
+    alone = judged(claim, words, plant, [far])
+    assert (alone["verdict"], alone["ci"], alone["seeds"]) == (INCONCLUSIVE, None, "1 of 1")
+    assert alone["measured"] == pytest.approx(far)
+    assert alone["rule"].endswith("One seed has no interval: inconclusive.")
+    if claim == "C10":
+        return  # NaN there marks examples made on a failed seed, see below
+    undefined = judged(claim, words, plant, [far, np.nan, far, far])
+    assert (undefined["verdict"], undefined["ci"]) == (INCONCLUSIVE, None)
+    assert "An undefined value in some seed" in undefined["rule"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(1.0, SUPPORTED), (1.49, SUPPORTED), (1.5, INCONCLUSIVE), (1.51, CONTRADICTED)]
+    + [(1 / 1.49, SUPPORTED), (1 / 1.5, INCONCLUSIVE), (1 / 1.52, CONTRADICTED)],
+)
+def test_the_ratio_is_within_a_factor_of_k_over_d(factor, verdict):
+    def plant(r, v):
+        r.kappa_over_alpha[:, 1] = v
+
+    # A hundredth of the usual spread: the interval is narrower than the steps of the factor.
+    row = judged("C3", "order of magnitude", plant, 5 / 64 * factor + SPREAD / 100)
+    assert row["verdict"] == verdict and "factor 1.5 of k/d" in row["rule"]
+    assert row["predicted"].startswith("0.0781 = ")
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, SUPPORTED), (1.5, INCONCLUSIVE), (0.1, CONTRADICTED)]
+)
+def test_the_level_after_purification_is_within_a_factor_of_the_balance(factor, verdict):
+    def plant(r, v):
+        r.kappa_over_alpha[:, 2] = v
+
+    balance = 1 / (0.134 * np.sqrt(5) * 64)
+    row = judged("C6", "of order 1/(τ√k·d)", plant, balance * factor + SPREAD / 100)
+    assert row["verdict"] == verdict and "within a factor 1.5" in row["rule"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"),
+    [(0.3, ATTACKED_ONLY), (HALF + 1e-6, ATTACKED_ONLY), (0.0, ATTACKED_ONLY)]
+    + [(-HALF + 1e-6, ATTACKED_ONLY), (-HALF - 1e-6, CONTRADICTED)],
+)
+def test_attacks_never_support_robustness_against_any_perturbation(mean, verdict):
+    def plant(r, v):
+        accuracy(r, "PGD", "adversarial", 1, 0.5 + v)
+
+    row = judged("C5", "any perturbation", plant, mean + SPREAD)
+    assert row["verdict"] == verdict
+    assert "contradicted if the rise is not above 0" in row["rule"]
+    assert judged("C5", "any perturbation", plant, [0.3])["verdict"] == INCONCLUSIVE
+
+
+def with_certificates(certified, attacked, clean_attacked=0.3, ceiling=0.5):
+    """A run whose purified network has these two sides at τ, in four seeds."""
+    r = neutral()
+    sides = {}
+    for name, after, before in (
+        ("certified_accuracy", certified, 0.0), ("attacked_accuracy", attacked, clean_attacked)
+    ):  # fmt: skip
+        table = np.full((4, 3, 3), np.nan)
+        table[:, 1, 1], table[:, 2, 1] = before, after
+        sides[name] = (("seed", "phase", "radius"), table)
+    reference(r, PURE, "PGD", 1, ceiling)
+    return r.assign(sides)
+
+
+@pytest.mark.parametrize(
+    ("certified", "attacked", "verdict"),
+    [
+        (-0.1 + HALF + 1e-6, 0.0, SUPPORTED),
+        (-0.1 + HALF - 1e-6, 0.0, INCONCLUSIVE),
+        # The certificate is too weak to say, and the attack leaves room.
+        (-0.4, -0.1, INCONCLUSIVE),
+        (-0.4, -0.1 - HALF + 1e-6, INCONCLUSIVE),
+        # Not even what the attack leaves is enough.
+        (-0.4, -0.1 - HALF - 1e-6, CONTRADICTED),
+    ],
+)
+def test_any_perturbation_is_judged_from_both_sides(certified, attacked, verdict):
+    r = with_certificates(0.5 + certified + SPREAD, 0.5 + attacked + SPREAD)
+    row = row_of(r, "C5", "ANY perturbation")
+    assert row["verdict"] == verdict and row["measured"] == pytest.approx(certified)
+    assert "at or above −0.10" in row["rule"] and "attacked instead of the certified" in row["rule"]
+
+
+@pytest.mark.parametrize(
+    ("words", "threshold", "side"),
+    [("rise is real", 0.05, 1), ("certificate and attack meet", 0.02, -1)],
+)
+def test_the_rise_and_the_width_of_the_sandwich(words, threshold, side):
+    for offset, verdict in [
+        (HALF + 1e-6, SUPPORTED), (HALF - 1e-6, INCONCLUSIVE), (-HALF - 1e-6, CONTRADICTED)
+    ]:  # fmt: skip
+        value = threshold + side * offset
+        # Rise: certified − clean's attacked; width: attacked − certified, its own spread.
+        r = (
+            with_certificates(0.3 + value + SPREAD, 0.9)
+            if side > 0
+            else with_certificates(0.4, 0.4 + value + SPREAD)
+        )
+        row = row_of(r, "C5", words)
+        assert row["verdict"] == verdict, offset
+        assert row["measured"] == pytest.approx(value)
+        assert f"{threshold:.2f}" in row["rule"]
+
+
+def test_one_certified_seed_is_inconclusive_and_no_certificate_has_no_such_rows():
+    r = with_certificates(0.5, 0.5).isel(seed=[0])
+    assert row_of(r, "C5", "ANY perturbation")["verdict"] == INCONCLUSIVE
+    plain = [row["statement"] for row in scorecard(neutral()) if row["id"] == "C5"]
+    assert not any("ANY" in text or "meet" in text or "rise is real" in text for text in plain)
+
+
+def test_the_fold_of_the_fall_is_in_the_statement():
+    r = neutral()
+    r.kappa_over_alpha[:, 1] = [0.2, 0.2, 0.3, 0.3]
+    r.kappa_over_alpha[:, 2] = [-0.001, 0.001, 0.002, -0.001]
+    row = row_of(r, "C6", "as a fraction of")
+    assert "a 200-fold fall" in row["statement"]  # 0.25 over the mean |κ/α| of 0.00125
+    assert row["measured"] == pytest.approx(np.mean([0.005, 0.005, 1 / 150, 1 / 300]))
+
+
+def test_overlaps_are_medians_over_carriers():
+    r = neutral()
+    r.theta_clean_adversarial[:] = [0.9, 0.8, 0.7, 0.0, 0.0, 0.0]
+    r.carrier[:, 1] = [1, 1, 1, 0, 0, 0]
+    assert row_of(r, "C6", "small change of direction")["measured"] == pytest.approx(0.8 - 0.5)
+
+
+def test_failed_seeds_are_left_out_and_counted():
+    r = neutral(5)
+    accuracy(r, "FGM", "clean", 0, [0.95, 0.0, 0.95, 0.95, 0.96])
+    accuracy(r, "transfer", "adversarial", 1, [0.4, 0.9, 0.0, 0.42, 0.44])
+    r["status"] = ("seed", np.array(["ok", "diverged", "ok", "ok", "ok"]))
+    row = row_of(r, "C1", "high clean accuracy")
+    assert row["seeds"] == "4 of 5; 1 diverged"
+    assert row["measured"] == pytest.approx(0.9525)
+    # The third seed was attacked with examples made on the diverged second one.
+    row = row_of(r, "C10", "not to purified")
+    assert row["seeds"] == "3 of 5; 1 diverged" and row["measured"] == pytest.approx(0.5 - 0.42)
+    assert {row["seeds"] for row in scorecard(r)} == {"4 of 5; 1 diverged", "3 of 5; 1 diverged"}
+
+
+def test_without_a_finished_seed_there_is_no_verdict_and_no_value():
+    r = neutral(2)
+    r["status"] = ("seed", np.array(["dead", "untrained"]))
+    r["reason"] = ("seed", np.array(["dead since step 3 of the clean phase", "no fall"]))
+    rows = scorecard(r)
+    assert {row["id"] for row in rows} == {row["id"] for row in scorecard(neutral(2))}
+    for row in rows:
+        assert (row["verdict"], row["ci"]) == (NO_VERDICT, None) and np.isnan(row["measured"])
+        assert row["seeds"] == "0 of 2; 1 dead; 1 untrained"
+        assert row["rule"].startswith("no verdict: training failed: seed 1 (dead since step 3 of")
+
+
+def test_seeds_that_tie_on_few_points_give_no_verdict():
+    r = neutral(2)
+    r.attrs["test_samples"] = 20
+    accuracy(r, "FGM", "clean", 0, 1.0)
+    for row in scorecard(r):
+        assert row["verdict"] in (INCONCLUSIVE, ATTACKED_ONLY), row["statement"]
+    low, high = row_of(r, "C1", "high clean accuracy")["ci"]
+    assert 0 < low < 0.9 and high == 1.0
+
+
+def test_without_transfer_there_is_no_row_for_it():
+    r = neutral()
+    for phase in PHASES:
+        accuracy(r, "transfer", phase, slice(None), np.nan)
+    ids = [row["id"] for row in scorecard(r)]
+    assert "C10" not in ids and {"C1", "C2", "C3", "C4", "C5", "C6", "C9", "C11"} == set(ids)
+
+
+def test_ids_are_in_order():
+    ids = [int(row["id"][1:]) for row in scorecard(neutral())]
+    assert ids == sorted(ids) and set(ids) == {1, 2, 3, 4, 5, 6, 9, 10, 11}

@@ -1,0 +1,159 @@
+"""Tables and progress on terminals of every width: no word and no number is cut or lost."""
+
+import io
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import xarray as xr
+from rich.console import Console
+
+from featpur_sim.cli import tables
+from featpur_sim.cli._grid import screen
+from featpur_sim.cli.progress import Meter
+from featpur_sim.training.loop import Record
+
+LONG = "robust_accuracy[phase=adversarial, attack=PGD, relative_radius=1]"
+
+
+def accuracies():
+    names = {
+        "seed": [1, 2],
+        "phase": ["init", "clean", "adversarial"],
+        "attack": ["random noise", "dense mixture", "PGD on support"],
+        "radius": [0, 1, 2],
+    }
+    values = np.random.default_rng(0).random([len(v) for v in names.values()])
+    scores = xr.Dataset({"robust_accuracy": (list(names), values)}, coords=names)
+    return tables.accuracies(
+        scores.assign_coords(relative_radius=("radius", [0.0, 0.25, 1.5])), "3 of 3 seeds"
+    )
+
+
+def reduced():
+    names = ("alpha", "dense_ratio", "residual", "active_fraction", "bias")
+    shape = {"phase": ["clean", "adversarial"], "point": [0, 1], "replicate": [1, 2]}
+    data = {
+        name: (list(shape), np.full((2, 2, 2), 1.2345e-6 * (i + 1)), {"long_name": f"{name}, mean"})
+        for i, name in enumerate(names)
+    }
+    data["time"] = (list(shape), np.ones((2, 2, 2)), {"long_name": "time"})
+    data["accuracy"] = ((*shape, "attack"), np.full((2, 2, 2, 2), 0.98765), {})
+    coords = shape | {"attack": ["none", "dense mixture"]}
+    return tables.reduced(xr.Dataset(data, coords=coords))
+
+
+STAGES = {"misclassified": 10_007, "attacked": 23_456, "linear": 100_003, "q1": 54_321, "q2": 3210,
+          "branch": 65_432, "open": 98_765}  # fmt: skip
+ROWS = {
+    "scorecard": lambda: tables.scorecard("dense-regime", [
+        {"id": f"C{i}", "regime": "dense-regime", "statement": "accuracy lost beyond what it costs",
+         "predicted": "0.188 = κ/α ≈ k/d", "source": "[D] §5.1", "measured": -0.0807 * i,
+         "ci": ci, "verdict": "inconclusive at this size"}
+        for i, ci in ((3, [-1.2512, 1.0934]), (11, None))
+    ]),
+    "accuracies": accuracies,
+    "contributions": lambda: tables.contributions(
+        [{"attack": "APGD on the margin, 5 starts", "points": 1_200_000, "broken": 512_345,
+          "new": 3_456, "seconds": 1234.5}]
+    ),
+    "certificate": lambda: tables.certificate([
+        {"norm": "linf", "n": 500_000, "seeds": [1, 2, 3], "protocol": "standard",
+         "function": "float64", "phase": "adversarial", "relative_radius": 0.25,
+         "certified": 0.12345, "attacked": 0.98765, "by_stage": STAGES}
+    ]),
+    "comparison": lambda: tables.comparison([
+        {"class": "polynomials of degree 3", "training": "PGD, then exact line search", "ci":
+         [0.51234, 0.69876], "robust_accuracy": 0.60555, "class_bound": 0.63412, "seconds": 1234.0,
+         "label": "measured best member"}
+    ]),
+    "reduced_exponents": lambda: tables.reduced_exponents([
+        {"a": 0.35, "quantity": "dense norm over α after clean training", "exponent": -0.5012,
+         "ci": [-0.5972, -0.4123], "predicted": -0.475, "source": "[D] §5.1, (1 − a)/2",
+         "d_min": 1e4, "d_max": 1e9}
+    ]),
+    "reduced": reduced,
+    "sweep_points": lambda: tables.sweep_points([
+        {"problem.d": 16384, "problem.k": 128.125, "adversarial.radius": 0.0123456 * i,
+         "clean.bias.stop": 0.0391234, "adversarial.learning_rate": 0.125} for i in range(20)
+    ]),
+    "sweep_groups": lambda: tables.sweep_groups([
+        {"d": 16384, "m": 65536, "steps": 123456, "points": 4321, "runs": 21605, "batches": 1234,
+         "width": 256, "program": 12, "gib": 12.345, "seconds": 123456.0}
+    ]),
+    "exponents": lambda: tables.exponents([
+        {"label": LONG, "r_squared": 0.98765, "scatter": 0.1234, "points": 12345,
+         "excluded": {1: "x"}, "exponents": [
+             {"coordinate": "adversarial.radius", "value": -0.5, "low": -0.5972, "high": -0.4123,
+              "predicted": -0.475},
+             {"coordinate": "d", "value": 1.5, "low": 1.25, "high": 1.75, "predicted": None}]}
+    ]),
+}  # fmt: skip
+
+
+def words(text):
+    """What is read, and how often: everything between spaces and the lines of a table."""
+    return Counter(re.sub(r"[─━│╭╮╰╯├┤┼┬┴╸╺]|:(?=\s)", " ", text).split())
+
+
+def printed(what, width):
+    console = Console(width=width, file=io.StringIO(), emoji=False)
+    console.print(what)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    return text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+@pytest.mark.parametrize("name", ROWS)
+def test_no_word_of_a_table_is_cut_or_lost(name, width):
+    whole = words(printed(ROWS[name](), 200))
+    assert any(re.search(r"\d{3}", word) for word in whole)
+    assert whole - words(printed(ROWS[name](), width)) == {}
+
+
+def test_every_table_is_tested():
+    made = [f for f in vars(tables).values() if getattr(f, "__module__", "") == tables.__name__]
+    made = {
+        f.__name__ for f in made if callable(f) and f.__annotations__.get("return") == tables.Grid
+    }
+    assert made == set(ROWS)
+
+
+def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
+    text = printed(ROWS["certificate"](), 40)
+    assert "linear: 100003\n" in text and "phase: adversarial\n" in text
+    assert "─" not in text
+
+
+def shown(width):
+    console = Console(width=width, file=io.StringIO())
+    values = {"loss": np.array([0.1234, 0.1234]), "accuracy": np.array([0.95, 0.95]),
+              "kappa_over_alpha": np.array([0.5, 0.6]), "status": np.array([0, 2])}  # fmt: skip
+    with Meter("dense-regime", console=console) as meter:
+        meter.training(Record("adversarial", 120_000, 200_000, values))
+        meter.evaluating(6, 6)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    return text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_no_word_of_the_progress_is_cut_or_lost(width):
+    whole = words(shown(200))
+    assert whole["120000/200000"] == 1 and whole["diverged"] == 1 and "━" in shown(200)
+    assert whole - words(shown(width)) == {}
+
+
+def test_a_pipe_is_not_wrapped(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for _ in range(2):
+        screen().print(ROWS["certificate"]())
+        text = capsys.readouterr().out
+        (line,) = [line for line in text.splitlines() if "98765" in line]
+        assert all(str(count) in line for count in STAGES.values())
+        assert len(text.splitlines()[0]) < 300
+    monkeypatch.setenv("COLUMNS", "40")
+    screen().print(ROWS["certificate"]())
+    assert "linear: 100003\n" in capsys.readouterr().out

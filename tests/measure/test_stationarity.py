@@ -1,0 +1,66 @@
+"""Both sides of the stationarity identity: equal at rest, computed from scratch elsewhere."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rounding import doubtful_gates
+
+from featpur_sim import FGM, SparseCoding, SymmetricReLU
+from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
+from featpur_sim.measure.stationarity import measure_stationarity
+
+KEY = jax.random.key(0)
+both_sides = eqx.filter_jit(measure_stationarity)
+
+
+@pytest.mark.parametrize("attack", [None, FGM(0.1)], ids=["clean", "fgm"])
+def test_against_numpy(mixed_network, problem, batch, attack):
+    found = both_sides(mixed_network, problem, batch, attack, key=KEY)
+    x = np.asarray(batch.x if attack is None else batch.x + attack(mixed_network, batch, key=KEY))
+    # A gate that rounding opens would push by a whole sample.
+    doubt = doubtful_gates(mixed_network.weights, mixed_network.bias, x)
+    assert not doubt[np.asarray(batch.labelled)].any()
+    w, y = np.asarray(mixed_network.weights, float), np.asarray(batch.y, float)
+    gauge = np.asarray(problem.wstar)
+    u = x @ w.T
+    f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
+    g = y / (1 + np.exp(y * f)) * (y != 0)
+    push = np.einsum("nm,nd->md", g[:, None] * (np.abs(u) > 0.2), x) * gauge
+    c = w * gauge
+    j = np.abs(c).argmax(1)
+    rows = np.arange(len(c))
+    alpha = c[rows, j]
+    keep = np.abs(alpha) >= 0.5 * np.abs(alpha).max()
+
+    def ratio(v):
+        pure, dense = v[rows, j], (v.sum(1) - v[rows, j]) / (v.shape[1] - 1)
+        return np.sum((alpha * dense)[keep]) / np.sum((alpha * pure)[keep])
+
+    assert float(found.weights) == pytest.approx(ratio(c), rel=1e-4)
+    assert float(found.data) == pytest.approx(ratio(push), rel=1e-3)
+
+
+def test_the_sides_meet_where_training_rests():
+    problem = SparseCoding(d=8, k=2, sigma_x=0.3, key=KEY)
+    batch = problem.sample(jax.random.key(1), 256)
+    start = SymmetricReLU(0.3 * jax.random.normal(jax.random.key(2), (12, 8)), 0.05)
+
+    def step(weights, rate):
+        _, gradient, count = loss_sum_and_gradient(SymmetricReLU(weights, 0.05), batch.x, batch.y)
+        return weights - rate * (gradient / count + 0.02 * regulariser_gradient(weights)), None
+
+    # Gates jump, so that a fixed rate would keep hopping about the point of rest.
+    rates = 0.5 / (1 + jnp.arange(5_000) / 500)
+    rest, _ = jax.jit(lambda w: jax.lax.scan(step, w, rates))(start.weights)
+    before = both_sides(start, problem, batch, key=KEY)
+    after = both_sides(SymmetricReLU(rest, 0.05), problem, batch, key=KEY)
+    assert abs(float(before.weights - before.data)) > 0.05
+    assert float(after.weights) == pytest.approx(float(after.data), abs=0.01)
+    assert abs(float(after.weights)) > 0.02
+
+
+def test_a_network_that_nothing_pushes_has_no_data_side(problem, batch):
+    silent = SymmetricReLU(jnp.eye(32), 100.0)
+    assert np.isnan(both_sides(silent, problem, batch, key=KEY).data)

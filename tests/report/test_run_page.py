@@ -1,0 +1,200 @@
+"""The report: complete, self-contained, safe HTML, written whole or not at all."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from test_run_figures import tiny_result, with_failed_seed
+
+from featpur_sim.claims import of_run as claims
+from featpur_sim.report import run_figures as figures, run_page as report
+
+ROWS = [
+    {
+        "id": "C2",
+        "regime": "dense-regime",
+        "statement": "the dense attack defeats it",
+        "source": "[P] §5",
+        "predicted": "→ 1",
+        "measured": 0.5,
+        "ci": [0.41, 0.59],
+        "verdict": claims.SUPPORTED,
+        "rule": "supported if the interval lies above 0.2.",
+    },
+    {
+        "id": "C4",
+        "regime": "sparse-regime",
+        "statement": "harmless on <clean> data",
+        "source": "[P] §5.1",
+        "predicted": 0.25,
+        "measured": -0.0443,
+        "ci": None,
+        "verdict": claims.INCONCLUSIVE,
+        "rule": "one seed has no interval.",
+    },
+    {
+        "id": "C5",
+        "regime": "dense-regime",
+        "statement": "robust against any perturbation",
+        "source": "[P] §5",
+        "predicted": 1,
+        "measured": None,
+        "ci": None,
+        "verdict": claims.ATTACKED_ONLY,
+        "rule": "an attack cannot show this.",
+    },
+    {
+        "id": "C11",
+        "regime": "dense-regime",
+        "statement": "random noise is harmless",
+        "source": "[D] §5",
+        "predicted": "≈ 0",
+        "measured": 0.3,
+        "ci": [0.2, 0.4],
+        "verdict": claims.CONTRADICTED,
+        "rule": "supported if the interval lies below 0.01.",
+    },
+]
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the visible words."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+        self.words = " ".join(self.words.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += " " + data
+
+    def values(self, attribute):
+        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
+
+
+@pytest.fixture(scope="module")
+def html():
+    result = tiny_result().copy()
+    result.attrs["config"] = 'name = "</pre><script>alert(1)</script> & co"\n'
+    return report.build([("dense-regime", result), ("sparse-regime", result)], ROWS)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_every_row_is_there_with_its_rule_and_its_verdict_in_words(page):
+    for row in ROWS:
+        for key in ("id", "statement", "source", "rule", "verdict"):
+            assert row[key] in page.words
+    assert page.words.count(claims.CONTRADICTED) == 2  # its row and the count above
+    assert "1 contradicted" in page.words
+
+
+def test_numbers(page):
+    assert "0.500 [0.410, 0.590]" in page.words
+    assert "−0.0443" in page.words
+    cells = page.words.split("robust against any perturbation [P] §5", 1)[1]
+    assert cells.startswith(" rule an attack cannot show this. 1 – ")
+
+
+def test_every_figure_is_embedded_with_its_caption(page):
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 2 * len(figures.ALL)
+    for image in images:
+        kind, data = image["src"].split(",", 1)
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    for name in figures.ALL:
+        caption = " ".join(figures.caption(name, tiny_result()).split())
+        assert page.words.count(caption) == 2
+
+
+def test_nothing_is_loaded_from_elsewhere(html, page):
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert all(value.startswith("data:image/png") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("href"))
+    assert "url(" not in html and "@import" not in html
+
+
+def test_anchors_lead_somewhere_and_ids_are_unique(page):
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for value in page.values("href")} <= set(ids)
+
+
+def test_text_is_escaped(html, page):
+    assert "<script" not in html
+    assert '</pre><script>alert(1)</script> & co"' in page.words
+    assert "harmless on &lt;clean&gt; data" in html
+
+
+def test_what_a_reader_needs_beside_the_scorecard(page):
+    for meaning, source in report.CLAIMS.values():
+        assert meaning in page.words and source in page.words
+    assert list(report.CLAIMS) == [f"C{i}" for i in range(1, 12)]
+    result = tiny_result()
+    for text in (result.attrs["platform"], result.attrs["version"], "2 of 2 finished"):
+        assert text in page.words
+    assert "arXiv:2005.10190" in page.words
+    assert 'xr.open_dataset("result.nc", engine="h5netcdf")' in page.words
+    assert "Left out of every average" not in page.words
+
+
+def test_failed_seeds_are_named(monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {})
+    ruined = with_failed_seed(tiny_result())
+    ruined["status_step"] = ("seed", np.array([0, 0, 12]))
+    words = Page(report.build([("run", ruined)], [])).words
+    assert "seed 7 (diverged since step 12 of the clean phase)" in words
+    assert "2 of 3 finished" in words
+
+
+def test_a_run_without_a_finished_seed_has_no_figures():
+    dead = tiny_result().copy()
+    dead["status"] = ("seed", np.array(["dead", "dead"]))
+    page = Page(report.build([("run", dead)], []))
+    assert "No seed finished" in page.words
+    assert not any(tag == "img" for tag, _ in page.tags)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdict": "proved"}, "verdict = 'proved'.*one of supported, contradicted"),
+        ({"id": "C12"}, "id = 'C12'.*claims.scorecard"),
+    ],
+)
+def test_unknown_rows_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        report.build([("run", tiny_result())], [ROWS[0] | change])
+
+
+def test_no_run_is_an_error():
+    with pytest.raises(ValueError, match="runs is empty"):
+        report.build([], ROWS)
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    monkeypatch.setattr(figures, "ALL", {"surgery": figures.surgery})
+    report.write_report(path, [("run", tiny_result())], ROWS)
+    old = path.read_text(encoding="utf-8")
+    assert re.match("<!doctype html>", old)
+
+    def broken(result):
+        raise RuntimeError("cannot draw")
+
+    monkeypatch.setattr(figures, "ALL", {"surgery": broken})
+    with pytest.raises(RuntimeError, match="cannot draw"):
+        report.write_report(path, [("run", tiny_result())], ROWS)
+    assert path.read_text(encoding="utf-8") == old
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,124 @@
+"""The heterogeneous closure against an explicit network of the same family."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from featpur_sim import FGM, SymmetricReLU
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.theory.dynamics import population
+from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
+from featpur_sim.theory.dynamics.population import Law, Population
+
+M, D = 24, 32
+sample = jax.jit(population._sample, static_argnums=(2, 3, 4))
+LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
+
+
+def make(residual=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    values = (
+        rng.uniform(0.5, 1.0, M), rng.uniform(0.0, 0.05, M), np.full(M, residual),
+        1 + 0.3 * rng.standard_normal(D),
+    )  # fmt: skip
+    alpha, c, rho2, psi = (jnp.asarray(v, jnp.float32) for v in values)
+    feature = rng.integers(0, D, M)
+    second = (feature + rng.integers(1, D, M)) % D
+    beta = jnp.asarray(rng.uniform(0.2, 0.4, M), jnp.float32)
+    return Population(
+        alpha, c, rho2, psi / psi.mean(), jnp.asarray(feature), beta, jnp.asarray(second)
+    )
+
+
+def weights(state):
+    """The explicit weights of a population without residuals."""
+    w = np.asarray(state.dense)[:, None] * np.asarray(state.profile)
+    w[np.arange(M), np.asarray(state.feature)] = np.asarray(state.alpha)
+    w[np.arange(M), np.asarray(state.second)] = np.asarray(state.beta)
+    return jnp.asarray(w)
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_a_step_is_the_projection_of_the_networks_own(adversarial):
+    state, b, key = make(), jnp.full(M, 0.2), jax.random.key(3)
+    radius = jnp.float32(0.1)
+    moved = population.evolve(
+        state, jnp.zeros(1), b, radius, LAW, key, batch=64, adversarial=adversarial
+    )
+    x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+    network = SymmetricReLU(weights(state), b)
+    if adversarial:
+        x = x + FGM(0.1)(network, Batch(x=x, y=y, z=x), key=key)
+    _, gradient, count = loss_sum_and_gradient(network, x, y)
+    total = gradient / count + 1e-3 * regulariser_gradient(network.weights)
+    change = np.asarray(-0.5 * total, float)
+    rows, feature = np.arange(M), np.asarray(state.feature)
+    np.testing.assert_allclose(moved.alpha - state.alpha, change[rows, feature], atol=2e-6)
+    second = np.asarray(state.second)
+    np.testing.assert_allclose(moved.beta - state.beta, change[rows, second], atol=2e-6)
+    # On ψ the network moves the other coordinates; own ones are left out.
+    psi = np.asarray(state.profile, float)
+    decay = 1e-3 * (1 + np.linalg.norm(network.weights, axis=1))
+    push = change + 0.5 * decay[:, None] * np.asarray(network.weights)
+    push[rows, feature] = push[rows, second] = 0
+    expected = push @ psi / (psi @ psi) - 0.5 * decay * np.asarray(state.dense)
+    np.testing.assert_allclose(moved.dense - state.dense, expected, atol=2e-6)
+    # ψ moves by what all neurons together push off the profile.
+    c = np.asarray(state.dense, float)
+    along = c @ push / (c @ c)
+    along -= psi * (along @ psi) / (psi @ psi)
+    np.testing.assert_allclose(moved.profile - state.profile, along, atol=2e-5)
+
+
+def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
+    """Without signal along q the residual grows by the norm of the noise of the mean gradient."""
+    state, b = make(), jnp.full(M, 0.2)
+    grown = []
+    for seed in range(20):
+        key = jax.random.key(seed)
+        moved = population.evolve(
+            state, jnp.zeros(1), b, jnp.float32(0), LAW, key, batch=64, adversarial=False
+        )
+        x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+        u = x @ weights(state).T
+        gate = np.abs(u) > 0.2
+        f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
+        g = np.abs(y) / (1 + np.exp(y * f)) / np.abs(y).sum()
+        expected = 0.25 * (g**2 * (np.asarray(x) ** 2).sum(1)) @ gate
+        np.testing.assert_allclose(moved.residual, expected, rtol=1e-4)
+        grown.append(np.asarray(moved.residual))
+    assert np.mean(grown) > 0
+
+
+def test_weights_of_the_family_are_recovered():
+    state = make()
+    found = population.of_weights(np.asarray(weights(state)))
+    np.testing.assert_array_equal(found.feature, state.feature)
+    np.testing.assert_array_equal(found.second, state.second)
+    np.testing.assert_allclose(found.alpha, state.alpha, rtol=1e-6)
+    np.testing.assert_allclose(found.beta, state.beta, rtol=1e-6)
+    np.testing.assert_allclose(found.dense, state.dense, atol=2e-4)
+    np.testing.assert_allclose(found.profile, state.profile, atol=0.02)
+    assert (np.asarray(found.residual) < 1e-4).all()
+
+
+def test_the_start_keeps_every_norm():
+    w = 0.01 * np.random.default_rng(0).standard_normal((M, D))
+    state = population.at_start(w)
+    norm = state.alpha**2 + state.beta**2 + (D - 2) * state.dense**2 + state.residual
+    np.testing.assert_allclose(norm, (w**2).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(state.alpha, w.max(1), rtol=1e-6)
+
+
+def test_measured_accuracies_are_those_of_the_network():
+    state, b = make(), jnp.full(M, 0.2)
+    found = population.measure(state, b, jnp.float32(0.2), LAW, jax.random.key(5), n=4000)
+    x, y, _ = sample(jax.random.key(5), LAW, 4000, D, M)
+    network = SymmetricReLU(weights(state), b)
+    labelled = np.asarray(y) != 0
+    for shift, name in ((0.0, "accuracy"), (0.2 / D**0.5, "dense_accuracy")):
+        margin = np.asarray(y * network(x - shift * y[:, None]))
+        assert float(getattr(found, name)) == pytest.approx((margin[labelled] > 0).mean(), abs=1e-3)
+    assert float(found.alpha) == pytest.approx(float(np.mean(state.alpha)), rel=1e-5)
+    assert float(found.carriers) == 1.0
