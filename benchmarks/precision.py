@@ -26,10 +26,10 @@ from featpur_sim import (
     initialise,
     robust_accuracy,
 )
-from featpur_sim.training.bias import LinearRamp
 from featpur_sim.measure.weights import summarise
-from featpur_sim.training.step import gradient_step, start_phase
+from featpur_sim.training.bias import LinearRamp
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.step import gradient_step, start_phase
 
 # Operations that hold a program of their own, and where they hold it.
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}

@@ -16,8 +16,8 @@ from timing import alternate, show, table
 
 from featpur_sim import FGM, AdversarialPhase, SparseCoding, initialise, train, train_many
 from featpur_sim.training.devices import spread
-from featpur_sim.training.step import gradient_step, start_phase
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.step import gradient_step, start_phase
 
 
 def measure(runs=64, d=64, steps=100, repeats=3, sizes=((64, 64), (128, 256), (256, 512))) -> str:

@@ -19,8 +19,8 @@ from jax import lax
 
 from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.training.step import gradient_step, start_phase
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.step import gradient_step, start_phase
 
 
 class PlainProblem(SparseCoding):

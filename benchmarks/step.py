@@ -19,8 +19,8 @@ from torch.nn.functional import softplus, softshrink
 
 from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise
 from featpur_sim.training.devices import each_run
-from featpur_sim.training.step import gradient_step, start_phase
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.step import gradient_step, start_phase
 
 K, SIGMA_X, RADIUS, RATE, DECAY, BIAS = 8.0, 0.3, 0.1, 0.5, 1e-4, 0.02
 

@@ -17,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim.report import dynamics_figures
-from featpur_sim.theory.dynamics import population
+from featpur_sim.attacks.accuracy import attacked_margin
 from featpur_sim.attacks.gradient import DenseMixture
-from featpur_sim.theory.dynamics.trajectory import duration_of, reduced_run, schedule_of
-from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
 from featpur_sim.measure.weights import decompose
 from featpur_sim.models.symmetric_relu import initialise
+from featpur_sim.report import dynamics_figures
+from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
 from featpur_sim.runs.presets import sparse_regime
-from featpur_sim.attacks.accuracy import attacked_margin
+from featpur_sim.runs.reduced import duration_of, reduced_run, schedule_of
+from featpur_sim.theory.dynamics import population
 from featpur_sim.training.loop import replicate, train_many
 
 NAMES = population.Statistics._fields

@@ -19,10 +19,10 @@ import numpy as np
 
 from featpur_sim import PGD, SparseCoding
 from featpur_sim.models.full_polynomial import FullPolynomial
-from featpur_sim.models.polynomial import PolynomialClassifier
-from featpur_sim.training.low_complexity import fit
 from featpur_sim.models.losses import logistic_loss
+from featpur_sim.models.polynomial import PolynomialClassifier
 from featpur_sim.statistics import mean_interval
+from featpur_sim.training.low_complexity import fit
 
 SIZES = ((2, 8, 3), (2, 32, 4), (3, 8, 3), (3, 16, 3))
 RATES = {"power sums": 0.1, "all, from zero": 0.01, "all, from the power sums": 0.002}

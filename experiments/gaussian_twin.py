@@ -9,12 +9,12 @@ docs/lower-bound.md; about two minutes on one core.
 
 import argparse
 
-from featpur_sim.theory.class_bounds import gaussian_twin_bound
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.diagnosis import only_finished
 from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.runs.presets import dense_regime
 from featpur_sim.statistics import mean_interval
+from featpur_sim.theory.class_bounds import gaussian_twin_bound
 
 
 def twin(d: int, k: int, seeds: int):

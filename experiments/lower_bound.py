@@ -24,12 +24,12 @@ from typing import Any
 import jax
 
 from featpur_sim import SparseCoding
-from featpur_sim.claims import of_classes as comparison
-from featpur_sim.training.competitors import Competitor, competitors
-from featpur_sim.runs.presets import dense_regime
 from featpur_sim.attacks.protocol import PROTOCOLS, Protocol
 from featpur_sim.runs.folder import atomic_path
+from featpur_sim.runs.model_classes import class_bound, label, witness_floor
+from featpur_sim.runs.presets import dense_regime
 from featpur_sim.statistics import mean_interval
+from featpur_sim.training.competitors import Competitor, competitors
 
 SIGMA, SEEDS, SAMPLES, STEPS = 0.3, 5, 1000, 300
 RECORD = Path(__file__).with_suffix(".json")
@@ -62,7 +62,7 @@ def measure(
 def add(record: Path, d: int, k: int, options: argparse.Namespace) -> None:
     """Measure what RECORD lacks at one size."""
     tau, config = 0.3 / math.sqrt(k), dense_regime(d, k)
-    floor = comparison.witness_floor(config, tau)
+    floor = witness_floor(config, tau)
     # One draw of the signs of w* for all seeds: they change nothing (docs/theory.md §1).
     problem = SparseCoding(d, k, SIGMA, key=jax.random.key(0))
     for number, entry in enumerate(competitors(problem, tau, steps=options.steps)):
@@ -75,12 +75,12 @@ def add(record: Path, d: int, k: int, options: argparse.Namespace) -> None:
         new: Row = dict(zip(IDENTITY, (d, k, name, training, options.protocol), strict=True))
         row: Row | None = next((r for r in rows if new.items() <= r.items()), None)
         if row is None:
-            bound = comparison.class_bound(name, config, tau)
+            bound = class_bound(name, config, tau)
             row = new | {
                 "samples": options.samples,
                 "steps": options.steps,
                 "class_bound": bound,
-                "label": comparison.label(name, bound, floor),
+                "label": label(name, bound, floor),
                 "values": [],
                 "seconds": [],
             }

@@ -17,6 +17,7 @@ from lower_bound import RECORD, SIGMA, Row, load
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featpur_sim._ground.disk import atomic_path
 from featpur_sim.report._style import (
     BLACK,
     BLUE,
@@ -29,8 +30,9 @@ from featpur_sim.report._style import (
     house_style,
     render,
 )
+from featpur_sim.statistics import mean_interval, wilson_interval
 from featpur_sim.theory.class_bounds import affine_bound, linear_bound, quadratic_bound
-from featpur_sim._ground.disk import atomic_path
+from featpur_sim.theory.witnesses import cubic_witness, septic_witness, witness_robust_accuracy
 from featpur_sim.training.competitors import (
     AFFINE,
     LINEAR,
@@ -39,8 +41,6 @@ from featpur_sim.training.competitors import (
     ntk_class,
     polynomial_class,
 )
-from featpur_sim.statistics import mean_interval, wilson_interval
-from featpur_sim.theory.witnesses import cubic_witness, septic_witness, witness_robust_accuracy
 
 BOUNDED = (
     (LINEAR, VERMILLION, linear_bound),

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim.report import dynamics_figures
-from featpur_sim.theory.dynamics import exponents as reduced_exponents
-from featpur_sim.attacks.gradient import FGM, DenseMixture
-from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
-from featpur_sim.models.symmetric_relu import initialise, pure_network
-from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.attacks.accuracy import robust_accuracy
+from featpur_sim.attacks.gradient import FGM, DenseMixture
+from featpur_sim.models.symmetric_relu import initialise, pure_network
+from featpur_sim.report import dynamics_figures
+from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
+from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.runs.reduced import scaling_of
+from featpur_sim.theory.dynamics import exponents as reduced_exponents
 from featpur_sim.training.loop import replicate, train_many
 
 DIRECT = ((64, 3), (64, 5), (64, 10), (128, 3), (128, 5), (128, 8), (128, 16))
@@ -69,7 +70,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("phase-boundary"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    scaling = reduced_exponents.scaling_of(sparse_regime(128, 8))
+    scaling = scaling_of(sparse_regime(128, 8))
     rows = []
     for d in (10**i for i in range(2, 10)):
         k, error = reduced_exponents.boundary(d, scaling)

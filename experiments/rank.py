@@ -13,10 +13,10 @@ accuracy at τ less that of free training lies at or above −0.02, it does not 
 import numpy as np
 from panels import arguments, bars, intervals, load, page, quantity, save, text
 
+from featpur_sim.claims.diagram import select
+from featpur_sim.claims.power_law import Quantity
 from featpur_sim.report._style import BLACK, BLUE, GREY, ORANGE
 from featpur_sim.runs.diagnosis import finished
-from featpur_sim.claims.power_law import Quantity
-from featpur_sim.claims.diagram import select
 
 ROBUST = "robust_accuracy[phase={}, attack=PGD, relative_radius=1]"
 RATIO = "kappa_over_alpha[phase={}]"

@@ -14,8 +14,8 @@ from pathlib import Path
 from featpur_sim.runs.certify import certify_run, save_certificate
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.experiment import run_experiment
-from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.runs.folder import RESULT, save_run
+from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.runs.saved import load_run
 
 NETS = ("dense-64", "sparse-64", "dense-128", "sparse-128", "dense-512")

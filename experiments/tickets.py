@@ -3,9 +3,9 @@
     featpur sweep experiments/tickets.toml --out tickets
     python experiments/tickets.py tickets --picture docs/images/tickets.png
 
-Rule as in featpur_sim/claims/of_run.py: supported at a σ₀ if the interval of the difference lies at or
-above 0.2: ticket holders that end with their feature, less other neurons that end with the feature
-of their own largest coordinate at the start.
+Rule as in featpur_sim/claims/of_run.py: supported at a σ₀ if the interval of the difference lies at
+or above 0.2: ticket holders that end with their feature, less other neurons that end with the
+feature of their own largest coordinate at the start.
 """
 
 from panels import arguments, bars, difference, load, page, quantity, save, text

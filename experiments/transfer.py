@@ -3,9 +3,9 @@
     featpur run experiments/transfer.toml --out transfer
     python experiments/transfer.py transfer --picture docs/images/transfer.png
 
-Rules as in featpur_sim/claims/of_run.py: examples carry over if the interval of the share of PGD's damage
-that another network's examples do, at τ, lies at or above 0.8; purified networks resist if the
-interval of the accuracy that such examples cost them lies at or below 0.1.
+Rules as in featpur_sim/claims/of_run.py: examples carry over if the interval of the share of PGD's
+damage that another network's examples do, at τ, lies at or above 0.8; purified networks resist if
+the interval of the accuracy that such examples cost them lies at or below 0.1.
 """
 
 import numpy as np

@@ -1,4 +1,3 @@
-from ._version import __version__ as __version__
 from . import attacks as attacks
 from . import certify as certify
 from . import claims as claims
@@ -11,6 +10,7 @@ from . import statistics as statistics
 from . import sweeps as sweeps
 from . import theory as theory
 from . import training as training
+from ._version import __version__ as __version__
 from .attacks.accuracy import robust_accuracy as robust_accuracy
 from .attacks.gradient import FGM as FGM
 from .attacks.gradient import PGD as PGD

@@ -10,7 +10,7 @@ _signals.leave_to_the_command()
 
 
 def main() -> None:
-    """Run the command line, `featpur_sim.cli.main.main`; a signal at any moment ends it in good order.
+    """Run `featpur_sim.cli.main.main`; a signal at any moment ends it in good order.
 
     Signals are handled before the rest of the package is imported, which takes seconds.
     """

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from featpur_sim.data.sparse_coding import Batch
 from featpur_sim import SparseCoding
+from featpur_sim.data.sparse_coding import Batch
 
 
 class CannedProblem(SparseCoding):

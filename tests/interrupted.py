@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise, train
-from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.bias import LinearRamp
+from featpur_sim.training.checkpoint import Checkpoint
 
 RECORDS = 12  # six per phase
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import xarray as xr
 
-from featpur_sim.runs.diagnosis import diagnose
 from featpur_sim.measure.weights import decompose, summarise
+from featpur_sim.runs.diagnosis import diagnose
 from featpur_sim.training.step import Status
 
 

@@ -22,14 +22,14 @@ from featpur_sim import (
     train,
     train_many,
 )
-from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.attacks.gradient import DenseMixture
-from featpur_sim.training.bias import PerNeuron
-from featpur_sim.sweeps import measurements as surveys
-from featpur_sim.training.devices import run_mesh, split_neurons, spread
 from featpur_sim.runs.experiment import Watch
-from featpur_sim.training.step import start_phase
+from featpur_sim.sweeps import measurements as surveys
+from featpur_sim.training.bias import PerNeuron
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.devices import run_mesh, split_neurons, spread
 from featpur_sim.training.loop import _segment_many, observe_nothing, replicate
+from featpur_sim.training.step import start_phase
 
 D, M, RUNS = 32, 64, 6
 COLLECTIVE = re.compile(r" = \S+ (all-\w+|collective-\w+|reduce-scatter)\(")

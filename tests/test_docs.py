@@ -52,8 +52,9 @@ def test_certify():
 @pytest.mark.slow
 def test_readme():
     names = run_blocks("README.md")
-    score = names["robust_accuracy"](
-        names["run"].network, names["problem"], names["PGD"](0.134), key=names["jax"].random.key(2)
+    fp, run = names["fp"], names["run"]
+    score = fp.robust_accuracy(
+        run.network, names["problem"], fp.PGD(0.134), key=names["jax"].random.key(2)
     )
     assert 0.75 < score.value < 0.88
 

@@ -17,9 +17,9 @@ from featpur_sim import (
     train,
     train_many,
 )
+from featpur_sim.attacks.accuracy import count_robust
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.training.bias import PerNeuron
-from featpur_sim.attacks.accuracy import count_robust
 from featpur_sim.training.loop import replicate
 
 D, M, RADIUS = 24, 48, 0.15

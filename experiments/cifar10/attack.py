@@ -15,12 +15,12 @@ import numpy as np
 
 from experiments.cifar10.loader import SHAPE, Images
 from experiments.cifar10.nets import Network
+from featpur_sim._ground.norms import Norm
+from featpur_sim.attacks._search import in_batches
 from featpur_sim.attacks.apgd import APGD
 from featpur_sim.attacks.gradient import FGM, PGD, Attack
-from featpur_sim.models.classifier import Classifier
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.attacks._search import in_batches
-from featpur_sim.attacks.balls import Norm
+from featpur_sim.models.classifier import Classifier
 
 Array = jax.Array
 Value = Literal["margin", "log-probability"]

@@ -15,6 +15,7 @@ from experiments.cifar10.maximise import maximising
 from experiments.cifar10.run import Networks
 from experiments.cifar10.settings import CLEAN, CONTINUED, HEADLINE, INIT, Settings, low_rank_name
 from experiments.cifar10.tables import NORM_NAMES, shown
+from featpur_sim._ground.disk import atomic_path
 from featpur_sim.report._style import (
     BLUE,
     COLUMN,
@@ -27,7 +28,6 @@ from featpur_sim.report._style import (
     render,
     seed_interval,
 )
-from featpur_sim._ground.disk import atomic_path
 
 SHOWN_FILTERS, SHOWN_NEURONS = 24, 8
 COMPARED = (INIT, CLEAN, CONTINUED, HEADLINE)

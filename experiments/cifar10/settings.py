@@ -6,8 +6,8 @@ from typing import get_args
 
 from experiments.cifar10.nets import NetName
 from experiments.cifar10.training import Schedule
+from featpur_sim._ground.norms import Norm
 from featpur_sim.attacks.gradient import FGM, PGD, Attack
-from featpur_sim.attacks.balls import Norm
 
 NORMS: tuple[Norm, ...] = ("l2", "linf")
 # Attack radii in units of the training radius of their norm.

@@ -13,7 +13,11 @@ import numpy as np
 from jax.core import Tracer
 
 from featpur_sim._ground.types import Array, Float
-from featpur_sim.runs.config import ConfigError
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message says which, why and what to do."""
+
 
 LARGEST = 1e30
 WIDEST = float(np.finfo(np.float64).max)
@@ -50,9 +54,9 @@ def number(
         ConfigError: not real numbers, not finite, out of range before or after the cast to float32,
             the wrong number of dimensions, or empty.
 
-    >>> number("radius", 1e39, least=0)
+    >>> number("tau", 1e39, least=0)
     Traceback (most recent call last):
-    featpur_sim.runs.config.ConfigError: radius must be ≥ 0 and finite (at most 1e+30), got 1e+39.
+    featpur_sim._ground.checks.ConfigError: tau must be ≥ 0 and finite (at most 1e+30), got 1e+39.
     """
     if not is_concrete(value):
         return jnp.asarray(value, jnp.float32)

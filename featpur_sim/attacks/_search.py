@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
 from featpur_sim.attacks.apgd import APGD
 from featpur_sim.attacks.gradient import PGD, Attack
-from featpur_sim.models.classifier import Classifier
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.attacks.balls import Norm
+from featpur_sim.models.classifier import Classifier
 
 Start = Literal["zero", "sphere", "inside", "sparse", "best", "near best", "given"]
 

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from featpur_sim._ground.checks import count
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey, Scalar
 from featpur_sim.attacks.gradient import Attack
-from featpur_sim._ground.checks import count
-from featpur_sim.models.classifier import Classifier
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim.models.classifier import Classifier
 from featpur_sim.statistics import wilson_interval
-from featpur_sim._ground.switches import steady
 
 CHUNK = 1024
 

@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
-from featpur_sim.attacks.gradient import Attack, Found, keep_better
 from featpur_sim._ground.checks import count
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.sparse_coding import Batch
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm, ball
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
+from featpur_sim.attacks.balls import ball
+from featpur_sim.attacks.gradient import Attack, Found, keep_better
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.models.classifier import Classifier
 
 # The constants of the paper (its section 3): first step in radii, weight of the plain step against
 # the momentum, least fraction of steps that must succeed.

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim._ground.checks import count, is_concrete, number
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Ball, Norm, ball
+from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim.attacks.balls import Ball, ball
+from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim.models.classifier import Classifier
 
 # PGD's first step in radii, and how far past the sphere all its steps together must reach at least.
 _STEP_SIZE, _OVERSHOOT = 0.5, 1.02

@@ -14,18 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim.attacks import warning_signs
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
-from featpur_sim.attacks.apgd import APGD
-from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture
 from featpur_sim._ground.checks import count, number
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.sparse_coding import Batch
+from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
+from featpur_sim.attacks import warning_signs
 from featpur_sim.attacks._search import LARGE, SMALL, Hunt, Start
 from featpur_sim.attacks.accuracy import Accuracy, is_finite
+from featpur_sim.attacks.apgd import APGD
+from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.models.classifier import Classifier
 from featpur_sim.statistics import wilson_interval
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm
 
 Method = Literal["FGM", "dense mixture", "PGD", "APGD"]
 _ONE_STEP = ("FGM", "dense mixture")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from featpur_sim._ground.checks import count, double
+from featpur_sim._ground.switches import steady
 from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.branch import branch_and_bound
 from featpur_sim.certify.linear import linear_dual
@@ -20,8 +22,6 @@ from featpur_sim.certify.problem import NotCertified, Problem
 from featpur_sim.certify.q1 import SharedCurvature, q1_dual
 from featpur_sim.certify.q2 import Pace, complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
-from featpur_sim._ground.checks import count, double
-from featpur_sim._ground.switches import steady
 
 STAGES = ("linear", "q1", "q2", "branch")
 BOX_STAGES = ("linear", "q1")

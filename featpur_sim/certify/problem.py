@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from featpur_sim._ground.checks import double
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNIT, DualPoint, gamma, lower_bound, norms_up
-from featpur_sim._ground.checks import double
 
 
 class NotCertified(ValueError):

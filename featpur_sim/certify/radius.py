@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, certify
 from featpur_sim._ground.checks import count, double
+from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, certify
 
 
 def certified_radius(

@@ -30,8 +30,8 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf  # pyright: ignore[reportAttributeAccessIssue]
 from scipy.special import ndtr
 
-from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim._ground.checks import double
+from featpur_sim.certify.relaxation import soft_threshold
 
 UNIT = 2.0**-53
 SAFETY = 1.02

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from featpur_sim.theory import predictions as theory
-from featpur_sim.runs.diagnosis import finished
 from featpur_sim.claims.power_law import Quantity
+from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.statistics import fraction_interval, mean_interval
+from featpur_sim.theory import predictions as theory
 
 
 def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = False) -> xr.Dataset:

@@ -1,8 +1,8 @@
 """Claims C2, C3, C4 and C6 in the reduced model, where d reaches 10⁹ (docs/dynamics.md).
 
 A simulation at d = 100 can only be consistent with an exponent; here the exponent is measured. Rows
-have the keys of `featpur_sim.claims.of_run.scorecard`. What they say holds for the ansatz; how well the
-ansatz describes a network is in docs/dynamics.md.
+have the keys of `featpur_sim.claims.of_run.scorecard`. What they say holds for the ansatz; how well
+the ansatz describes a network is in docs/dynamics.md.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from featpur_sim.theory import predictions as theory
 from featpur_sim._ground.manifest import require_intact
-from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
-from featpur_sim.runs.folder import ResultError
 from featpur_sim.claims.verdict import Row, below, between, interval
+from featpur_sim.runs.folder import ResultError
+from featpur_sim.theory import predictions as theory
+from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
 
 SCORECARD = "dynamics_scorecard.json"
 _SLACK = 0.02

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from featpur_sim.runs import diagnosis
-from featpur_sim.theory import predictions as theory
 from featpur_sim.claims.verdict import (
     ATTACKED_ONLY,
     CONTRADICTED,
@@ -26,6 +24,8 @@ from featpur_sim.claims.verdict import (
     interval,
     make_row,
 )
+from featpur_sim.runs import diagnosis
+from featpur_sim.theory import predictions as theory
 
 # "The level of the pure network" (§5.2) at finite d: within so much of its accuracy.
 CEILING_SLACK = 0.10

@@ -17,9 +17,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import special
 
-from featpur_sim.theory import predictions as theory
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
+from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.predictions import Prediction
 
 RESAMPLES = 2000

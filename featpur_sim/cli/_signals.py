@@ -7,13 +7,10 @@ disk is written whole or not at all and survives even a kill, so that nothing is
 Imports almost nothing: it has to be in place before the seconds that other imports take.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
 from types import FrameType
 
 _WORDS = {
@@ -95,29 +92,6 @@ def leave_to_the_command() -> None:
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Hold the signals back until the block has ended: what it starts is whole, and can be ended.
-
-    Outside the main thread, which alone takes signals, there is nothing to hold.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in _WORDS}
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -34,12 +34,12 @@ def dynamics(
     DIR/dynamics.json, DIR/dynamics_scorecard.json and figures. 'featpur report DIR' on the folder
     of a run adds the scorecard rows to its report.
     """
-    from featpur_sim.runs import config as configuration
     from featpur_sim._ground.disk import claim_or_print
-    from featpur_sim.theory.dynamics.trajectory import require_reducible
     from featpur_sim._ground.manifest import require_ours
     from featpur_sim.claims.of_dynamics import SCORECARD
+    from featpur_sim.runs import config as configuration
     from featpur_sim.runs.folder import figure_files
+    from featpur_sim.runs.reduced import require_reducible
 
     settings = configuration.load(config)
     require_reducible(settings)
@@ -59,12 +59,12 @@ def dynamics(
 def _trajectories(
     settings, out: Path, files: list[str], seed: int, quiet: bool, as_json: bool, writable: bool
 ) -> None:
-    from featpur_sim.report import dynamics_figures
-    from featpur_sim.cli import tables
-    from featpur_sim.theory.dynamics.trajectory import reduced_run, to_dataset
     from featpur_sim._ground.manifest import rewriting
+    from featpur_sim.cli import tables
     from featpur_sim.cli.progress import Meter
+    from featpur_sim.report import dynamics_figures
     from featpur_sim.runs.folder import save_netcdf, to_json
+    from featpur_sim.runs.reduced import reduced_run, to_dataset
 
     with Meter(settings.name, quiet=quiet or as_json) as meter:
         meter.reducing(0, 1)
@@ -92,17 +92,18 @@ def _exponents(
     as_json: bool,
     writable: bool,
 ) -> None:
-    from featpur_sim.report import dynamics_figures
-    from featpur_sim.claims import of_dynamics as reduced_claims
-    from featpur_sim.theory.dynamics import exponents as reduced_exponents
-    from featpur_sim.cli import tables
-    from featpur_sim.runs.config import ConfigError
     from featpur_sim._ground.disk import write_text
     from featpur_sim._ground.manifest import rewriting
+    from featpur_sim.claims import of_dynamics as reduced_claims
+    from featpur_sim.cli import tables
     from featpur_sim.cli.progress import Meter
+    from featpur_sim.report import dynamics_figures
+    from featpur_sim.runs.config import ConfigError
     from featpur_sim.runs.folder import to_json
+    from featpur_sim.runs.reduced import scaling_of
+    from featpur_sim.theory.dynamics import exponents as reduced_exponents
 
-    scaling = reduced_exponents.scaling_of(settings)
+    scaling = scaling_of(settings)
     rows, verdicts = [], []
     total = len(a) * len(reduced_exponents.DIMENSIONS)
     done = 0

@@ -41,11 +41,11 @@ def evaluate(
 
     With --protocol also DIR/evaluation.json, with what each attack contributed and any warnings.
     """
-    from featpur_sim.cli import tables
-    from featpur_sim.runs.diagnosis import in_words
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours, rewriting
+    from featpur_sim.cli import tables
     from featpur_sim.cli.progress import Meter
+    from featpur_sim.runs.diagnosis import in_words
     from featpur_sim.runs.folder import save_netcdf
     from featpur_sim.runs.saved import evaluate_run, load_run, means
 
@@ -86,13 +86,13 @@ def evaluate(
 
 
 def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
-    from featpur_sim.cli import tables
-    from featpur_sim.runs.attack import as_dataset, attack_run, contributions
-    from featpur_sim.runs.diagnosis import in_words
     from featpur_sim._ground.disk import claim_or_print, write_text
     from featpur_sim._ground.manifest import require_ours, rewriting
-    from featpur_sim.cli.progress import Meter
     from featpur_sim.attacks.protocol import PROTOCOLS
+    from featpur_sim.cli import tables
+    from featpur_sim.cli.progress import Meter
+    from featpur_sim.runs.attack import as_dataset, attack_run, contributions
+    from featpur_sim.runs.diagnosis import in_words
     from featpur_sim.runs.folder import save_netcdf, to_json
     from featpur_sim.runs.saved import load_run
 
@@ -148,12 +148,12 @@ def certify(
     Cheap stages come first, for all networks and radii, and hard points last. Results are written
     as they come; stopped by --minutes or in any other way, the same command goes on.
     """
+    from featpur_sim._ground.disk import can_write
+    from featpur_sim.attacks.protocol import PROTOCOLS
     from featpur_sim.cli import tables
+    from featpur_sim.cli.progress import Meter
     from featpur_sim.runs.budget import Budget
     from featpur_sim.runs.certify import CERTIFICATE, certify_run, closing, keep_contradiction
-    from featpur_sim._ground.disk import can_write
-    from featpur_sim.cli.progress import Meter
-    from featpur_sim.attacks.protocol import PROTOCOLS
     from featpur_sim.runs.folder import to_json
     from featpur_sim.runs.saved import load_run
 
@@ -216,15 +216,15 @@ def compare(
     Also draws DIR/figures/comparison.png. 'featpur report DIR' then puts claim
     C8 and its figure into scorecard and report.
     """
-    from featpur_sim.report import class_figure as comparison_figure
-    from featpur_sim.cli import tables
-    from featpur_sim.runs.certify import keep_contradiction
-    from featpur_sim.runs.compare import compare_run
-    from featpur_sim.claims.of_classes import COMPARISON
     from featpur_sim._ground.disk import claim_or_print, write_text
     from featpur_sim._ground.manifest import require_ours, rewriting
-    from featpur_sim.cli.progress import Meter
     from featpur_sim.attacks.protocol import PROTOCOLS
+    from featpur_sim.claims.of_classes import COMPARISON
+    from featpur_sim.cli import tables
+    from featpur_sim.cli.progress import Meter
+    from featpur_sim.report import class_figure as comparison_figure
+    from featpur_sim.runs.certify import keep_contradiction
+    from featpur_sim.runs.compare import compare_run
     from featpur_sim.runs.folder import figure_files, to_json
     from featpur_sim.runs.saved import load_run
 

@@ -35,14 +35,14 @@ def fit(
     By default everything that the theory predicts an exponent for. Phase diagrams are drawn where
     d and k both vary.
     """
-    from featpur_sim.cli import tables
     from featpur_sim._ground.disk import claim_or_print
-    from featpur_sim.claims.power_law import Quantity, as_row
     from featpur_sim._ground.manifest import require_ours
     from featpur_sim.claims.diagram import select
+    from featpur_sim.claims.power_law import Quantity, as_row
+    from featpur_sim.cli import tables
+    from featpur_sim.report.sweep_page import FIT, draw_all, fit_all, write_fits
     from featpur_sim.runs.folder import to_json
     from featpur_sim.sweeps.run import load_sweep
-    from featpur_sim.report.sweep_page import FIT, draw_all, fit_all, write_fits
 
     quantities = [Quantity.parse(text) for text in quantity] if quantity else None
     result = select(load_sweep(directory), dict(map(_assignment, at or [])))
@@ -82,9 +82,9 @@ def report_sweep(directory: Path, quiet: bool) -> None:
     """Fits, figures and ``report.html`` of a sweep's folder."""
     from featpur_sim._ground.disk import claim_folder
     from featpur_sim._ground.manifest import require_ours
+    from featpur_sim.report.sweep_page import FIT, draw_all, fit_predicted, write_fits, write_report
     from featpur_sim.runs.folder import REPORT
     from featpur_sim.sweeps.run import load_sweep
-    from featpur_sim.report.sweep_page import FIT, draw_all, fit_predicted, write_fits, write_report
 
     result = load_sweep(directory)
     require_ours(directory, FIT, REPORT)

@@ -39,8 +39,8 @@ from featpur_sim.cli._options import (
     stop,
     tell,
 )
-from featpur_sim.cli.evaluate import certify, compare, evaluate
 from featpur_sim.cli.dynamics import dynamics
+from featpur_sim.cli.evaluate import certify, compare, evaluate
 from featpur_sim.cli.fit import fit, holds_sweep, report_sweep
 from featpur_sim.cli.sweep import sweep
 
@@ -119,10 +119,10 @@ def reproduce(
     that name). Under three minutes on two cores. Killed part-way, the same command goes on.
     """
     from featpur_sim._ground.disk import claim_folder
-    from featpur_sim.runs.experiment import check
     from featpur_sim.cli.progress import Meter
     from featpur_sim.report.reproduce import presets, require_free_folders
     from featpur_sim.report.reproduce import reproduce as library_reproduce
+    from featpur_sim.runs.experiment import check
     from featpur_sim.runs.folder import REPORT
 
     began = time.perf_counter()
@@ -151,12 +151,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """One run of your own settings ('featpur init' writes a commented file to start from)."""
-    from featpur_sim.runs import config as configuration
     from featpur_sim._ground.disk import claim_folder
-    from featpur_sim.runs.experiment import check
     from featpur_sim.cli.progress import Meter
     from featpur_sim.report.reproduce import reproduce as library_reproduce
     from featpur_sim.report.reproduce import require_free_folders
+    from featpur_sim.runs import config as configuration
+    from featpur_sim.runs.experiment import check
     from featpur_sim.runs.folder import REPORT
 
     settings = configuration.load(config)
@@ -188,17 +188,21 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     if holds_sweep(directory):
         report_sweep(directory, quiet)
         return
-    from featpur_sim.claims import (
-        of_run as claims,
-        of_classes as comparison,
-        of_dynamics as reduced_claims,
-    )
-    from featpur_sim.runs import diagnosis
-    from featpur_sim.report import run_figures as figures
-    from featpur_sim.report import run_page as html
     from featpur_sim._ground.disk import claim_folder
     from featpur_sim._ground.manifest import require_ours, rewriting
+    from featpur_sim.claims import (
+        of_classes as comparison,
+    )
+    from featpur_sim.claims import (
+        of_dynamics as reduced_claims,
+    )
+    from featpur_sim.claims import (
+        of_run as claims,
+    )
+    from featpur_sim.report import run_figures as figures
+    from featpur_sim.report import run_page as html
     from featpur_sim.report.reproduce import parts
+    from featpur_sim.runs import diagnosis
     from featpur_sim.runs.folder import FIGURES, REPORT, SCORECARD, figure_files, save_scorecard
 
     runs = parts(directory)
@@ -275,9 +279,9 @@ def _explain(error: Exception) -> None:
     import jax
 
     from featpur_sim.certify import Contradiction, NotCertified
-    from featpur_sim.training.checkpoint import CheckpointError
     from featpur_sim.runs.config import ConfigError
     from featpur_sim.runs.folder import ResultError
+    from featpur_sim.training.checkpoint import CheckpointError
 
     if isinstance(error, ConfigError | ResultError | CheckpointError | NotCertified):
         stop(BAD_INPUT, str(error))

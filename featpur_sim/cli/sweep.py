@@ -47,10 +47,11 @@ def sweep(
     bit. Exit code 3: some batches failed (sweep.nc says which and why), or the disk is full; 5:
     every run died or diverged.
     """
-    from featpur_sim.sweeps import file as sweep_file, plan as sweep_plan
     from featpur_sim.runs.config import ConfigError
-    from featpur_sim.sweeps.run import require_resumable
+    from featpur_sim.sweeps import file as sweep_file
+    from featpur_sim.sweeps import plan as sweep_plan
     from featpur_sim.sweeps.dask import local_workers
+    from featpur_sim.sweeps.run import require_resumable
 
     if memory is not None and not 0 < memory < 1e9:
         raise ConfigError(f"--memory {memory:g}: give a number of GiB above 0.")
@@ -72,8 +73,8 @@ def sweep(
 def _run(described, out, settings, scheduler, quiet, as_json) -> None:
     import contextlib
 
-    from featpur_sim.sweeps import dask as sweep_cluster
     from featpur_sim.cli.progress import Meter
+    from featpur_sim.sweeps import dask as sweep_cluster
     from featpur_sim.sweeps.run import SWEEP, run_sweep
 
     again = typed(flags=("--resume", "--overwrite")) + " --resume"
@@ -123,8 +124,8 @@ def _rank(status: str) -> tuple[bool, str]:
 
 
 def _describe(described, plan, quiet: bool, as_json: bool) -> None:
-    from featpur_sim.sweeps import cost as sweep_cost
     from featpur_sim.cli import tables
+    from featpur_sim.sweeps import cost as sweep_cost
 
     cost = sweep_cost.estimate(described, plan)
     if as_json:

@@ -149,7 +149,7 @@ def reduced_exponents(rows: list[dict[str, Any]]) -> Grid:
 
 
 def reduced_rows(result: xr.Dataset) -> list[dict[str, Any]]:
-    """The end of each phase of `featpur_sim.theory.dynamics.trajectory.to_dataset`: means over the replicates."""
+    """The end of each phase of `featpur_sim.runs.reduced.to_dataset`: means over replicates."""
     rows = []
     for phase in result.phase.values:
         end = result.sel(phase=phase).isel(point=-1).mean("replicate")
@@ -202,7 +202,7 @@ def sweep_groups(groups: list[dict[str, Any]]) -> Grid:
 
 
 def exponents(rows: list[dict[str, Any]]) -> Grid:
-    """The rows of `featpur_sim.claims.power_law.as_row`: how good each fit is, then its exponents."""
+    """Rows of `featpur_sim.claims.power_law.as_row`: how good each fit is, then its exponents."""
     columns = (
         Column("quantity"),
         Column("exponent [95 %]", number=True),

@@ -10,9 +10,9 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 
-from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim._ground.checks import count
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, PRNGKey
 
 MAX_COHERENCE = 0.9
 

@@ -13,9 +13,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import erfinv
 
-from featpur_sim._ground.types import Array, Float, Scalar
 from featpur_sim._ground.checks import number
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, Scalar
 
 
 class HiddenLaw(eqx.Module):
@@ -131,8 +131,8 @@ class Levels(HiddenLaw):
 class GaussianTwin(HiddenLaw):
     """z_j ~ N(0, (1 + p₁)/D): the variance of the two-level law without its sparsity. [D] §6, P4
 
-    A control: on it no classifier whatever can be robust (`featpur_sim.theory.class_bounds.gaussian_twin_bound`,
-    for M unitary). k plays no part.
+    A control: on it no classifier whatever can be robust
+    (`featpur_sim.theory.class_bounds.gaussian_twin_bound`, for M unitary). k plays no part.
     """
 
     p_one: Scalar

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim.data import dictionaries
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim._ground.checks import count, is_concrete, number
-from featpur_sim.data.laws import HiddenLaw, TwoLevel
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim.data import dictionaries
 from featpur_sim.data._threefry import normal_from_words, random_words, sign_and_uniform_from_words
+from featpur_sim.data.laws import HiddenLaw, TwoLevel
 
 # Rounding of Σ w*_j z_j in float32 stays below this many units in the last place of Σ|w*_j z_j|;
 # the smallest non-zero |⟨w*, z⟩| of the two-level law is larger by orders of magnitude.

@@ -17,7 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
+from featpur_sim.attacks._search import in_batches, score
+from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.certify import (
     DEFAULT_EFFORT,
     STAGES,
@@ -30,13 +34,9 @@ from featpur_sim.certify import (
     float32_inference_error,
     require_consistent,
 )
-from featpur_sim.models.classifier import Classifier
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.attacks._search import in_batches, score
+from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
-from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm
 
 # Cheap stages come first; what they leave is attacked from their minimisers before the costly ones.
 CHEAP = ("linear", "q1")
@@ -54,7 +54,8 @@ class Sandwich:
         float32: certified also for inference in float32 (any order of summation, no TF32), [n].
         seconds: wall time of ``attack`` and of each stage, compilation included.
         evaluated: how many points entered the attack and each stage.
-        table: a row for each stage of the attack protocol; see `featpur_sim.attacks.protocol.Attacked`.
+        table: a row for each stage of the attack protocol; see
+            `featpur_sim.attacks.protocol.Attacked`.
         warnings: of the attack.
         protocol: name and version of the attack.
     """
@@ -358,7 +359,9 @@ class Squeeze:
             if name not in CHEAP or set(names) <= set(CHEAP):
                 self.evaluated[name] += proved.evaluated[name]
         self._see(index, proved.minimiser)
-        self.attack(_from_minimisers(protocol or self.protocol), index, proved.minimiser)
+        protocol = protocol or self.protocol
+        if given := tuple(stage for stage in protocol.stages if stage.start == "given"):
+            self.attack(replace(protocol, stages=given), index, proved.minimiser)
         return proved
 
     def few(self, index: np.ndarray) -> "Squeeze":
@@ -367,11 +370,6 @@ class Squeeze:
         batch = Batch(x, jnp.ones(len(x)), x)
         return Squeeze(self.model, batch, self.radius, self.norm, self.key, self.direction,
                        self.protocol, self.stages, self.effort)  # fmt: skip
-
-
-def _from_minimisers(protocol: Protocol) -> Protocol:
-    given = tuple(stage for stage in protocol.stages if stage.start == "given")
-    return replace(protocol, stages=given)
 
 
 @steady

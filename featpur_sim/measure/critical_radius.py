@@ -17,15 +17,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
-from featpur_sim.attacks.gradient import Attack
 from featpur_sim._ground.checks import count, is_concrete, number
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.sparse_coding import Batch, SparseCoding
-from featpur_sim.models.symmetric_relu import SymmetricReLU
-from featpur_sim.attacks.accuracy import CHUNK, attacked_margin
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm, ball
+from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
+from featpur_sim.attacks.accuracy import CHUNK, attacked_margin
+from featpur_sim.attacks.balls import ball
+from featpur_sim.attacks.gradient import Attack
+from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 
 # Units of x, where ‖x‖ is of order 1: a direction that has not flipped a point by here never does.
 _FAR = 1e4

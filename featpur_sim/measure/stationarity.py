@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Scalar
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.measure.weights import decompose
-from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.models.losses import loss_sum_and_gradient
-from featpur_sim._ground.switches import steady
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 
 
 class Stationarity(NamedTuple):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int, Scalar
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim._ground.switches import steady
 
 
 class TicketOutcome(NamedTuple):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from featpur_sim._ground.norms import length, square_scale
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, Scalar
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import length, square_scale
 
 
 class Decomposition(NamedTuple):

@@ -9,11 +9,11 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim._ground.types import Array, Float
 from featpur_sim._ground.checks import count
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.models.polynomial import PolynomialClassifier
-from featpur_sim._ground.switches import steady
 
 
 class FullPolynomial(Classifier):

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
 from featpur_sim._ground.checks import count, number
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim._ground.norms import Norm, length
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm, length
+from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 # The surrogate's width falls along these multiples of τ; the last is close to the 0-1 loss.
 _WIDTHS = (0.5, 0.15)

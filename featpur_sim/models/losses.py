@@ -9,9 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Scalar
 from featpur_sim.models.symmetric_relu import SymmetricReLU
-from featpur_sim._ground.switches import steady
 
 
 def logistic_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -12,11 +12,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim._ground.types import Array, Float
 from featpur_sim._ground.checks import count, number
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.theory.witnesses import power_sum_basis
 
 Term = tuple[int, ...]

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim._ground.checks import count, is_concrete, number
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
+from featpur_sim._ground.norms import length
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import length
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 _LEAST_SIGMA = 1e-12
 

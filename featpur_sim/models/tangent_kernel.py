@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim._ground.checks import count, double, number
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim._ground.norms import length
 from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import length
+from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 _LEAST_SIGMA = 1e-12
 

@@ -16,12 +16,12 @@ import numpy as np
 from jax.scipy.stats import norm
 from scipy import special
 
-from featpur_sim._ground.types import Array, Float, Scalar
 from featpur_sim._ground.checks import double, number
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.models.polynomial import _require_signs
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, Scalar
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.models.polynomial import _require_signs
 
 _UNIT_SAMPLES = 4096
 # Gauss-Legendre nodes on each half-line of the kernel's integral, cut at ten deviations.

@@ -35,7 +35,8 @@ CAPTIONS: dict[str, str] = {
     "stationarity": "Both sides of the stationarity identity on held-out samples, over the "
     "carriers: κ/α of the weights, and κ/α of what the data push them towards. Weight decay "
     "cancels, so the two are equal where training rests; their distance is how far it is from "
-    "rest. Scale linear within ±0.1. {spread}",
+    "rest. The data's side is a ratio: a band or line that leaves the frame says that the push on "
+    "the pure parts is within its sampling error of 0. Scale linear within ±0.1. {spread}",
 }
 """Name → caption with fields to fill in; see `caption`."""
 

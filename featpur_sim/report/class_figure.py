@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featpur_sim._ground.disk import atomic_path
+from featpur_sim.claims.of_classes import best_rows
 from featpur_sim.report._style import (
     BLACK,
     BLUE,
@@ -21,8 +23,7 @@ from featpur_sim.report._style import (
     house_style,
     render,
 )
-from featpur_sim.claims.of_classes import CLEAN, PURE, PURIFIED, best_rows
-from featpur_sim._ground.disk import atomic_path
+from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED
 from featpur_sim.training.competitors import (
     AFFINE,
     DEGREES,

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featpur_sim._ground.disk import atomic_path
 from featpur_sim.report._style import (
     BLACK,
     BLUE,
@@ -28,9 +29,9 @@ from featpur_sim.report._style import (
     legend_above,
     page,
     render,
+    seed_interval,
 )
 from featpur_sim.report._ticks import label_values
-from featpur_sim._ground.disk import atomic_path
 
 Row = Mapping[str, Any]
 
@@ -57,7 +58,8 @@ def against_direct(rows: Sequence[Row]) -> Figure:
     """Order parameters and accuracies along both phases, direct points over the closures' lines.
 
     Args:
-        rows: with ``closure, phase, step`` and the entries of `featpur_sim.theory.dynamics.population.Statistics`.
+        rows: with ``closure, phase, step`` and the entries of
+            `featpur_sim.theory.dynamics.population.Statistics`.
     """
     clean = max(r["step"] for r in rows if r["phase"] == "clean")
     with house_style():
@@ -91,7 +93,7 @@ def trajectories(result: xr.Dataset) -> Figure:
     trained on, which are other ones from then on.
 
     Args:
-        result: of `featpur_sim.theory.dynamics.trajectory.to_dataset`; lines are means over the replicates.
+        result: of `featpur_sim.runs.reduced.to_dataset`; lines are means over the replicates.
     """
     names = {"alpha": "α", "dense_ratio": "c/α", "residual": "ρ²",
              "active_fraction": "active fraction"}  # fmt: skip
@@ -233,13 +235,18 @@ def boundary(rows: Sequence[Row], runs: Sequence[Row] = ()) -> Figure:
 
 
 def stationarity(result: xr.Dataset) -> Figure:
-    """Both sides of the stationarity identity along training; equal where training rests (§7)."""
+    """Both sides of the stationarity identity along training; equal where training rests (§7).
+
+    The data's side is a ratio: where the push on the pure parts is within its sampling error of 0
+    it is anything. The frame follows the weights and, within ±1, the data's means; bands leave it.
+    """
     with page(result, PAGE, 2.6) as (figure, seeds):
         panels = figure.subplots(1, 2)
         for axes, phase in zip(panels, ("clean", "adversarial"), strict=True):
             _, colour, _ = PHASES[phase]
             inside = seeds.record_phase.values == phase
             step = seeds.record_step.values[inside]
+            shown = [0.0]
             for side, line, tint, label in (
                 ("weights", "-", colour, "weights: κ/α"),
                 ("data", "--", BLACK, "data: κ/α of the push"),
@@ -248,8 +255,12 @@ def stationarity(result: xr.Dataset) -> Figure:
                 if name in seeds:  # results of early development versions lack it
                     values = seeds[name].values[inside].T
                     curve(axes, step, values, tint, linestyle=line, label=label)
+                    means = seed_interval(values)[0]
+                    shown += list(means if side == "weights" else np.clip(means, -1, 1))
             axes.axhline(0, color=GREY, linewidth=0.6)
             axes.set_yscale("symlog", linthresh=0.1)
+            room = 0.3 * (np.nanmax(shown) - np.nanmin(shown)) + 0.01
+            axes.set_ylim(np.nanmin(shown) - room, np.nanmax(shown) + room)
             axes.set_title(PHASES[phase][0], loc="left")
             axes.set_xlabel("step of the phase")
             axes.legend(loc="best")

@@ -8,15 +8,15 @@ from typing import Any
 
 import xarray as xr
 
+from featpur_sim._ground.disk import ResultError
+from featpur_sim._ground.manifest import rewriting
 from featpur_sim.claims import of_run as claims
-from featpur_sim.report import run_figures as figures, run_page as report
+from featpur_sim.report import run_figures as figures
+from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
 from featpur_sim.runs.config import RunConfig, dump
 from featpur_sim.runs.diagnosis import finished
-from featpur_sim._ground.disk import ResultError
 from featpur_sim.runs.experiment import Experiment, Meter, run_experiment
-from featpur_sim._ground.manifest import rewriting
-from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.runs.folder import (
     CHECKPOINT,
     FIGURES,
@@ -31,6 +31,7 @@ from featpur_sim.runs.folder import (
     save_run,
     save_scorecard,
 )
+from featpur_sim.runs.presets import dense_regime, sparse_regime
 
 
 def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:

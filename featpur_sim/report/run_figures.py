@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from featpur_sim.theory import predictions as theory
+from featpur_sim._ground.disk import atomic_path
 from featpur_sim.report._captions import CAPTIONS as CAPTIONS
 from featpur_sim.report._captions import caption as caption
 from featpur_sim.report._style import (
@@ -36,8 +36,8 @@ from featpur_sim.report._style import (
     render,
     seed_interval,
 )
-from featpur_sim._ground.disk import atomic_path
 from featpur_sim.report.dynamics_figures import stationarity
+from featpur_sim.theory import predictions as theory
 
 
 def _training_radius(result: xr.Dataset) -> int:

@@ -14,11 +14,13 @@ import jinja2
 import xarray as xr
 from matplotlib.figure import Figure
 
-from featpur_sim.claims import of_run as claims, of_classes as comparison
-from featpur_sim.report import class_figure as comparison_figure, run_figures as figures
-from featpur_sim.runs import diagnosis
 from featpur_sim._ground.disk import write_text
+from featpur_sim.claims import of_run as claims
+from featpur_sim.report import class_figure as comparison_figure
+from featpur_sim.report import run_figures as figures
+from featpur_sim.runs import diagnosis
 from featpur_sim.runs.folder import RESULT
+from featpur_sim.runs.model_classes import COUNTEREXAMPLE, MEASURED, PROVED
 
 Row = dict[str, Any]
 
@@ -31,9 +33,9 @@ _VERDICTS = {
     claims.INCONCLUSIVE: ("open", "?"),
     claims.ATTACKED_ONLY: ("half", "◐"),
     claims.NO_VERDICT: ("open", "∅"),
-    comparison.PROVED: ("good", "■"),
-    comparison.MEASURED: ("half", "◇"),
-    comparison.COUNTEREXAMPLE: ("bad", "≠"),
+    PROVED: ("good", "■"),
+    MEASURED: ("half", "◇"),
+    COUNTEREXAMPLE: ("bad", "≠"),
 }
 
 # Claim → meaning and source, in the order of docs/theory.md §5.
@@ -90,8 +92,8 @@ def build(
 
     Args:
         runs: name and Dataset of each run, in the order to show them.
-        scorecard: rows of :func:`featpur_sim.claims.of_run.scorecard` for all of them, with the keys
-            ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
+        scorecard: rows of :func:`featpur_sim.claims.of_run.scorecard` for all of them, with the
+            keys ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
         compared: name of a run → rows of its compare.json, for the figure of C8.
 
     Returns:

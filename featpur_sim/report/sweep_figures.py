@@ -12,6 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from featpur_sim._ground.disk import atomic_path
+from featpur_sim.claims.diagram import per_point, phase_diagram, window_lines
+from featpur_sim.claims.power_law import PowerLaw, Quantity
 from featpur_sim.report._style import (
     BLACK,
     BLUE,
@@ -27,9 +30,6 @@ from featpur_sim.report._style import (
     render,
 )
 from featpur_sim.report._ticks import label_values, plain_numbers
-from featpur_sim._ground.disk import atomic_path
-from featpur_sim.claims.power_law import PowerLaw, Quantity
-from featpur_sim.claims.diagram import per_point, phase_diagram, window_lines
 from featpur_sim.runs.folder import ResultError
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)

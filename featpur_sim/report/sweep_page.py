@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import xarray as xr
 from matplotlib.figure import Figure
 
-from featpur_sim.report import sweep_figures
 from featpur_sim._ground.disk import write_text
+from featpur_sim._ground.manifest import recorded, require_ours, rewriting
 from featpur_sim.claims.power_law import (
     PREDICTED,
     PowerLaw,
@@ -18,7 +18,7 @@ from featpur_sim.claims.power_law import (
     fit_power_law,
     free_coordinates,
 )
-from featpur_sim._ground.manifest import recorded, require_ours, rewriting
+from featpur_sim.report import sweep_figures
 from featpur_sim.report.run_page import embedded, environment
 from featpur_sim.runs.folder import FIGURES, REPORT, ResultError, figure_files, to_json
 from featpur_sim.sweeps.run import SWEEP

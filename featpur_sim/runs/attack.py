@@ -9,18 +9,18 @@ import jax
 import numpy as np
 import xarray as xr
 
-from featpur_sim.attacks import warning_signs
-from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim.attacks import warning_signs
+from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
+from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import require_finished
-from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.runs.experiment import seed_keys
-from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.runs.saved import SavedRun
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm
 
 
 def attack_radii(

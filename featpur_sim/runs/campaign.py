@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from featpur_sim.runs.budget import Budget
-from featpur_sim.certify import Contradiction
-from featpur_sim.certify.q2 import BATCH
 from featpur_sim.attacks._search import SMALL
 from featpur_sim.attacks.protocol import QUICK, Attacked, Protocol
+from featpur_sim.certify import Contradiction
+from featpur_sim.certify.q2 import BATCH
 from featpur_sim.measure.both_sides import CHEAP, Sandwich, Squeeze
+from featpur_sim.runs.budget import Budget
 
 STAGES = ("cheap", "attack", "q2", "branch", "check")
 # Points in a task of each stage; an attack's batch is padded to a multiple of SMALL anyway.

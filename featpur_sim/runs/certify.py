@@ -8,23 +8,23 @@ from typing import Any
 import jax
 import numpy as np
 
+from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.disk import ResultError, atomic_path, can_write, claim_folder, write_text
+from featpur_sim._ground.manifest import require_ours, rewriting
+from featpur_sim._ground.switches import steady
+from featpur_sim.attacks.protocol import STANDARD, Protocol
+from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
+from featpur_sim.measure.both_sides import Sandwich, Squeeze, require_certifiable
 from featpur_sim.runs.budget import Budget
 from featpur_sim.runs.campaign import Campaign, Part
-from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
-from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
-from featpur_sim._ground.checks import count, number
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import finished, require_finished
-from featpur_sim._ground.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim.runs.experiment import seed_keys
-from featpur_sim.training.fingerprint import fingerprint
-from featpur_sim._ground.manifest import require_ours, rewriting
-from featpur_sim.attacks.protocol import STANDARD, Protocol
 from featpur_sim.runs.folder import to_json
-from featpur_sim.measure.both_sides import Sandwich, Squeeze, require_certifiable
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import fraction_interval
-from featpur_sim._ground.switches import steady
+from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
+from featpur_sim.training.fingerprint import fingerprint
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
 # The folder of the state to go on from; the number changes with what it holds or means.

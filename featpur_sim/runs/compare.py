@@ -12,20 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from featpur_sim.claims import of_classes as comparison
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.switches import steady
+from featpur_sim.attacks.protocol import QUICK, Protocol
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.measure.both_sides import squeeze_radii
 from featpur_sim.models.classifier import Classifier
-from featpur_sim.claims.of_classes import CLEAN, PURE, PURIFIED
+from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import finished, require_finished
-from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.training.competitors import Competitor, competitors
-from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
-from featpur_sim.attacks.protocol import QUICK, Protocol
-from featpur_sim.measure.both_sides import squeeze_radii
+from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED, class_bound, label, witness_floor
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import exact_lower_limit
-from featpur_sim._ground.switches import steady
+from featpur_sim.training.competitors import Competitor, competitors
 
 RADII = (0.5, 1.0, 1.5, 2.0)
 # Stages of the certificate: the others cost a hundred times as much and decide one point in fifty.
@@ -81,7 +80,7 @@ def compare_run(
     )
     points = run.problem.sample_labelled(points_key, samples)
     league = [*competitors(run.problem, tau, steps=steps), *_networks(run)]
-    floor = comparison.witness_floor(run.config, tau)
+    floor = witness_floor(run.config, tau)
     relative = sorted({1.0, *map(float, radii)})
     bounds: dict[tuple[str, float], float | None] = {}
     rows = []
@@ -92,7 +91,7 @@ def compare_run(
         for r in relative:
             at = entry.model_class, r
             if at not in bounds:
-                bounds[at] = comparison.class_bound(entry.model_class, run.config, r * tau)
+                bounds[at] = class_bound(entry.model_class, run.config, r * tau)
             found = _attack(model, points, r * tau, protocol, run, attack_key)
             curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
         if entry.model_class == PURIFIED and certify_points:
@@ -168,7 +167,7 @@ def _row(entry: Competitor, at_tau: dict[str, Any], curve, floor: float, began: 
         "ci": at_tau["ci"],
         "class_bound": bound,
         "bound_kind": "none" if bound is None else "proved",
-        "label": comparison.label(entry.model_class, bound, floor),
+        "label": label(entry.model_class, bound, floor),
         "seconds": time.perf_counter() - began,
         "curve": curve,
     }

@@ -16,9 +16,7 @@ import pydantic
 import tomli_w
 from pydantic import ConfigDict, Field
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message says which, why and what to do."""
+from featpur_sim._ground.checks import ConfigError as ConfigError
 
 
 class _Section(pydantic.BaseModel):

@@ -12,13 +12,13 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim import __version__
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.measure.tickets import ticket_outcome
+from featpur_sim.measure.weights import decompose, overlap, rescaling, summarise, update_spectrum
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
 from featpur_sim.runs.config import RunConfig, dump
 from featpur_sim.runs.diagnosis import diagnose
-from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.measure.weights import decompose, overlap, rescaling, summarise, update_spectrum
-from featpur_sim.models.symmetric_relu import SymmetricReLU
-from featpur_sim.measure.tickets import ticket_outcome
 from featpur_sim.training.loop import Status, TrainingRun
 
 PHASES = ("init", "clean", "adversarial")

@@ -12,17 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim.measure import both_sides as sandwich
 from featpur_sim._ground.types import Array, Float
+from featpur_sim.attacks.accuracy import count_robust, is_finite
 from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise, Transfer
+from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.certify import Contradiction, Effort
-from featpur_sim.runs.config import RunConfig
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.measure import both_sides as sandwich
 from featpur_sim.measure.weights import dense_part
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
-from featpur_sim.attacks.protocol import QUICK
-from featpur_sim.attacks.accuracy import count_robust, is_finite
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.runs.evaluation_parts import EvaluationParts
 
 ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
 REFERENCES = (

@@ -18,8 +18,9 @@ class EvaluationParts:
     Args:
         directory: the checkpoint folder of the run, in which a folder ``evaluation`` is made; None
             saves nothing.
-        identity: everything that the parts depend on, as for `featpur_sim.training.fingerprint.fingerprint`.
-            Parts that were saved under another identity, or that are damaged, are computed again.
+        identity: everything that the parts depend on, as for
+            `featpur_sim.training.fingerprint.fingerprint`. Parts that were saved under another
+            identity, or that are damaged, are computed again.
 
     Raises:
         ResultError: the folder cannot be written to.

@@ -17,21 +17,21 @@ import numpy as np
 import optax
 import xarray as xr
 
-from featpur_sim.runs import dataset, evaluation
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey
+from featpur_sim.attacks.accuracy import attacked_margin
 from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise
-from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
-from featpur_sim.training.checkpoint import Checkpoint
-from featpur_sim.runs.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
-from featpur_sim.training.devices import spread
-from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.runs.evaluation_parts import EvaluationParts
 from featpur_sim.data.laws import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.measure.stationarity import measure_stationarity
 from featpur_sim.measure.weights import decompose, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
-from featpur_sim.attacks.accuracy import attacked_margin
-from featpur_sim.measure.stationarity import measure_stationarity
-from featpur_sim._ground.switches import steady
+from featpur_sim.runs import dataset, evaluation
+from featpur_sim.runs.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.devices import spread
 from featpur_sim.training.loop import Phase, Record, TrainingRun, replicate, train_many
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.

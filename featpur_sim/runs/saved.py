@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim._ground import checks
+from featpur_sim._ground.switches import steady
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.dataset import PHASES
 from featpur_sim.runs.diagnosis import count, require_finished
-from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.runs.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
-from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.folder import ResultError, load_result, load_weights
-from featpur_sim._ground.switches import steady
 
 
 class SavedRun(NamedTuple):

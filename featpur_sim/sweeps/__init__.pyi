@@ -8,10 +8,10 @@ from . import file as file
 from . import measurements as measurements
 from . import plan as plan
 from . import run as run
+from .dask import execute_on as execute_on
 from .file import Sweep as Sweep
 from .file import parse_sweep as parse_sweep
+from .plan import memory_budget as memory_budget
 from .run import Finished as Finished
 from .run import load_sweep as load_sweep
 from .run import run_sweep as run_sweep
-from .plan import memory_budget as memory_budget
-from .dask import execute_on as execute_on

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array
-from featpur_sim.runs.config import EvaluationConfig, RunConfig
-from featpur_sim.training.devices import spread
 from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.runs.config import EvaluationConfig, RunConfig
 from featpur_sim.runs.experiment import (
     make_network,
     make_phases,
@@ -25,12 +27,10 @@ from featpur_sim.runs.experiment import (
     seed_keys,
     simulated,
 )
+from featpur_sim.training.devices import spread
 from featpur_sim.training.fingerprint import software
-from featpur_sim.models.symmetric_relu import SymmetricReLU
-from featpur_sim.training.phase import Phase
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm
 from featpur_sim.training.loop import Record, TrainingRun, train_many
+from featpur_sim.training.phase import Phase
 
 
 class Lane(NamedTuple):
@@ -60,8 +60,8 @@ Survey = Callable[
     xr.Dataset,
 ]
 """Measures every lane: (problem, run, keys, evaluation, τ, norm) → variables with the dim ``lane``
-first, ``status``, ``status_step`` and ``reason`` among them; see `featpur_sim.sweeps.measurements.survey`. A
-lane whose training failed measures NaN."""
+first, ``status``, ``status_step`` and ``reason`` among them; see
+`featpur_sim.sweeps.measurements.survey`. A lane whose training failed measures NaN."""
 
 
 def devices() -> str:

@@ -14,12 +14,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from featpur_sim.runs.config import AdversarialConfig, RunConfig
+from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.runs.config import AdversarialConfig, RunConfig
 from featpur_sim.runs.experiment import make_network, make_problem, simulated
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, lane_memory
-from featpur_sim._ground.switches import steady
 
 # Seconds to compile all programs of a group, on one core of a 2.x GHz server [M].
 COMPILE_SECONDS = 25.0

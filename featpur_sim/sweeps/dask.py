@@ -9,21 +9,23 @@ here that ends, after a time that is stated, in a message.
 import contextlib
 import logging
 import queue
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from featpur_sim.cli import _signals
-from featpur_sim.training import fingerprint
 from featpur_sim.runs.config import ConfigError
-from featpur_sim.sweeps.run import Execute, Outcome
 from featpur_sim.sweeps.batch import Survey, Task, compute
+from featpur_sim.sweeps.run import Execute, Outcome
+from featpur_sim.training import fingerprint
 
 PATIENCE = 600.0
 """Seconds without a worker that computes, by default, after which a sweep ends."""
 
 _SECONDS_TO_CONNECT = 20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SECONDS_BETWEEN_LOOKS = 2.0
 # A process of ours that is started again needs 5 s [M]; after this it is replaced.
 _SECONDS_TO_RESTART = 60.0
@@ -52,7 +54,7 @@ def local_workers(scheduler: str) -> int | None:
 
 @contextlib.contextmanager
 def cluster(scheduler: str) -> Iterator[Execute]:
-    """Connect to a cluster, or start one of local processes, for `featpur_sim.sweeps.run.run_sweep`.
+    """Connect to a cluster, or start local processes, for `featpur_sim.sweeps.run.run_sweep`.
 
     Args:
         scheduler: ``local``, ``local:n`` or the address of a Dask scheduler.
@@ -95,8 +97,8 @@ def execute_on(
         mend: called every few seconds, to start workers again, say.
 
     Returns:
-        What `featpur_sim.sweeps.run.run_sweep` takes as ``execute``. It raises `ClusterError` when the
-        scheduler is lost, the patience is over, or the workers have other versions than this
+        What `featpur_sim.sweeps.run.run_sweep` takes as ``execute``. It raises `ClusterError` when
+        the scheduler is lost, the patience is over, or the workers have other versions than this
         process.
     """
 
@@ -189,7 +191,7 @@ def _started(workers: int) -> Iterator[Any]:
     import distributed
 
     try:
-        with _signals.held():
+        with _signals_held():
             # One thread each: a batch uses all the cores it can by itself.
             found = distributed.LocalCluster(
                 n_workers=workers,
@@ -205,6 +207,29 @@ def _started(workers: int) -> Iterator[Any]:
         ) from None
     with found:
         yield found
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold the signals back until the block has ended: what it starts is whole, and can be ended.
+
+    Outside the main thread, which alone takes signals, there is nothing to hold.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _replacing(local: Any, workers: int) -> Callable[[], None]:

@@ -17,20 +17,20 @@ import numpy as np
 import xarray as xr
 from jax import lax
 
+from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float
+from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
 from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise
-from featpur_sim.runs.config import EvaluationConfig
-from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
-from featpur_sim.runs.dataset import SUMMARIES, TICKETS
-from featpur_sim.runs.diagnosis import OK, diagnose
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.runs.evaluation import PURE_BIASES
+from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
+from featpur_sim.measure.tickets import ticket_outcome
 from featpur_sim.measure.weights import decompose, dense_part, overlap, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
-from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
-from featpur_sim._ground.switches import steady
-from featpur_sim.attacks.balls import Norm
-from featpur_sim.measure.tickets import ticket_outcome
+from featpur_sim.runs.config import EvaluationConfig
+from featpur_sim.runs.dataset import SUMMARIES, TICKETS
+from featpur_sim.runs.diagnosis import OK, diagnose
+from featpur_sim.runs.evaluation import PURE_BIASES
 from featpur_sim.training.loop import Status, TrainingRun
 
 ATTACKS = ("random noise", "dense mixture", "FGM", "PGD")

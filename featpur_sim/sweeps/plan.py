@@ -18,9 +18,9 @@ import jax
 
 from featpur_sim.runs.config import ConfigError, RunConfig, estimate_memory, machine_memory
 from featpur_sim.runs.experiment import check
-from featpur_sim.training.fingerprint import software
 from featpur_sim.sweeps.batch import Lane, Structure, Task, structure
 from featpur_sim.sweeps.file import Sweep
+from featpur_sim.training.fingerprint import software
 
 # Most lanes of a batch. On a CPU more than 8 gain nothing [M]; the number also bounds what a kill
 # can cost.

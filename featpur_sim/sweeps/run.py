@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim._ground.disk import ResultError, claim_folder, write_text
-from featpur_sim.training.fingerprint import software
 from featpur_sim._ground.manifest import MANIFEST as CHECKSUMS
 from featpur_sim._ground.manifest import require_intact, rewriting
 from featpur_sim.runs.folder import load_netcdf, save_netcdf
+from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps.assemble import assemble
 from featpur_sim.sweeps.batch import Survey, Task, compute, lane_numbers
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, make_plan
+from featpur_sim.training.fingerprint import software
 from featpur_sim.training.loop import Record
 
 SWEEP, MANIFEST, SETTINGS, BATCHES = "sweep.nc", "sweep.json", "sweep.toml", "batches"

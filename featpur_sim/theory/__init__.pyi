@@ -5,11 +5,11 @@ from . import margin as margin
 from . import predictions as predictions
 from . import pure_network as pure_network
 from . import witnesses as witnesses
-from .predictions import Prediction as Prediction
-from .pure_network import PureNetwork as PureNetwork
-from .pure_network import best_pure_network as best_pure_network
-from .pure_network import worst_case_bounds as worst_case_bounds
 from .class_bounds import ClassBound as ClassBound
 from .class_bounds import affine_bound as affine_bound
 from .class_bounds import linear_bound as linear_bound
 from .class_bounds import quadratic_bound as quadratic_bound
+from .predictions import Prediction as Prediction
+from .pure_network import PureNetwork as PureNetwork
+from .pure_network import best_pure_network as best_pure_network
+from .pure_network import worst_case_bounds as worst_case_bounds

@@ -9,9 +9,9 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 
-from featpur_sim._ground.types import Array, Float, Int, Scalar
 from featpur_sim._ground.checks import is_concrete, number
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, Int, Scalar
 
 
 class Progress(eqx.Module):

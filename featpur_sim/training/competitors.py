@@ -12,16 +12,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.types import PRNGKey
 from featpur_sim.attacks.gradient import PGD
-from featpur_sim._ground.checks import count, number
-from featpur_sim.models.classifier import Classifier
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.training.low_complexity import best_member, fit
+from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.linear import train_linear
+from featpur_sim.models.polynomial import PolynomialClassifier, Term
 from featpur_sim.models.tangent_kernel import NTKClassifier, gate_bias, random_gates
 from featpur_sim.models.tangent_kernel_limit import NTKLimit
-from featpur_sim.models.polynomial import PolynomialClassifier, Term
+from featpur_sim.training.low_complexity import best_member, fit
 
 LINEAR, AFFINE, NTK_LIMIT = "linear", "linear with intercept", "tangent kernel, infinite width"
 DEGREES, WIDTHS = (2, 3, 5, 7), (4, 16)

@@ -1,10 +1,10 @@
 """Work on all local devices: independent runs side by side, or one network cut in slices.
 
 Arrays carry their placement, and the compiled programs follow. Runs that are trained together
-(`featpur_sim.training.loop.train_many`) never exchange a number: `spread` changes no bit of any result.
-One network too large for a device is cut across its neurons (docs/theory.md §2) by
-`split_neurons`: f(x) and ∇ₓf(x) are sums over neurons, which the devices add up once each per
-step; every other product stays where its neurons are.
+(`featpur_sim.training.loop.train_many`) never exchange a number: `spread` changes no bit of any
+result. One network too large for a device is cut across its neurons (docs/theory.md §2) by
+`split_neurons`: f(x) and ∇ₓf(x) are sums over neurons, which the devices add up once each per step;
+every other product stays where its neurons are.
 """
 
 import os
@@ -46,8 +46,8 @@ def usable(count: int, devices: Devices | None = None) -> Devices:
 def spread(tree: Any, devices: Devices | None = None) -> Any:
     """Place runs that are trained together on several devices, equally many on each.
 
-    Give it the arguments of `featpur_sim.training.loop.train_many`, keys included. Where the number of
-    runs S and of devices do not divide, fewer devices are used (see `usable`); on one device the
+    Give it the arguments of `featpur_sim.training.loop.train_many`, keys included. Where the number
+    of runs S and of devices do not divide, fewer devices are used (see `usable`); on one device the
     tree comes back as it is.
 
     Args:

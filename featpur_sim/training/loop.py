@@ -17,17 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from featpur_sim._ground.types import Array, PRNGKey, Scalar
-from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim._ground.checks import count
-from featpur_sim.training.devices import each_run, placed_like, run_mesh
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
-from featpur_sim.training.fingerprint import fingerprint
-from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.models.losses import logistic_loss
+from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.devices import each_run, placed_like, run_mesh
+from featpur_sim.training.fingerprint import fingerprint
 from featpur_sim.training.phase import AdversarialPhase, CleanPhase, Phase
 from featpur_sim.training.step import State, Status, gradient_step, start_phase, with_bias
-from featpur_sim._ground.switches import steady
 
 __all__ = [
     "AdversarialPhase",

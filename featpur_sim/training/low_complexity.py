@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from featpur_sim._ground.types import PRNGKey
-from featpur_sim.attacks.gradient import Attack
 from featpur_sim._ground.checks import count, number
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.models.losses import logistic_loss
-from featpur_sim.attacks.accuracy import robust_accuracy
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import PRNGKey
+from featpur_sim.attacks.accuracy import robust_accuracy
+from featpur_sim.attacks.gradient import Attack
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.models.losses import logistic_loss
 
 Surrogate = Literal["logistic", "ramp"]
 Model = TypeVar("Model", bound=Classifier)

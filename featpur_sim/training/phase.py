@@ -7,11 +7,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import optax
 
+from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.training.bias import BiasSchedule, Frozen
-from featpur_sim._ground.checks import count, number
-from featpur_sim._ground.switches import steady
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
@@ -77,8 +77,8 @@ def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a
             ``dataset_size`` (N: train on N fixed samples, drawn with replacement, or all of them at
             once if ``batch`` ≥ N; None: fresh samples each step), ``optimizer`` (η ↦ an optax
             transformation; plain gradient descent by default), ``rank`` (r: descend on A [m, r] and
-            B [r, d] of W + AB instead of on W; see `featpur_sim.training.low_rank`. The objective is the
-            same, so weight decay acts on W + AB).
+            B [r, d] of W + AB instead of on W; see `featpur_sim.training.low_rank`. The objective
+            is the same, so weight decay acts on W + AB).
 
     Raises:
         ValueError: a setting is out of range.

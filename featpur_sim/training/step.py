@@ -10,11 +10,11 @@ import optax
 from jax import lax
 
 from featpur_sim._ground.types import Array, Int
-from featpur_sim.training.bias import Progress
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.training.low_rank import LowRankUpdate
-from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
+from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.training.bias import Progress
+from featpur_sim.training.low_rank import LowRankUpdate
 from featpur_sim.training.phase import Phase
 
 

@@ -8,13 +8,13 @@ import pytest
 from canned import CannedProblem
 
 from featpur_sim import FGM, PGD, SparseCoding, robust_accuracy
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.data.laws import Levels
-from featpur_sim.attacks.gradient import Attack
-from featpur_sim.models.symmetric_relu import pure_network
 from featpur_sim.attacks.accuracy import count_robust, critical_scale
-from featpur_sim.statistics import wilson_interval
 from featpur_sim.attacks.balls import ball
+from featpur_sim.attacks.gradient import Attack
+from featpur_sim.data.laws import Levels
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.models.symmetric_relu import pure_network
+from featpur_sim.statistics import wilson_interval
 
 KEY = jax.random.key(30)
 

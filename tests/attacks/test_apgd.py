@@ -7,9 +7,9 @@ import pytest
 
 from featpur_sim import PGD, initialise, pure_network
 from featpur_sim.attacks import apgd
+from featpur_sim.attacks.accuracy import attacked_margin
 from featpur_sim.attacks.apgd import APGD, checkpoints
 from featpur_sim.attacks.gradient import Found
-from featpur_sim.attacks.accuracy import attacked_margin
 
 KEY = jax.random.key(50)
 ORDER = {"l2": 2, "linf": np.inf}

@@ -8,11 +8,11 @@ import pytest
 from rounding import UNIT, input_gradient, sign_error, unit_error, within
 
 from featpur_sim import FGM, PGD, SparseCoding, initialise
-from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.attacks.gradient import DenseMixture, RandomNoise, Transfer
-from featpur_sim.attacks.apgd import APGD
-from featpur_sim.models.symmetric_relu import pure_network
 from featpur_sim.attacks.accuracy import attacked_margin as attacked_margin_eager
+from featpur_sim.attacks.apgd import APGD
+from featpur_sim.attacks.gradient import DenseMixture, RandomNoise, Transfer
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.models.symmetric_relu import pure_network
 
 KEY = jax.random.key(20)
 attacked_margin = eqx.filter_jit(attacked_margin_eager)

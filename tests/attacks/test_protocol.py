@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from featpur_sim import PGD, SymmetricReLU, initialise, pure_network
+from featpur_sim.attacks._search import batches, inside_ball, random_start
+from featpur_sim.attacks.accuracy import attacked_margin
+from featpur_sim.attacks.protocol import QUICK, STANDARD, Protocol, Stage
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
-from featpur_sim.attacks._search import batches, inside_ball, random_start
-from featpur_sim.attacks.protocol import QUICK, STANDARD, Protocol, Stage
-from featpur_sim.attacks.accuracy import attacked_margin
 
 KEY = jax.random.key(60)
 ORDER = {"l2": 2, "linf": np.inf}

@@ -9,23 +9,35 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from featpur_sim.claims import of_run as claims, of_classes as comparison
-from featpur_sim.report import class_figure as comparison_figure, run_page as report
+from featpur_sim.claims import of_classes as comparison
+from featpur_sim.claims import of_run as claims
+from featpur_sim.cli.main import app
+from featpur_sim.models.linear import LinearClassifier
+from featpur_sim.report import class_figure as comparison_figure
+from featpur_sim.report import run_page as report
+from featpur_sim.runs.compare import compare_run
+from featpur_sim.runs.config import ConfigError, parse
+from featpur_sim.runs.folder import ResultError
+from featpur_sim.runs.model_classes import (
+    CLEAN,
+    COUNTEREXAMPLE,
+    MEASURED,
+    PROVED,
+    PURE,
+    PURIFIED,
+    class_bound,
+    label,
+    witness_floor,
+)
+from featpur_sim.runs.presets import dense_regime
+from featpur_sim.runs.saved import load_run
 from featpur_sim.theory.class_bounds import (
     affine_bound,
     gaussian_twin_bound,
     linear_bound,
     quadratic_bound,
 )
-from featpur_sim.cli.main import app
-from featpur_sim.runs.compare import compare_run
-from featpur_sim.claims.of_classes import COUNTEREXAMPLE, MEASURED, PROVED
-from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.training.competitors import Competitor
-from featpur_sim.models.linear import LinearClassifier
-from featpur_sim.runs.presets import dense_regime
-from featpur_sim.runs.folder import ResultError
-from featpur_sim.runs.saved import load_run
 
 TAU = 0.3 / math.sqrt(5)
 
@@ -59,9 +71,9 @@ def test_bounds_are_those_of_the_class():
         ("linear with intercept", affine_bound),
         ("polynomials of degree 2", quadratic_bound),
     ):
-        assert comparison.class_bound(name, config, TAU) == bound(*at).bound
+        assert class_bound(name, config, TAU) == bound(*at).bound
     for name in ("polynomials of degree 3", "tangent kernel, 4d neurons", "pure network"):
-        assert comparison.class_bound(name, config, TAU) is None
+        assert class_bound(name, config, TAU) is None
 
 
 def test_the_gaussian_twin_bounds_every_class():
@@ -70,35 +82,35 @@ def test_the_gaussian_twin_bounds_every_class():
     config = parse(settings)
     ceiling = gaussian_twin_bound(64, 0.3, TAU).bound
     for name in ("linear", "polynomials of degree 7", "two-layer network, adversarial"):
-        assert comparison.class_bound(name, config, TAU) == ceiling
-    assert comparison.witness_floor(config, TAU) == 0
+        assert class_bound(name, config, TAU) == ceiling
+    assert witness_floor(config, TAU) == 0
 
 
 def test_no_bound_is_claimed_for_another_law():
     settings = dense_regime(64, 5).model_dump()
     settings["problem"]["law"] = "uniform-magnitude"
-    assert comparison.class_bound("linear", parse(settings), TAU) is None
+    assert class_bound("linear", parse(settings), TAU) is None
 
 
 def test_the_cubic_is_certified_on_more_than_half():
-    assert 0.6 < comparison.witness_floor(dense_regime(64, 5), TAU) < 0.75
+    assert 0.6 < witness_floor(dense_regime(64, 5), TAU) < 0.75
 
 
 def test_labels():
-    assert comparison.label("linear", 0.8, 0.6) == PROVED
-    assert comparison.label("linear", 1.0, 0.6) == MEASURED
-    assert comparison.label("polynomials of degree 5", None, 0.51) == COUNTEREXAMPLE
-    assert comparison.label("polynomials of degree 5", None, 0.49) == MEASURED
-    assert comparison.label("tangent kernel, infinite width", None, 0.51) == COUNTEREXAMPLE
-    assert comparison.label("tangent kernel, 16d neurons", None, 0.51) == MEASURED
+    assert label("linear", 0.8, 0.6) == PROVED
+    assert label("linear", 1.0, 0.6) == MEASURED
+    assert label("polynomials of degree 5", None, 0.51) == COUNTEREXAMPLE
+    assert label("polynomials of degree 5", None, 0.49) == MEASURED
+    assert label("tangent kernel, infinite width", None, 0.51) == COUNTEREXAMPLE
+    assert label("tangent kernel, 16d neurons", None, 0.51) == MEASURED
 
 
 def test_rows_say_what_was_measured(compared, tiny_folder):
     linear, cubic, pure, clean, purified = compared
     assert [row["class"] for row in (pure, clean, purified)] == [
-        comparison.PURE,
-        comparison.CLEAN,
-        comparison.PURIFIED,
+        PURE,
+        CLEAN,
+        PURIFIED,
     ]
     tau = load_run(tiny_folder).config.adversarial.radius
     assert [p["radius"] for p in linear["curve"]] == pytest.approx([tau / 2, tau])
@@ -180,7 +192,7 @@ ROWS = [
     row("linear", 0.5, 0.7, PROVED, "better"),
     row("polynomials of degree 3", 0.7, None, COUNTEREXAMPLE),
     row("tangent kernel, 4d neurons", 0.5),
-    row(comparison.PURIFIED, 0.8),
+    row(PURIFIED, 0.8),
 ]
 
 

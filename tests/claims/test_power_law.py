@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 from made_up_sweeps import made_up
 
-from featpur_sim.theory import predictions as theory
 from featpur_sim.claims.power_law import (
     PREDICTED,
     Quantity,
@@ -16,6 +15,7 @@ from featpur_sim.claims.power_law import (
     free_coordinates,
 )
 from featpur_sim.runs.folder import ResultError
+from featpur_sim.theory import predictions as theory
 
 CLEAN = Quantity("kappa_over_alpha", (("phase", "clean"),))
 

@@ -18,15 +18,16 @@ import xarray as xr
 from heard import popen
 
 import featpur_sim
-from featpur_sim.cli import main as cli
-from featpur_sim.report import run_figures as figures, reproduce
-from featpur_sim.training.checkpoint import STATE
-from featpur_sim.runs.config import load, parse
 from featpur_sim._ground.disk import claim_folder
-from featpur_sim.runs.experiment import run_experiment
 from featpur_sim._ground.manifest import rewriting
+from featpur_sim.cli import main as cli
+from featpur_sim.report import reproduce
+from featpur_sim.report import run_figures as figures
+from featpur_sim.runs.config import load, parse
+from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.runs.folder import RESULT, WEIGHTS, load_result, load_scorecard
 from featpur_sim.runs.starter import STARTER
+from featpur_sim.training.checkpoint import STATE
 
 FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures", "report.html"}
 FILES |= {"manifest.json"}
@@ -40,7 +41,7 @@ def no_pictures(monkeypatch):
     def write(path, runs, rows, *compared):
         path.write_text(f"{len(runs)} runs, {len(rows)} rows", encoding="utf-8")
 
-    monkeypatch.setattr("featpur_sim.report.run_page.write", write)
+    monkeypatch.setattr("featpur_sim.report.run_page.write_report", write)
 
 
 @pytest.fixture
@@ -436,7 +437,7 @@ def test_interrupted_and_killed_the_same_command_ends_with_the_same_bits(setting
     program = """
 from featpur_sim import __main__
 from featpur_sim.report import run_figures as figures, run_page as report
-figures.save_all = report.write = lambda *arguments: None
+figures.save_all = report.write_report = lambda *arguments: None
 __main__.main()
 """
     command = [sys.executable, "-c", program, "run", str(path), "--out"]
@@ -506,9 +507,9 @@ def test_the_users_own_files_are_not_replaced(featpur, settings_file, tmp_path, 
 def test_no_command_replaces_what_the_user_put_into_its_folder(
     featpur, mine, settings_file, monkeypatch
 ):
-    for name in ("saved.evaluate_run", "attack_run.attack_run", "compare.compare_run",
-                 "dynamics_run.reduced_run", "reduced_exponents.solve_all",
-                 "figures.save_all"):  # fmt: skip
+    for name in ("runs.saved.evaluate_run", "runs.attack.attack_run", "runs.compare.compare_run",
+                 "runs.reduced.reduced_run", "theory.dynamics.exponents.solve_all",
+                 "report.run_figures.save_all"):  # fmt: skip
         monkeypatch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
     shutil.copytree(mine, mine / "second")
     dynamics = ["dynamics", settings_file(), "--out", mine]
@@ -569,9 +570,9 @@ def test_a_read_only_folder_is_refused_first_or_the_result_is_printed(
     before = listing(mine)
     path = settings_file()
     with monkeypatch.context() as patch:
-        for name in ("saved.evaluate_run", "attack_run.attack_run", "compare.compare_run",
-                     "dynamics_run.reduced_run", "figures.save_all",
-                     "reproduce.run_experiment"):  # fmt: skip
+        for name in ("runs.saved.evaluate_run", "runs.attack.attack_run",
+                     "runs.compare.compare_run", "runs.reduced.reduced_run",
+                     "report.run_figures.save_all", "report.reproduce.run_experiment"):  # fmt: skip
             patch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
         for arguments in (
             ["evaluate", mine],

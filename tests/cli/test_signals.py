@@ -1,6 +1,5 @@
 """How the process of ``featpur`` starts and ends: signals, closed pipes, late imports."""
 
-import ast
 import os
 import signal
 import subprocess
@@ -239,40 +238,6 @@ finally:
         process = start(option, program=program)
         out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "") and word in out
-
-
-def test_every_name_of_the_package_is_where_a_checker_sees_it():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    seen = {
-        name.asname: (node.module or "").removeprefix("featpur_sim.")
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("featpur_sim.")
-        for name in node.names
-    }
-    assert seen == featpur_sim._HOME
-    for name in featpur_sim.__all__:
-        assert getattr(featpur_sim, name).__name__ == name
-    assert set(featpur_sim.__all__) <= set(dir(featpur_sim))
-    assert not hasattr(featpur_sim, "nonsense")
-
-
-def test_train_is_the_function_whatever_is_imported_first():
-    program = """
-import featpur_sim.train, featpur_sim
-assert callable(featpur_sim.train)
-from featpur_sim import *
-assert callable(train) and featpur_sim.measure.weights.decompose is decompose
-"""
-    process = start(program=program)
-    assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
-
-
-def test_a_signal_in_a_held_block_comes_at_its_end():
-    done = []
-    with pytest.raises(KeyboardInterrupt), _signals.held():
-        signal.raise_signal(signal.SIGINT)
-        done.append("the block")
-    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_of_the_command_leaves_the_terminals_signals_to_it(monkeypatch):

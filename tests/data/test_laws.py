@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featpur_sim.data.laws import GaussianTwin, Levels, TwoLevel, UniformMagnitude
 from featpur_sim import SparseCoding
+from featpur_sim.data.laws import GaussianTwin, Levels, TwoLevel, UniformMagnitude
 
 GRID = (np.arange(400_000) + 0.5) / 400_000
 

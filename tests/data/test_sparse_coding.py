@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featpur_sim.data.laws import Levels, TwoLevel, UniformMagnitude
 from featpur_sim import SparseCoding
 from featpur_sim.data import dictionaries as dictionary
+from featpur_sim.data.laws import Levels, TwoLevel, UniformMagnitude
 
 D, K, SIGMA_X, ROWS = 16, 4, 0.3, 400_000
 ONCE_IN_TEN_THOUSAND = 1e-4

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from featpur_sim import FGM, SparseCoding, SymmetricReLU
-from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim._ground import checks
-from featpur_sim.data import dictionaries as dictionary
-from featpur_sim.runs.budget import Budget
+from featpur_sim.attacks.protocol import Protocol, Stage
 from featpur_sim.certify import Effort, certified_radius, certify, float32_inference_error
 from featpur_sim.certify.q2 import Pace
-from featpur_sim.runs.config import ConfigError
+from featpur_sim.data import dictionaries as dictionary
+from featpur_sim.measure.both_sides import squeeze
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
-from featpur_sim.training.low_complexity import best_member, fit
 from featpur_sim.models.full_polynomial import FullPolynomial
-from featpur_sim.training.competitors import competitors
 from featpur_sim.models.linear import LinearClassifier, train_linear
+from featpur_sim.models.polynomial import PolynomialClassifier, symmetric_terms
 from featpur_sim.models.tangent_kernel import gate_bias, random_gates
 from featpur_sim.models.tangent_kernel_limit import NTKLimit, limit_kernel
-from featpur_sim.models.polynomial import PolynomialClassifier, symmetric_terms
-from featpur_sim.attacks.protocol import Protocol, Stage
-from featpur_sim.measure.both_sides import squeeze
+from featpur_sim.runs.budget import Budget
+from featpur_sim.runs.config import ConfigError
+from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.competitors import competitors
 from featpur_sim.training.loop import record_steps, replicate
+from featpur_sim.training.low_complexity import best_member, fit
 
 KEY = jax.random.key(0)
 W, POINTS = np.eye(4), np.ones((2, 4))

@@ -23,14 +23,14 @@ from featpur_sim import (
     train,
     train_many,
 )
-from featpur_sim.attacks.gradient import DenseMixture, RandomNoise
-from featpur_sim.training.bias import LinearRamp, PerNeuron
-from featpur_sim.data.laws import UniformMagnitude
-from featpur_sim.measure.weights import overlap, summarise, update_spectrum
-from featpur_sim.attacks.apgd import APGD
-from featpur_sim.attacks.protocol import QUICK
-from featpur_sim.measure.both_sides import squeeze
 from featpur_sim._ground.switches import _HELD, overruled, require_key, x64
+from featpur_sim.attacks.apgd import APGD
+from featpur_sim.attacks.gradient import DenseMixture, RandomNoise
+from featpur_sim.attacks.protocol import QUICK
+from featpur_sim.data.laws import UniformMagnitude
+from featpur_sim.measure.both_sides import squeeze
+from featpur_sim.measure.weights import overlap, summarise, update_spectrum
+from featpur_sim.training.bias import LinearRamp, PerNeuron
 from featpur_sim.training.loop import replicate
 
 SWITCHES = {
@@ -266,12 +266,13 @@ def test_the_commands_give_the_same_results(tiny, featpur, few_attacks, monkeypa
     import tomli_w
 
     from featpur_sim.claims import of_run as claims
-    from featpur_sim.report import run_figures as figures, run_page as report
+    from featpur_sim.report import run_figures as figures
+    from featpur_sim.report import run_page as report
 
     # They want every attack.
     monkeypatch.setattr(claims, "scorecard", lambda result: [])
     monkeypatch.setattr(figures, "save_all", lambda result, folder: [])
-    monkeypatch.setattr(report, "write", lambda *arguments: None)
+    monkeypatch.setattr(report, "write_report", lambda *arguments: None)
     small = tiny(
         seeds=2, records=2, problem={"d": 8}, network={"neurons": 8},
         clean={"steps": 20}, adversarial={"steps": 20},

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from featpur_sim import SymmetricReLU
-from featpur_sim.certify import Contradiction, Effort, NotCertified, certify
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
+from featpur_sim.certify import Contradiction, Effort, NotCertified, certify
 from featpur_sim.measure.both_sides import squeeze, squeeze_radii
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 KEY = jax.random.key(70)
 CHEAP = ("linear", "q1")
@@ -122,7 +122,12 @@ def test_what_a_smaller_radius_breaks_stays_broken(mixed_network, points):
             return replace(found, delta=np.zeros_like(found.delta))
 
     _, standing = squeeze_radii(
-        mixed_network, points, [0.08, 0.1], key=KEY, protocol=Forgetful("f", "1", ()), stages=[]
+        mixed_network,
+        points,
+        [0.08, 0.1],
+        key=KEY,
+        protocol=Forgetful("f", "1", (Stage("FGM"),)),
+        stages=[],
     )
     clean = np.asarray(points.y) * value(mixed_network, np.asarray(points.x, np.float64)) > 0
     assert standing[0].sum() < clean.sum() and np.array_equal(standing[1], standing[0])

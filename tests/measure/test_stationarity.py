@@ -8,8 +8,8 @@ import pytest
 from rounding import doubtful_gates
 
 from featpur_sim import FGM, SparseCoding, SymmetricReLU
-from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
 from featpur_sim.measure.stationarity import measure_stationarity
+from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
 
 KEY = jax.random.key(0)
 both_sides = eqx.filter_jit(measure_stationarity)

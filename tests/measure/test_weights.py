@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featpur_sim import SparseCoding, decompose
-from featpur_sim.measure.weights import overlap, summarise, update_spectrum
-from featpur_sim.measure.weights import dense_part, rescaling
+from featpur_sim.measure.weights import dense_part, overlap, rescaling, summarise, update_spectrum
 
 WSTARS = ["signs", (0.5, 2.0)]
 split = eqx.filter_jit(decompose)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.models.classifier import autodiff_input_gradient
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 
 class Cubic(Classifier):

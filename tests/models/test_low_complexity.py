@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 
 from featpur_sim import FGM, PGD, SparseCoding, SymmetricReLU
-from featpur_sim.models.classifier import Classifier
-from featpur_sim.theory.class_bounds import affine_bound, convex_optimum, linear_bound
-from featpur_sim.models.classifier import autodiff_input_gradient
+from featpur_sim.attacks.accuracy import robust_accuracy
+from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.models.full_polynomial import FullPolynomial
 from featpur_sim.models.linear import LinearClassifier, train_linear
-from featpur_sim.models.tangent_kernel import NTKClassifier, gate_bias, random_gates
-from featpur_sim.models.tangent_kernel_limit import NTKLimit
-from featpur_sim.models.polynomial import PolynomialClassifier, symmetric_terms
-from featpur_sim.training.low_complexity import best_member, fit
-from featpur_sim.models.tangent_kernel_limit import limit_kernel
 from featpur_sim.models.losses import logistic_loss
-from featpur_sim.attacks.accuracy import robust_accuracy
+from featpur_sim.models.polynomial import PolynomialClassifier, symmetric_terms
+from featpur_sim.models.tangent_kernel import NTKClassifier, gate_bias, random_gates
+from featpur_sim.models.tangent_kernel_limit import NTKLimit, limit_kernel
+from featpur_sim.theory.class_bounds import affine_bound, convex_optimum, linear_bound
 from featpur_sim.theory.witnesses import tangent_kernel_witness
+from featpur_sim.training.low_complexity import best_member, fit
 
 D, K, SIGMA = 64, 5, 0.3
 TAU = 0.3 / math.sqrt(K)

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from featpur_sim import SymmetricReLU, initialise
-from featpur_sim.models.symmetric_relu import pure_network
 from featpur_sim.models.losses import loss_sum_and_gradient
+from featpur_sim.models.symmetric_relu import pure_network
 
 M_NEURONS, DIMENSION = 13, 6
 

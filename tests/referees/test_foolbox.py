@@ -7,8 +7,8 @@ import pytest
 from rounding import UNIT, input_gradient, sign_error, unit_error, within
 
 from featpur_sim import FGM, PGD, AdversarialPhase, CleanPhase, SparseCoding, initialise, train
-from featpur_sim.training.bias import LinearRamp
 from featpur_sim.attacks.accuracy import attacked_margin
+from featpur_sim.training.bias import LinearRamp
 
 foolbox = pytest.importorskip("foolbox")
 

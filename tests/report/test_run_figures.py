@@ -287,11 +287,11 @@ def test_every_figure_is_drawn_in_the_house_style():
     for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "pyplot" not in text.replace("touches pyplot", ""), path
-        assert "rc_context" not in text or path.name == "_drawing.py", path
+        assert "rc_context" not in text or path.name == "_style.py", path
         # Made inside the style, each of them.
         made = re.findall(r"( *)figure = Figure\(", text)
         assert len(made) == len(re.findall(r"    with house_style\(\):\n", text)) - (
-            path.name == "_drawing.py"
+            path.name == "_style.py"
         ), path
 
 
@@ -307,3 +307,19 @@ def test_a_failed_drawing_touches_no_file(result, tmp_path, monkeypatch):
         figures.save_all(result, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["robust_accuracy.png"]
     assert old.read_bytes() == b"old"
+
+
+def test_a_ratio_to_nothing_does_not_set_the_scale(result):
+    """One seed's push on the pure parts passes through 0 in the clean phase, where weights rest."""
+    clean = result.record_phase.values == "clean"
+    result["along_stationarity_weights"][clean] = 0.05
+    result["along_stationarity_data"][clean] = 0.06
+    where = np.flatnonzero(clean)[-2:]
+    for step, value in zip(where, (-60.0, 50.0), strict=True):
+        result["along_stationarity_data"][{"record": step, "seed": 0}] = value
+    axes = figures.ALL["stationarity"](result).axes[0]
+    low, high = axes.get_ylim()
+    assert -2 < low < 0 and 1 < high < 2
+    result["along_stationarity_data"][clean] = 0.06
+    low, high = figures.ALL["stationarity"](result).axes[0].get_ylim()
+    assert -0.1 < low < 0 and 0.06 < high < 0.1

@@ -9,7 +9,8 @@ import pytest
 from test_run_figures import tiny_result, with_failed_seed
 
 from featpur_sim.claims import of_run as claims
-from featpur_sim.report import run_figures as figures, run_page as report
+from featpur_sim.report import run_figures as figures
+from featpur_sim.report import run_page as report
 
 ROWS = [
     {

@@ -10,11 +10,12 @@ import pytest
 import scipy.stats
 from made_up_sweeps import made_up
 
-from featpur_sim.report import sweep_figures, sweep_page as sweep_report
-from featpur_sim.claims.power_law import Quantity, fit_power_law
 from featpur_sim.claims.diagram import per_point, phase_diagram, select, window_lines
-from featpur_sim.runs.folder import ResultError
+from featpur_sim.claims.power_law import Quantity, fit_power_law
+from featpur_sim.report import sweep_figures
+from featpur_sim.report import sweep_page as sweep_report
 from featpur_sim.report.sweep_page import build, draw_all, fit_all
+from featpur_sim.runs.folder import ResultError
 
 CLEAN = Quantity.parse("kappa_over_alpha[phase=clean]")
 ROBUST = Quantity.parse("robust_accuracy[phase=clean, attack=PGD, relative_radius=1]")

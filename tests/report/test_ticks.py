@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+from made_up_sweeps import made_up
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from made_up_sweeps import made_up
 
+from featpur_sim.claims.power_law import Quantity, fit_power_law
 from featpur_sim.report import sweep_figures
 from featpur_sim.report._style import COLUMN, DPI, house_style
 from featpur_sim.report._ticks import label_values, plain_numbers
-from featpur_sim.claims.power_law import Quantity, fit_power_law
 
 DIMENSIONS = [64, 96, 128, 192, 256, 384, 512, 1024, 2048]
 SPARSITIES = [5, 6, 7, 8, 9, 10, 11, 12]

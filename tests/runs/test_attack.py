@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from featpur_sim.data.sparse_coding import Batch
 from featpur_sim import SymmetricReLU, initialise
+from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
+from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.runs.attack import attack_radii, attack_run
 from featpur_sim.runs.presets import dense_regime
-from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.runs.saved import SavedRun
 
 KEY = jax.random.key(60)

@@ -7,14 +7,14 @@ import equinox as eqx
 import numpy as np
 import pytest
 
+from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
+from featpur_sim.certify import Effort
+from featpur_sim.certify.q2 import Pace
 from featpur_sim.runs import campaign as module
 from featpur_sim.runs import certify as runs
 from featpur_sim.runs.budget import Budget
 from featpur_sim.runs.campaign import Campaign
-from featpur_sim.certify import Effort
-from featpur_sim.certify.q2 import Pace
 from featpur_sim.runs.certify import STATE, certify_run, closing
-from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.runs.saved import load_run
 
 ONE_STEP = Protocol("one step", "1", (Stage("FGM"), Stage("PGD", "given", 1, 5, 0.5)))

@@ -12,14 +12,14 @@ import pytest
 import tomli_w
 import xarray as xr
 
+from featpur_sim.attacks.protocol import QUICK
+from featpur_sim.certify import Contradiction, NotCertified
 from featpur_sim.claims import of_run as claims
 from featpur_sim.runs.attack import attack_run
-from featpur_sim.certify import Contradiction, NotCertified
 from featpur_sim.runs.certify import certify_run
 from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.runs.evaluation import Evaluator
 from featpur_sim.runs.experiment import make_problem, run_experiment, seed_keys
-from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.runs.folder import save_run
 from featpur_sim.runs.saved import load_run
 

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from featpur_sim.report import _style as _drawing, run_figures as figures
+from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.claims import of_run as claims
-from featpur_sim.runs import diagnosis
+from featpur_sim.claims.of_run import NO_VERDICT
 from featpur_sim.cli import tables
+from featpur_sim.report import _style as _drawing
+from featpur_sim.report import run_figures as figures
+from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import as_dataset, attack_run
 from featpur_sim.runs.certify import certify_run
-from featpur_sim.claims.of_run import NO_VERDICT
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import run_experiment
-from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.runs.folder import ResultError, save_run
 from featpur_sim.runs.saved import evaluate_run, load_run, means
 

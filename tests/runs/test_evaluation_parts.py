@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from featpur_sim.training.checkpoint import STATE
-from featpur_sim.runs.config import parse
 from featpur_sim._ground.disk import DiskWarning
+from featpur_sim.cli.progress import Meter
+from featpur_sim.runs.config import parse
 from featpur_sim.runs.evaluation_parts import FOLDER, EvaluationParts
 from featpur_sim.runs.experiment import Silent, run_experiment
-from featpur_sim.cli.progress import Meter
+from featpur_sim.training.checkpoint import STATE
 
 # 9 thresholds; 6 networks clean, 3 under two attacks and 3 under one; test points without a label,
 # snapshots, margins of 3 networks, and certificates of 2 networks of each of 2 seeds.

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from featpur_sim.claims import of_run as claims
+from featpur_sim.cli.progress import Meter
 from featpur_sim.runs import dataset, evaluation
 from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.runs.experiment import make_problem, run_experiment, seed_keys
-from featpur_sim.cli.progress import Meter
 
 
 def run(tiny, **changes):

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from featpur_sim import __version__
-from featpur_sim.claims.of_run import scorecard
 from featpur_sim._ground.manifest import MANIFEST, rewriting
+from featpur_sim.claims.of_run import scorecard
 from featpur_sim.runs.folder import (
     CHECKPOINT,
     CONFIG,

@@ -11,12 +11,12 @@ import xarray as xr
 from quick_survey import quick_survey
 from test_run import SETTINGS, bits
 
-from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.runs.config import ConfigError
-from featpur_sim.training.fingerprint import software
-from featpur_sim.sweeps.run import run_sweep
-from featpur_sim.sweeps.dask import ClusterError, _replacing, cluster, execute_on
+from featpur_sim.sweeps import plan as sweep_plan
+from featpur_sim.sweeps.dask import ClusterError, _replacing, _signals_held, cluster, execute_on
 from featpur_sim.sweeps.file import parse_sweep
+from featpur_sim.sweeps.run import run_sweep
+from featpur_sim.training.fingerprint import software
 
 # Dask warns of ports in use and of slow starts; neither is about us.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -187,6 +187,14 @@ def test_processes_that_dask_has_given_up_are_replaced(monkeypatch):
     now[0] = 61.0
     replace()
     assert list(local.workers) == [0] and scaled == ["close", 2]
+
+
+def test_a_signal_in_a_held_block_comes_at_its_end():
+    done = []
+    with pytest.raises(KeyboardInterrupt), _signals_held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the block")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

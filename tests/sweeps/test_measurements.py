@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from featpur_sim import FGM, PGD, pure_network, robust_accuracy
-from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.saved import load_run
+from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.sweeps.measurements import survey
 from featpur_sim.training.loop import TrainingRun, replicate
 

@@ -12,14 +12,15 @@ import tomli_w
 import xarray as xr
 from quick_survey import quick_survey
 
-from featpur_sim.sweeps import run as sweep, plan as sweep_plan
-from featpur_sim.runs.config import ConfigError
 from featpur_sim._ground.disk import ResultError, claim_folder
-from featpur_sim.training.fingerprint import software
-from featpur_sim.sweeps.run import in_process, load_sweep, run_sweep
+from featpur_sim.runs.config import ConfigError
+from featpur_sim.sweeps import plan as sweep_plan
+from featpur_sim.sweeps import run as sweep
 from featpur_sim.sweeps.assemble import as_grid
 from featpur_sim.sweeps.file import parse_sweep
 from featpur_sim.sweeps.plan import lane_memory, make_plan, memory_budget
+from featpur_sim.sweeps.run import in_process, load_sweep, run_sweep
+from featpur_sim.training.fingerprint import software
 
 SETTINGS = {
     "name": "small",

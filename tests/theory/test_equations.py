@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from featpur_sim.theory.dynamics.equations import Order, Setting, accuracy, drive, radius_at, velocity
+from featpur_sim.theory.dynamics.equations import (
+    Order,
+    Setting,
+    accuracy,
+    drive,
+    radius_at,
+    velocity,
+)
 from featpur_sim.theory.dynamics.nodes import double_precision, exact_nodes, sampled_nodes
 
 QUANTITIES = ("pure", "mixed", "residual", "noise", "active", "loss")

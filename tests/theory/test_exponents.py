@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from featpur_sim.report import dynamics_figures
 from featpur_sim.claims import of_dynamics as reduced_claims
-from featpur_sim.theory.dynamics import exponents as reduced_exponents
+from featpur_sim.report import dynamics_figures
 from featpur_sim.runs.config import dump
-from featpur_sim.runs.presets import sparse_regime
-from featpur_sim.theory.dynamics.exponents import Point, power
 from featpur_sim.runs.folder import ResultError
+from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.runs.reduced import scaling_of
+from featpur_sim.theory.dynamics import exponents as reduced_exponents
+from featpur_sim.theory.dynamics.exponents import Point, power
 
 DIMENSIONS = (10**4, 10**6, 10**8)
 
@@ -68,7 +69,7 @@ def test_the_boundary_is_the_cube_root_up_to_a_constant():
 
 
 def test_a_preset_gives_its_own_scaling():
-    scaling = reduced_exponents.scaling_of(sparse_regime(128, 8))
+    scaling = scaling_of(sparse_regime(128, 8))
     assert (scaling.copies, scaling.sigma_x) == (4.0, 0.3)
     assert scaling.decay == pytest.approx(0.0128)
     assert scaling.bias_fraction == pytest.approx(0.38, rel=1e-5)

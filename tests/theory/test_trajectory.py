@@ -10,24 +10,26 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 
 from featpur_sim.report import dynamics_figures
-from featpur_sim.training.bias import Progress
 from featpur_sim.runs.config import BiasConfig, ConfigError, dump, parse
-from featpur_sim.theory.dynamics.equations import Order, drive, velocity
-from featpur_sim.theory.dynamics.trajectory import (
+from featpur_sim.runs.experiment import _make_bias
+from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.runs.reduced import (
     duration_of,
-    initial_order,
-    integrate_phase,
-    largest_of,
-    recording_times,
     reduced_run,
     require_reducible,
     schedule_of,
     setting_of,
     to_dataset,
 )
-from featpur_sim.runs.experiment import _make_bias
+from featpur_sim.theory.dynamics.equations import Order, drive, velocity
 from featpur_sim.theory.dynamics.nodes import double_precision, sampled_nodes
-from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.theory.dynamics.trajectory import (
+    initial_order,
+    integrate_phase,
+    largest_of,
+    recording_times,
+)
+from featpur_sim.training.bias import Progress
 
 BIASES = {
     "linear-ramp": dict(stop=0.05, start=0.01, fraction=0.4),
@@ -213,7 +215,7 @@ def test_settings_outside_the_model_are_named(tiny, section, change):
 
 def test_the_command_writes_a_dataset_and_figures(run, featpur, tmp_path, monkeypatch):
     config, reduced = run
-    monkeypatch.setattr("featpur_sim.theory.dynamics.trajectory.reduced_run", lambda settings, seed: reduced)
+    monkeypatch.setattr("featpur_sim.runs.reduced.reduced_run", lambda settings, seed: reduced)
     (tmp_path / "run.toml").write_text(dump(config), encoding="utf-8")
     out = tmp_path / "out"
     code, shown, _ = featpur("dynamics", tmp_path / "run.toml", "--out", out)

@@ -8,8 +8,8 @@ import pytest
 from numpy.polynomial import Polynomial
 from scipy import stats
 
-from featpur_sim.theory.class_bounds import affine_bound, convex_optimum
 from featpur_sim.statistics import wilson_interval
+from featpur_sim.theory.class_bounds import affine_bound, convex_optimum
 from featpur_sim.theory.witnesses import (
     _coordinate_minima,
     cubic_witness,

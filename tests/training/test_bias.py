@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from featpur_sim.training.bias import Frozen, LinearRamp, PerNeuron, Tabulated
-from featpur_sim.training.bias import Progress
+from featpur_sim.training.bias import Frozen, LinearRamp, PerNeuron, Progress, Tabulated
 
 COORDINATES = jnp.array([[0.1, -0.4, 0.2], [0.0, 0.05, -0.02]])
 LARGEST = np.array([0.4, 0.05])

@@ -18,9 +18,8 @@ import optax
 import pytest
 
 import featpur_sim
-from featpur_sim.training.checkpoint import Checkpoint
-from featpur_sim.training.checkpoint import CheckpointError
 from featpur_sim._ground.disk import DiskWarning, ResultError
+from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.training.fingerprint import fingerprint
 
 
@@ -92,7 +91,7 @@ def test_stopped_three_times(tmp_path, undisturbed):
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4))])
 def test_killed_from_outside(tmp_path, undisturbed, seed):
     chance = random.Random(seed)
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     child = subprocess.Popen(
         [sys.executable, interrupted.__file__, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -374,7 +373,7 @@ print(bytes(fingerprint({"a": 1.0}, rule, lambda x: x in {"one", "two", "three"}
     found = {
         subprocess.run(
             [sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": seed,
-            "PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, check=True,
+            "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, check=True,
         ).stdout
         for seed in ("1", "2")
     }  # fmt: skip

@@ -16,7 +16,7 @@ from featpur_sim.training.devices import spread, usable
 @pytest.fixture(scope="module")
 def found():
     """The findings of ``sharded.py``, a process of its own: devices are set before JAX starts."""
-    script = Path(__file__).with_name("sharded.py")
+    script = Path(__file__).parents[1] / "sharded.py"
     flags = (
         "--xla_force_host_platform_device_count=4",
         "--xla_cpu_enable_concurrency_optimized_scheduler=false",

@@ -19,9 +19,9 @@ from featpur_sim import (
     train_many,
 )
 from featpur_sim.training.bias import LinearRamp, PerNeuron
-from featpur_sim.training.step import Status
-from featpur_sim.training.phase import Phase
 from featpur_sim.training.loop import record_steps, replicate
+from featpur_sim.training.phase import Phase
+from featpur_sim.training.step import Status
 
 KEY = jax.random.key(50)
 D, M = 24, 32

@@ -16,11 +16,11 @@ from featpur_sim import (
     initialise,
     train,
 )
-from featpur_sim.training.checkpoint import Checkpoint
-from featpur_sim.training.low_rank import LowRankUpdate
 from featpur_sim.models.losses import logistic_loss, regulariser
-from featpur_sim.training.step import gradient_step, start_phase
+from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.low_rank import LowRankUpdate
+from featpur_sim.training.step import gradient_step, start_phase
 
 KEY = jax.random.key(70)
 D, M, RANK, DECAY, RATE = 20, 30, 3, 0.05, 0.3

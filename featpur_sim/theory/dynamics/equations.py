@@ -3,9 +3,10 @@
 The ansatz, in the gauge w* = 1 and M = I: feature j is carried by r equal neurons
 w = α e_j + c Σ_{j'≠j} e_{j'} + q_j with q_j isotropic and ‖q_j‖² = ρ². With C = c·d and the time
 t′ = η·step/d, gradient descent on the objective of docs/theory.md §3 becomes three differential
-equations. On a node of `featpur_sim.theory.dynamics.nodes` the output is a sum over features that are independent
-given the node, so it is Gaussian up to 1/√(active features); everything linear in a gate is
-regressed on it. This module imports no simulation code, so that agreement with a run is evidence.
+equations. On a node of `featpur_sim.theory.dynamics.nodes` the output is a sum over features that
+are independent given the node, so it is Gaussian up to 1/√(active features); everything linear in a
+gate is regressed on it. This module imports no simulation code, so that agreement with a run is
+evidence.
 """
 
 from typing import Literal, NamedTuple

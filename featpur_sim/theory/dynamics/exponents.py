@@ -15,12 +15,11 @@ import numpy as np
 from jax import lax
 from scipy import stats
 
-from featpur_sim.theory import predictions as theory
-from featpur_sim.runs.config import RunConfig
-from featpur_sim.theory.dynamics.equations import Order, Setting, accuracy, radius_at
-from featpur_sim.theory.dynamics.trajectory import constant, integrate_phase
-from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_nodes
 from featpur_sim._ground.switches import steady
+from featpur_sim.theory import predictions as theory
+from featpur_sim.theory.dynamics.equations import Order, Setting, accuracy, radius_at
+from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_nodes
+from featpur_sim.theory.dynamics.trajectory import constant, integrate_phase
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
 
@@ -57,24 +56,6 @@ class Scaling:
 
 
 DEFAULT = Scaling()
-
-
-def scaling_of(config: RunConfig) -> Scaling:
-    """The settings of a run, scaled: r = m/d, λd, ν_f = b/α·√k and ε = τ√k stay as they are.
-
-    A schedule without a threshold per neuron does not fix b/α; ν_f is then ½.
-    """
-    p = config.problem
-    bias = config.clean.bias
-    per_neuron = bias.schedule == "per-neuron" and bias.stop is not None
-    return Scaling(
-        sigma_x=p.sigma_x,
-        p_one=p.p_one,
-        copies=config.network.neurons / p.d,
-        decay=config.clean.weight_decay * p.d,
-        bias_fraction=bias.stop * p.k**0.5 if per_neuron and bias.stop else 0.5,
-        radius=config.adversarial.radius * p.k**0.5,
-    )
 
 
 class Point(NamedTuple):

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from featpur_sim._ground.switches import x64
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.theory.margin import check_law, is_tie
-from featpur_sim._ground.switches import x64
 
 CATEGORIES = 5
 
