@@ -15,7 +15,7 @@ from jax import lax
 
 from featpur_sim._ground.checks import count
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey, Scalar
+from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
@@ -134,16 +134,3 @@ def robust_accuracy(
         return Accuracy(math.nan, math.nan, math.nan, labelled)
     low, high = wilson_interval(robust, labelled)
     return Accuracy(robust / labelled, low, high, labelled)
-
-
-def critical_scale(values: Float[Array, " r"], radii: Float[Array, " r"], level: float) -> Scalar:
-    """The first radius at which a falling accuracy curve crosses ``level``, by interpolation.
-
-    NaN when it does not cross inside the range.
-    """
-    below = values < level
-    i = jnp.argmax(below)
-    before, after = values[i - 1], values[i]
-    fraction = (before - level) / jnp.maximum(before - after, 1e-12)
-    crossing = radii[i - 1] + fraction * (radii[i] - radii[i - 1])
-    return jnp.where(jnp.any(below) & (i > 0), crossing, jnp.nan)

@@ -8,7 +8,7 @@ import pytest
 from canned import CannedProblem
 
 from featpur_sim import FGM, PGD, SparseCoding, robust_accuracy
-from featpur_sim.attacks.accuracy import count_robust, critical_scale
+from featpur_sim.attacks.accuracy import count_robust
 from featpur_sim.attacks.balls import ball
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.laws import Levels
@@ -158,19 +158,3 @@ def test_refusals(problem):
     empty = SparseCoding(d=8, k=1, sigma_x=0.3, law=Levels([1.0], [0.0]))
     with pytest.raises(ValueError, match="none of the 20 samples drawn has a label"):
         robust_accuracy(model, empty, key=KEY, n=20)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0.9, 0.7, 0.3, 0.1], 0.15),
-        ([0.9, 0.5, 0.5, 0.1], 0.2),
-        ([0.9, 0.8, 0.7, 0.6], np.nan),
-        ([0.4, 0.3, 0.2, 0.1], np.nan),
-        ([0.9, 0.4, 0.8, 0.1], 0.08),
-    ],
-)
-def test_critical_scale(values, expected):
-    radii = jnp.array([0.0, 0.1, 0.2, 0.3])
-    found = critical_scale(jnp.array(values), radii, 0.5)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
