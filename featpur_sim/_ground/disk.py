@@ -156,6 +156,8 @@ def claim_or_print(directory: str | Path, printing: bool) -> Iterator[bool]:
         yield writable
 
 
+# By hand, not by `filelock`, which raises on EDEADLK as on a file system without locks and takes no
+# lock on ENOSYS, but by default a marker file: telling the two apart would need the code above too.
 try:
     import fcntl
 
