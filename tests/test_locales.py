@@ -83,7 +83,7 @@ source = sys.argv.pop(1)
 if source:
     reproduce.run_experiment = run_experiment
 figures.save_all = lambda *arguments: []
-report.write_report = lambda path, *rest: write_text(path, chr(954))
+report.write_page = lambda path, *rest: write_text(path, chr(954))
 cli.main()
 """
 
@@ -180,6 +180,6 @@ def test_any_legal_path_is_one_to_run_into(name, settings, featpur_here, tmp_pat
 def featpur_here(featpur, monkeypatch):
     monkeypatch.setattr("featpur_sim.report.run_figures.save_all", lambda *arguments: [])
     monkeypatch.setattr(
-        "featpur_sim.report.run_page.write_report", lambda path, *rest: path.write_bytes(b"")
+        "featpur_sim.report.run_page.write_page", lambda path, *rest: path.write_bytes(b"")
     )
     return featpur

@@ -3,15 +3,13 @@
 The labels are those of `featpur_sim.runs.model_classes`. Nothing here trains or attacks.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from featpur_sim._ground.manifest import require_intact
 from featpur_sim.runs.diagnosis import count
-from featpur_sim.runs.folder import ResultError
+from featpur_sim.runs.folder import load_rows
 from featpur_sim.runs.model_classes import CLEAN, COUNTEREXAMPLE, MEASURED, PROVED, PURE, PURIFIED
 
 COMPARISON = "compare.json"
@@ -40,19 +38,7 @@ def load_comparison(directory: str | Path) -> list[Row]:
     Raises:
         ResultError: the file is not a table of comparison rows.
     """
-    path = Path(directory) / COMPARISON
-    if not path.exists():
-        return []
-    require_intact(path)
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        if not all(set(row) >= _NEEDED for row in rows):
-            raise ValueError("a row lacks an entry")
-    except (ValueError, TypeError, OSError) as error:
-        raise ResultError(
-            f"{path} cannot be read as a comparison: {error}. Make it again with 'featpur compare'."
-        ) from None
-    return rows
+    return load_rows(Path(directory) / COMPARISON, _NEEDED, "featpur compare")
 
 
 def best_rows(rows: list[Row]) -> dict[str, Row]:

@@ -5,16 +5,13 @@ have the keys of `featpur_sim.claims.of_run.scorecard`. What they say holds for 
 the ansatz describes a network is in docs/dynamics.md.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from featpur_sim._ground.manifest import require_intact
 from featpur_sim.claims.verdict import Row, below, between, interval
-from featpur_sim.runs.folder import ResultError
+from featpur_sim.runs.folder import load_rows
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
 
@@ -102,16 +99,5 @@ def load(directory: str | Path) -> list[Row]:
     Raises:
         ResultError: the file is damaged.
     """
-    path = Path(directory) / SCORECARD
-    if not path.exists():
-        return []
-    require_intact(path)
-    try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        if not all({"id", "regime", "measured", "ci", "verdict", "rule"} <= set(r) for r in rows):
-            raise ValueError("a row lacks an entry")
-    except (ValueError, TypeError, OSError) as error:
-        raise ResultError(
-            f"{path} cannot be read: {error}. Make it again with 'featpur dynamics --exponents'."
-        ) from None
-    return rows
+    needed = {"id", "regime", "measured", "ci", "verdict", "rule"}
+    return load_rows(Path(directory) / SCORECARD, needed, "featpur dynamics --exponents")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from featpur_sim.claims.later import with_certificate
 from featpur_sim.claims.verdict import (
     ATTACKED_ONLY,
     CONTRADICTED,
@@ -31,7 +32,7 @@ from featpur_sim.theory import predictions as theory
 CEILING_SLACK = 0.10
 
 
-def scorecard(result: xr.Dataset) -> list[Row]:
+def scorecard(result: xr.Dataset, certificate: list[Row] | None = None) -> list[Row]:
     """Every claim that a run can speak to, one row each (C6 and C2-C3 have several).
 
     Seeds whose training failed (`featpur_sim.runs.diagnosis`) are left out, and so are examples
@@ -40,13 +41,15 @@ def scorecard(result: xr.Dataset) -> list[Row]:
 
     Args:
         result: the Dataset of one run.
+        certificate: rows of its certificate.json; C5 is judged by them where they cover it
+            (`featpur_sim.claims.later.with_certificate`).
 
     Returns:
         Rows with ``id, regime, statement, source, predicted, measured, ci, verdict, rule, seeds``.
     """
     if not diagnosis.finished(result).any():
         return _no_verdicts(result)
-    finished = diagnosis.only_finished(result)
+    finished = with_certificate(diagnosis.only_finished(result), certificate or [])
     rows = [row for row in (make(finished) for make in _ROWS) if row is not None]
     restless = _restless(finished)
     for row in rows:
@@ -88,6 +91,8 @@ def _counted(r: xr.Dataset, least: float = -1.0, over: xr.DataArray | None = Non
 
 def _certified(r: xr.Dataset) -> Counted:
     """Differences with a fraction of the certified points, which are fewer."""
+    if "certified_labelled" in r.attrs:
+        return Counted(r.attrs["certified_labelled"])
     points = r.attrs.get("certify_points", r.attrs["test_samples"])
     return Counted(max(points * (1 - float(r.excluded_fraction.mean())), 1.0))
 
@@ -223,6 +228,11 @@ def _side(result: xr.Dataset, side: str, phase: str) -> xr.DataArray:
     return table.isel(radius=int(np.argmin(np.abs(result.relative_radius.values - 1))))
 
 
+def _by(r: xr.Dataset) -> str:
+    """What a certificate made after the run adds to a rule."""
+    return f" From {r.attrs['certified_by']}." if "certified_by" in r.attrs else ""
+
+
 def _c5(r: xr.Dataset) -> Row:
     if "certified_accuracy" not in r:
         return _c5_attacked_only(r)
@@ -248,7 +258,7 @@ def _c5(r: xr.Dataset) -> Row:
         "proved robustness against attacked ceiling, the comparison that is hardest on the claim: "
         f"supported if the interval of the difference lies at or above −{CEILING_SLACK:.2f}, "
         "contradicted if the same difference with the attacked instead of the certified accuracy "
-        "lies below it.",
+        "lies below it." + _by(r),
         judge,
         _certified(r),
     )
@@ -287,7 +297,7 @@ def _c5_rise(r: xr.Dataset) -> Row | None:
         "> 0",
         _side(r, "certified", "adversarial") - _side(r, "attacked", "clean"),
         "a lower bound less an upper bound. Supported if the interval of the difference lies above "
-        "0.05.",
+        "0.05." + _by(r),
         lambda low, high: above(low, high, 0.05),
         _certified(r),
     )
@@ -304,7 +314,7 @@ def _c5_width(r: xr.Dataset) -> Row | None:
         "0",
         _side(r, "attacked", "adversarial") - _side(r, "certified", "adversarial"),
         "supported if the interval of the width lies at or below 0.02. A wider one leaves the "
-        "robust accuracy open; 'featpur certify' has stronger stages.",
+        "robust accuracy open; 'featpur certify' has stronger stages." + _by(r),
         lambda low, high: below(low, high, 0.02),
         _certified(r),
     )

@@ -181,48 +181,20 @@ app.command()(dynamics)
 
 @app.command()
 def report(directory: Directory, quiet: Quiet = False) -> None:
-    """Rebuild scorecard, figures and report.html of a finished run from its result.nc.
+    """Rebuild scorecard, figures and report.html of a finished run from what its folder holds.
+
+    That is result.nc, and what certify, evaluate --protocol, compare and dynamics have left: a
+    certificate that covers τ decides claim C5.
 
     Of a sweep's folder: exponents, figures and report.html from sweep.nc.
     """
     if holds_sweep(directory):
         report_sweep(directory, quiet)
         return
-    from featpur_sim._ground.disk import claim_folder
-    from featpur_sim._ground.manifest import require_ours, rewriting
-    from featpur_sim.claims import (
-        of_classes as comparison,
-    )
-    from featpur_sim.claims import (
-        of_dynamics as reduced_claims,
-    )
-    from featpur_sim.claims import (
-        of_run as claims,
-    )
-    from featpur_sim.report import run_figures as figures
-    from featpur_sim.report import run_page as html
-    from featpur_sim.report.reproduce import parts
-    from featpur_sim.runs import diagnosis
-    from featpur_sim.runs.folder import FIGURES, REPORT, SCORECARD, figure_files, save_scorecard
+    from featpur_sim.report.of_folder import write_report
+    from featpur_sim.runs.folder import REPORT
 
-    runs = parts(directory)
-    drawn = figure_files(*figures.ALL)
-    for folder in runs:
-        require_ours(folder, *drawn)
-    require_ours(directory, SCORECARD, REPORT)
-    compared = {name: comparison.load_comparison(folder) for folder, (name, _) in runs.items()}
-    rows = []
-    for _, (name, result) in runs.items():
-        rows += claims.scorecard(result) + comparison.scorecard(result, compared[name])
-    rows += reduced_claims.load(directory)
-    with claim_folder(directory):
-        for folder, (_, result) in runs.items():
-            if diagnosis.finished(result).any():
-                with rewriting(folder, *drawn):
-                    figures.save_all(result, folder / FIGURES)
-        with rewriting(directory, SCORECARD, REPORT):
-            save_scorecard(directory, rows)
-            html.write_report(directory / REPORT, list(runs.values()), rows, compared)
+    rows = write_report(directory)
     _print_scorecard(rows, quiet, False)
     say(quiet, str(directory / REPORT))
     _require_a_seed(rows)

@@ -21,7 +21,6 @@ from featpur_sim.runs.folder import (
     CHECKPOINT,
     FIGURES,
     REPORT,
-    RESULT,
     SAVING,
     SCORECARD,
     figure_files,
@@ -101,7 +100,7 @@ def reproduce(
         None if overwrite else _finished(folder, config)
         for folder, config in zip(folders, configs, strict=True)
     ]
-    runs: list[tuple[str, xr.Dataset]] = []
+    runs: list[report.Shown] = []
     rows: list[dict[str, Any]] = []
     for folder, config, result in zip(folders, configs, kept, strict=True):
         if result is None:
@@ -110,11 +109,11 @@ def reproduce(
             result = experiment.result
         else:
             own = claims.scorecard(result)
-        runs.append((config.name, result))
+        runs.append(report.Shown(result))
         rows += own
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)
-        report.write_report(directory / REPORT, runs, rows)
+        report.write_page(directory / REPORT, runs, rows)
     return rows
 
 
@@ -128,16 +127,3 @@ def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
             "--overwrite to replace it."
         )
     return result
-
-
-def parts(directory: Path) -> dict[Path, tuple[str, xr.Dataset]]:
-    """The finished runs of a folder: the one at its top and those in its subfolders.
-
-    Raises:
-        ResultError: there is no finished run at the top.
-    """
-    found = {directory: load_result(directory)}
-    for folder in sorted(directory.iterdir()):
-        if (folder / RESULT).is_file():
-            found[folder] = load_result(folder)
-    return {folder: (result.attrs["name"], result) for folder, result in found.items()}

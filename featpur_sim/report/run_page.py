@@ -6,9 +6,9 @@ how each seed ended, and what the claims mean. It needs no network and no script
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import xarray as xr
@@ -83,18 +83,29 @@ CLAIMS: dict[str, tuple[str, str]] = {
 }
 
 
-def build(
-    runs: Sequence[tuple[str, xr.Dataset]],
-    scorecard: list[Row],
-    compared: Mapping[str, list[Row]] | None = None,
-) -> str:
+class Shown(NamedTuple):
+    """One run on the page.
+
+    Attributes:
+        result: its Dataset.
+        compared: rows of its compare.json, for the figure of C8.
+        certified: rows of its certificate.json.
+        attacked: rows of its evaluation.json.
+    """
+
+    result: xr.Dataset
+    compared: Sequence[Row] = ()
+    certified: Sequence[Row] = ()
+    attacked: Sequence[Row] = ()
+
+
+def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
     """The report as one HTML page, figures embedded.
 
     Args:
-        runs: name and Dataset of each run, in the order to show them.
+        runs: in the order to show them.
         scorecard: rows of :func:`featpur_sim.claims.of_run.scorecard` for all of them, with the
             keys ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
-        compared: name of a run → rows of its compare.json, for the figure of C8.
 
     Returns:
         A page that refers to no other file or address.
@@ -103,7 +114,7 @@ def build(
         ValueError: ``runs`` is empty, or a row holds an unknown claim or verdict.
     """
     if not runs:
-        raise ValueError("runs is empty: a report needs at least one run. Pass (name, result).")
+        raise ValueError("runs is empty: a report needs at least one run. Pass Shown(result).")
     for row in scorecard:
         _require_known("id", row["id"], CLAIMS)
         _require_known("verdict", row["verdict"], _VERDICTS)
@@ -111,7 +122,7 @@ def build(
         environment()
         .get_template("report.html.j2")
         .render(
-            runs=[_describe(name, result, (compared or {}).get(name)) for name, result in runs],
+            runs=[_describe(run) for run in runs],
             regimes=_by_regime(scorecard),
             verdicts=_VERDICTS,
             counts=Counter(row["verdict"] for row in scorecard),
@@ -121,24 +132,18 @@ def build(
     )
 
 
-def write_report(
-    path: str | Path,
-    runs: Sequence[tuple[str, xr.Dataset]],
-    scorecard: list[Row],
-    compared: Mapping[str, list[Row]] | None = None,
-) -> None:
+def write_page(path: str | Path, runs: Sequence[Shown], scorecard: list[Row]) -> None:
     """Write the report; an older one stays as it is unless the new one is whole.
 
     Args:
         path: the HTML file.
         runs: see `build`.
         scorecard: see `build`.
-        compared: see `build`.
 
     Raises:
         ValueError: see `build`.
     """
-    page = build(runs, scorecard, compared)
+    page = build(runs, scorecard)
     write_text(path, page)
 
 
@@ -179,7 +184,8 @@ def _number(value: Any) -> str:
     return f"{value:#.3g}".rstrip(".").replace("-", "−")
 
 
-def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict[str, Any]:
+def _describe(run: Shown) -> dict[str, Any]:
+    result = run.result
     said = result.training_warning.values if "training_warning" in result else []
     warnings = [
         f"seed {seed}: {text}" for seed, text in zip(result.seed.values, said, strict=False) if text
@@ -189,17 +195,34 @@ def _describe(name: str, result: xr.Dataset, compared: list[Row] | None) -> dict
         drawn = {
             key: (make(result), figures.caption(key, result)) for key, make in figures.ALL.items()
         }
-        if compared:
-            figure = comparison_figure.draw(compared, result.attrs["tau"])
+        if run.compared:
+            figure = comparison_figure.draw(list(run.compared), result.attrs["tau"])
             drawn["comparison"] = (figure, comparison_figure.CAPTION)
     return {
-        "name": name,
+        "name": result.attrs["name"],
         "attrs": result.attrs,
+        "certified": run.certified,
+        "attacked": _over_seeds(run.attacked),
         "failed": diagnosis.left_out(result),
         "warnings": warnings,
         "seeds": result.sizes["seed"],
         "figures": [embedded(key, *entry) for key, entry in drawn.items()],
     }
+
+
+def _over_seeds(rows: Sequence[Row]) -> list[Row]:
+    """Rows of evaluation.json, one for each phase and radius: the mean over seeds."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["phase"], row["relative_radius"]), []).append(row)
+    return [
+        group[0]
+        | {
+            "n": sum(r["n"] for r in group),
+            "attacked": sum(r["attacked"] for r in group) / len(group),
+        }
+        for group in groups.values()
+    ]
 
 
 def embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:

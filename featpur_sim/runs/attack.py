@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,7 +21,10 @@ from featpur_sim.models.classifier import Classifier
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import require_finished
 from featpur_sim.runs.experiment import seed_keys
+from featpur_sim.runs.folder import load_rows
 from featpur_sim.runs.saved import SavedRun
+
+EVALUATION = "evaluation.json"
 
 
 def attack_radii(
@@ -178,6 +182,17 @@ def contributions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for key in ("points", "broken", "new", "seconds"):
                 total[key] += attack[key]
     return list(totals.values())
+
+
+def load_attacked(directory: str | Path) -> list[dict[str, Any]]:
+    """The rows of ``evaluation.json``; none if the folder has no such file.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    needed = {"seed", "phase", "relative_radius", "n", "attacked", "protocol"}
+    command = "featpur evaluate --protocol"
+    return load_rows(Path(directory) / EVALUATION, needed, command)
 
 
 def as_dataset(rows: list[dict[str, Any]]) -> xr.Dataset:

@@ -20,7 +20,7 @@ from featpur_sim.runs.campaign import Campaign, Part
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import finished, require_finished
 from featpur_sim.runs.experiment import seed_keys
-from featpur_sim.runs.folder import to_json
+from featpur_sim.runs.folder import load_rows, to_json
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import fraction_interval
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
@@ -378,6 +378,17 @@ def save_certificate(directory: str | Path, rows: list[Row]) -> Path:
     with rewriting(directory, CERTIFICATE):
         write_text(path, to_json(rows, indent=2) + "\n")
     return path
+
+
+def load_certificate(directory: str | Path) -> list[Row]:
+    """The rows of ``certificate.json``; none if the folder has no such file.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    path = Path(directory) / CERTIFICATE
+    needed = {"phase", "relative_radius", "norm", "function", "seeds", "stages", "protocol"}
+    return load_rows(path, needed, "featpur certify")
 
 
 @contextlib.contextmanager

@@ -205,6 +205,31 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
         raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
 
 
+def load_rows(path: Path, needed: set[str], command: str) -> list[dict[str, Any]]:
+    """A JSON table that a command left in a run's folder; none if there is no such file.
+
+    Args:
+        path: the file.
+        needed: entries that every row must have.
+        command: makes the file again, for the message.
+
+    Raises:
+        ResultError: the file is damaged, or not such a table.
+    """
+    if not path.exists():
+        return []
+    require_intact(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not all(needed <= set(row) for row in rows):
+            raise ValueError("a row lacks an entry")
+    except (ValueError, TypeError, OSError) as error:
+        raise ResultError(
+            f"{path} cannot be read: {error}. Make it again with '{command}'."
+        ) from None
+    return rows
+
+
 def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
     """Read ``scorecard.json`` of a run.
 

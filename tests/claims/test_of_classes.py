@@ -253,12 +253,11 @@ def test_figure_hatches_what_is_proved_and_nothing_else():
 
 
 def test_report_shows_c8_and_its_figure(tiny_run):
-    runs = [("tiny", tiny_run.result)]
     rows = comparison.scorecard(tiny_run.result, ROWS)
-    page = report.build(runs, rows, {"tiny": ROWS})
+    page = report.build([report.Shown(tiny_run.result, compared=ROWS)], rows)
     for words in (PROVED, COUNTEREXAMPLE, MEASURED, "figcaption><strong>Comparison.</strong>"):
         assert words in page
-    assert "<strong>Comparison.</strong>" not in report.build(runs, rows)
+    assert "<strong>Comparison.</strong>" not in report.build([report.Shown(tiny_run.result)], rows)
 
 
 def test_command_writes_prints_and_feeds_the_report(two_competitors, tiny_folder, tmp_path):
@@ -285,5 +284,8 @@ def test_a_damaged_table_is_named(tmp_path):
     assert comparison.load_comparison(tmp_path) == []
     for text in ("{", "[1]", '[{"class": "linear"}]', "3"):
         (tmp_path / "compare.json").write_text(text, encoding="utf-8")
-        with pytest.raises(ResultError, match="compare.json cannot be read as a comparison"):
+        with pytest.raises(
+            ResultError,
+            match="compare.json cannot be read: .* Make it again with 'featpur compare'",
+        ):
             comparison.load_comparison(tmp_path)

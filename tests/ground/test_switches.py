@@ -272,7 +272,7 @@ def test_the_commands_give_the_same_results(tiny, featpur, few_attacks, monkeypa
     # They want every attack.
     monkeypatch.setattr(claims, "scorecard", lambda result: [])
     monkeypatch.setattr(figures, "save_all", lambda result, folder: [])
-    monkeypatch.setattr(report, "write_report", lambda *arguments: None)
+    monkeypatch.setattr(report, "write_page", lambda *arguments: None)
     small = tiny(
         seeds=2, records=2, problem={"d": 8}, network={"neurons": 8},
         clean={"steps": 20}, adversarial={"steps": 20},

@@ -80,11 +80,15 @@ class Page(HTMLParser):
         return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
 
 
+def named(result, name):
+    return report.Shown(result.assign_attrs(name=name))
+
+
 @pytest.fixture(scope="module")
 def html():
     result = tiny_result().copy()
     result.attrs["config"] = 'name = "</pre><script>alert(1)</script> & co"\n'
-    return report.build([("dense-regime", result), ("sparse-regime", result)], ROWS)
+    return report.build([named(result, "dense-regime"), named(result, "sparse-regime")], ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_failed_seeds_are_named(monkeypatch):
     monkeypatch.setattr(figures, "ALL", {})
     ruined = with_failed_seed(tiny_result())
     ruined["status_step"] = ("seed", np.array([0, 0, 12]))
-    words = Page(report.build([("run", ruined)], [])).words
+    words = Page(report.build([named(ruined, "run")], [])).words
     assert "seed 7 (diverged since step 12 of the clean phase)" in words
     assert "2 of 3 finished" in words
 
@@ -162,7 +166,7 @@ def test_failed_seeds_are_named(monkeypatch):
 def test_a_run_without_a_finished_seed_has_no_figures():
     dead = tiny_result().copy()
     dead["status"] = ("seed", np.array(["dead", "dead"]))
-    page = Page(report.build([("run", dead)], []))
+    page = Page(report.build([named(dead, "run")], []))
     assert "No seed finished" in page.words
     assert not any(tag == "img" for tag, _ in page.tags)
 
@@ -176,7 +180,7 @@ def test_a_run_without_a_finished_seed_has_no_figures():
 )
 def test_unknown_rows_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        report.build([("run", tiny_result())], [ROWS[0] | change])
+        report.build([named(tiny_result(), "run")], [ROWS[0] | change])
 
 
 def test_no_run_is_an_error():
@@ -187,7 +191,7 @@ def test_no_run_is_an_error():
 def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     monkeypatch.setattr(figures, "ALL", {"surgery": figures.surgery})
-    report.write_report(path, [("run", tiny_result())], ROWS)
+    report.write_page(path, [named(tiny_result(), "run")], ROWS)
     old = path.read_text(encoding="utf-8")
     assert re.match("<!doctype html>", old)
 
@@ -196,6 +200,6 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figures, "ALL", {"surgery": broken})
     with pytest.raises(RuntimeError, match="cannot draw"):
-        report.write_report(path, [("run", tiny_result())], ROWS)
+        report.write_page(path, [named(tiny_result(), "run")], ROWS)
     assert path.read_text(encoding="utf-8") == old
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,73 @@
+"""Scorecard, figures and report.html of everything that a run's folder holds.
+
+Beside the runs themselves: certificates, attacks on fresh points, competitors and the reduced
+dynamics, as far as their commands were given.
+"""
+
+from pathlib import Path
+
+import xarray as xr
+
+from featpur_sim._ground.disk import claim_folder
+from featpur_sim._ground.manifest import require_ours, rewriting
+from featpur_sim.claims import of_classes, of_dynamics, of_run
+from featpur_sim.claims.verdict import Row
+from featpur_sim.report import run_figures, run_page
+from featpur_sim.runs import diagnosis
+from featpur_sim.runs.attack import load_attacked
+from featpur_sim.runs.certify import load_certificate
+from featpur_sim.runs.folder import (
+    FIGURES,
+    REPORT,
+    RESULT,
+    SCORECARD,
+    figure_files,
+    load_result,
+    save_scorecard,
+)
+
+
+def write_report(directory: str | Path) -> list[Row]:
+    """Rebuild what shows a folder's runs, from what its commands have left there.
+
+    Args:
+        directory: of a finished run, or of ``featpur reproduce``.
+
+    Returns:
+        The rows of the scorecard.
+
+    Raises:
+        ResultError: there is no finished run, or a file is damaged.
+        NotWritable: a file that would be replaced is not ours.
+    """
+    directory = Path(directory)
+    runs = {folder: load_result(folder) for folder in _folders(directory)}
+    drawn = figure_files(*run_figures.ALL)
+    for folder in runs:
+        require_ours(folder, *drawn)
+    require_ours(directory, SCORECARD, REPORT)
+    rows: list[Row] = []
+    shown = []
+    for folder, result in runs.items():
+        compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
+        rows += of_run.scorecard(result, certified) + of_classes.scorecard(result, compared)
+        shown.append(run_page.Shown(result, compared, certified, load_attacked(folder)))
+    rows += of_dynamics.load(directory)
+    with claim_folder(directory):
+        for folder, result in runs.items():
+            _draw(folder, result, drawn)
+        with rewriting(directory, SCORECARD, REPORT):
+            save_scorecard(directory, rows)
+            run_page.write_page(directory / REPORT, shown, rows)
+    return rows
+
+
+def _draw(folder: Path, result: xr.Dataset, drawn: list[str]) -> None:
+    if diagnosis.finished(result).any():
+        with rewriting(folder, *drawn):
+            run_figures.save_all(result, folder / FIGURES)
+
+
+def _folders(directory: Path) -> list[Path]:
+    """The folder itself and those in it that hold a run."""
+    return [directory, *(f for f in sorted(directory.iterdir()) if (f / RESULT).is_file())]
