@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featpur_sim.claims.verdict import Row, below, between, interval
+from featpur_sim.claims.verdict import AtMost, Row, Rule, Within, interval
 from featpur_sim.runs.folder import load_rows
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
@@ -39,7 +39,7 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
 
     ratio = predicted(lambda d, k: theory.clean_dense_ratio(d, k).value)
     end = points[largest]
-    near = f"supported if the interval lies within {_SLACK} of the predicted exponent."
+    near = Within(ratio - _SLACK, ratio + _SLACK, f"within {_SLACK} of the predicted exponent")
     return [
         _row(
             a, points, "C2",
@@ -48,22 +48,19 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
             f"{predicted(lambda d, k: theory.dense_radius(d, k).value * k**0.5):.3f}, "
             "(√d/k²)/(1/√k), [D] §5.1",
             exponent(lambda p: p.dense_radius / p.pure_radius),
-            "supported if the interval of the exponent lies below 0.",
-            lambda low, high: below(low, high, 0.0),
+            AtMost(0.0, "the exponent"),
         ),
         _row(
             a, points, "C3", "κ/α after clean training as a power of d",
             f"{ratio:.3f}, k/d, [D] §5.1",
             exponent(lambda p: p.clean_ratio),
             near,
-            lambda low, high: between(low, high, (ratio - _SLACK, ratio + _SLACK)),
         ),
         _row(
             a, points, "C4",
             f"clean accuracy lost to the dense mixtures at d = {largest:.0e}", "→ 0",
             interval(end.pure_accuracy - end.clean_accuracy, exact=True),
-            "supported if the interval of the loss lies at or below 0.02.",
-            lambda low, high: below(low, high, 0.02),
+            AtMost(0.02, "the loss"),
         ),
         _row(
             a, points, "C6",
@@ -71,13 +68,12 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
             f"{predicted(lambda d, k: 1 / (k * k ** (-scaling.radius_exponent))):.3f}, "
             "1/(k·τ√k), [D] §5.1",
             exponent(lambda p: p.adversarial_ratio / p.clean_ratio),
-            "supported if the interval of the exponent lies below 0.",
-            lambda low, high: below(low, high, 0.0),
+            AtMost(0.0, "the exponent"),
         ),
     ]  # fmt: skip
 
 
-def _row(a, points, id: str, statement, predicted, found, rule, judge) -> Row:
+def _row(a, points, id: str, statement, predicted, found, rule: Rule) -> Row:
     value, low, high = found
     return {
         "id": id,
@@ -87,8 +83,8 @@ def _row(a, points, id: str, statement, predicted, found, rule, judge) -> Row:
         "predicted": predicted,
         "measured": value,
         "ci": [low, high],
-        "verdict": judge(low, high),
-        "rule": rule,
+        "verdict": rule.judge(low, high),
+        "rule": str(rule),
         "seeds": f"{len(next(iter(points.values())).arrived)} sets of nodes",
     }
 

@@ -17,13 +17,14 @@ from featpur_sim.claims.verdict import (
     INCONCLUSIVE,
     NO_VERDICT,
     SUPPORTED,
+    AtLeast,
+    AtMost,
     Counted,
     Row,
-    above,
-    below,
-    between,
+    Stated,
     interval,
     make_row,
+    within_factor,
 )
 from featpur_sim.runs import diagnosis
 from featpur_sim.theory import predictions as theory
@@ -122,8 +123,7 @@ def _c1(r: xr.Dataset) -> Row:
         "[P] §5",
         "→ 1",
         _clean(r, "clean"),
-        "supported if the interval of the clean accuracy lies at or above 0.90.",
-        lambda low, high: above(low, high, 0.90),
+        AtLeast(0.90, "the clean accuracy"),
         _counted(r, least=0.0),
     )
 
@@ -138,8 +138,7 @@ def _c2_fall(r: xr.Dataset) -> Row:
         "→ 1 inside the window "
         f"{theory.window(r.attrs['d'])[0]:.1f} < k < {theory.window(r.attrs['d'])[1]:.1f}",
         gap,
-        "supported if the interval of the loss lies at or above 0.20, contradicted if below.",
-        lambda low, high: above(low, high, 0.20),
+        AtLeast(0.20, "the loss"),
         _counted(r),
     )
 
@@ -152,8 +151,7 @@ def _c2_is_pgd(r: xr.Dataset) -> Row:
         "[M] §5.3",
         "0",
         _at_tau(r, "dense mixture", "clean") - _at_tau(r, "PGD", "clean"),
-        "supported if the interval of the difference lies at or below 0.02.",
-        lambda low, high: below(low, high, 0.02),
+        AtMost(0.02, "the difference"),
         _counted(r),
     )
 
@@ -169,8 +167,7 @@ def _c3_surgery(r: xr.Dataset) -> Row:
         "[D] §5",
         "1",
         (cut - before) / np.maximum(whole, 1e-9),
-        "supported if the interval of the restored share lies at or above 0.5.",
-        lambda low, high: above(low, high, 0.5),
+        AtLeast(0.5, "the restored share"),
         _counted(r, over=whole),
     )
 
@@ -184,8 +181,7 @@ def _c3_insert(r: xr.Dataset) -> Row:
         "[D] §5",
         "> 0",
         _at_tau(r, "PGD", "adversarial") - after,
-        "supported if the interval of the loss lies above 0.05.",
-        lambda low, high: above(low, high, 0.05),
+        AtLeast(0.05, "the loss"),
         _counted(r),
     )
 
@@ -198,10 +194,13 @@ def _c3_ratio(r: xr.Dataset) -> Row:
         prediction.source,
         _prediction(prediction),
         r.kappa_over_alpha.sel(phase="clean"),
-        "supported if the interval lies within a factor 1.5 of k/d, contradicted if outside it. "
-        "Where most neurons are active and hold several features (dense-regime) the prediction "
-        "is outside its range and fails by design: docs/theory.md §7.",
-        lambda low, high: between(low, high, (prediction.value / 1.5, prediction.value * 1.5)),
+        within_factor(
+            1.5,
+            prediction.value,
+            "k/d",
+            " Where most neurons are active and hold several features (dense-regime) the "
+            "prediction is outside its range and fails by design: docs/theory.md §7.",
+        ),
     )
 
 
@@ -215,9 +214,7 @@ def _c4(r: xr.Dataset) -> Row:
         "[P] §5.1",
         f"small while {_prediction(interference)} ≪ 1",
         cut - _clean(r, "clean"),
-        "supported if the interval of the change lies at or below 0.05: the mixtures cost at "
-        "most five points of clean accuracy.",
-        lambda low, high: below(low, high, 0.05),
+        AtMost(0.05, "the change", " The mixtures cost at most five points of clean accuracy."),
         _counted(r),
     )
 
@@ -255,11 +252,14 @@ def _c5(r: xr.Dataset) -> Row:
         "[P] §5, §8",
         "0",
         _side(r, "certified", "adversarial") - ceiling,
-        "proved robustness against attacked ceiling, the comparison that is hardest on the claim: "
-        f"supported if the interval of the difference lies at or above −{CEILING_SLACK:.2f}, "
-        "contradicted if the same difference with the attacked instead of the certified accuracy "
-        "lies below it." + _by(r),
-        judge,
+        Stated(
+            "proved robustness against attacked ceiling, the comparison that is hardest on the "
+            "claim: supported if the interval of the difference lies at or above "
+            f"−{CEILING_SLACK:.2f}, contradicted if the same difference with the attacked instead "
+            "of the certified accuracy lies below it.",
+            judge,
+            _by(r),
+        ),
         _certified(r),
     )
 
@@ -279,9 +279,11 @@ def _c5_attacked_only(r: xr.Dataset) -> Row:
         "[P] §5",
         "to the pure network's level",
         rise,
-        "an attack cannot show robustness against any perturbation, and this run certified no "
-        "points: contradicted if the rise is not above 0, otherwise 'attacked only'.",
-        judge,
+        Stated(
+            "an attack cannot show robustness against any perturbation, and this run certified no "
+            "points: contradicted if the rise is not above 0, otherwise 'attacked only'.",
+            judge,
+        ),
         _counted(r),
     )
 
@@ -296,9 +298,7 @@ def _c5_rise(r: xr.Dataset) -> Row | None:
         "[D] §8",
         "> 0",
         _side(r, "certified", "adversarial") - _side(r, "attacked", "clean"),
-        "a lower bound less an upper bound. Supported if the interval of the difference lies above "
-        "0.05." + _by(r),
-        lambda low, high: above(low, high, 0.05),
+        AtLeast(0.05, "the difference", " It is a lower bound less an upper bound." + _by(r)),
         _certified(r),
     )
 
@@ -313,9 +313,12 @@ def _c5_width(r: xr.Dataset) -> Row | None:
         "[D] §8",
         "0",
         _side(r, "attacked", "adversarial") - _side(r, "certified", "adversarial"),
-        "supported if the interval of the width lies at or below 0.02. A wider one leaves the "
-        "robust accuracy open; 'featpur certify' has stronger stages." + _by(r),
-        lambda low, high: below(low, high, 0.02),
+        AtMost(
+            0.02,
+            "the width",
+            " A wider one leaves the robust accuracy open; 'featpur certify' has stronger stages."
+            + _by(r),
+        ),
         _certified(r),
     )
 
@@ -329,8 +332,7 @@ def _c5_distance(r: xr.Dataset) -> Row:
         "[D] §5.2",
         "0",
         distance,
-        "supported if the interval of the distance lies at or below 0.05.",
-        lambda low, high: below(low, high, 0.05),
+        AtMost(0.05, "the distance"),
         _counted(r),
     )
 
@@ -346,9 +348,7 @@ def _c5_longer(r: xr.Dataset) -> Row:
         "[M] §5.2",
         "none",
         along.isel(snapshot=-1) - third,
-        "supported if the interval of the gain lies at or above 0.01, contradicted if below: the "
-        "phase is long enough.",
-        lambda low, high: above(low, high, 0.01),
+        AtLeast(0.01, "the gain", " Below it, the phase is long enough."),
         _counted(r),
     )
 
@@ -365,8 +365,7 @@ def _c6_ratio(r: xr.Dataset) -> Row:
         "[P] §5",
         f"≈ 1/{factor.value:.3g} [D] §5.1, up to a constant",
         after / clean,
-        "supported if the interval of the fraction lies at or below 0.1 (ten-fold or more).",
-        lambda low, high: below(low, high, 0.1),
+        AtMost(0.1, "the fraction", " That is a fall of ten-fold or more."),
     )
     return row
 
@@ -379,10 +378,13 @@ def _c6_level(r: xr.Dataset) -> Row:
         prediction.source,
         _prediction(prediction),
         r.kappa_over_alpha.sel(phase="adversarial"),
-        "supported if the interval lies within a factor 1.5 of the prediction, contradicted if "
-        "outside it. The prediction is the small-τ form of a balance that vanishes as τ√k grows "
-        "(docs/theory.md §7): a value far below it is more purification, not less.",
-        lambda low, high: between(low, high, (prediction.value / 1.5, prediction.value * 1.5)),
+        within_factor(
+            1.5,
+            prediction.value,
+            "the prediction",
+            " It is the small-τ form of a balance that vanishes as τ√k grows (docs/theory.md §7): "
+            "a value far below it is more purification, not less.",
+        ),
     )
 
 
@@ -406,8 +408,7 @@ def _c6_theta(r: xr.Dataset) -> Row:
         "[P] §4",
         "θ(clean, adversarial) ≫ θ(init, ·)",
         gap,
-        "supported if the interval of the difference lies at or above 0.3, contradicted if below.",
-        lambda low, high: above(low, high, 0.3),
+        AtLeast(0.3, "the difference"),
     )
 
 
@@ -421,8 +422,7 @@ def _c9(r: xr.Dataset) -> Row:
         "[P] §4",
         "> 0",
         r.ticket_win_rate - r.ticket_control_rate,
-        "supported if the interval of the difference lies at or above 0.2.",
-        lambda low, high: above(low, high, 0.2),
+        AtLeast(0.2, "the difference"),
     )
 
 
@@ -439,8 +439,7 @@ def _c10(r: xr.Dataset) -> Row | None:
         "[D] §5",
         "≈ 1",
         share.dropna("seed"),
-        "supported if the interval of the share lies at or above 0.8.",
-        lambda low, high: above(low, high, 0.8),
+        AtLeast(0.8, "the share"),
         _counted(r, over=lost),
     )
 
@@ -456,8 +455,7 @@ def _c10_purified(r: xr.Dataset) -> Row | None:
         "[D] §5",
         "≈ 0",
         cost.dropna("seed"),
-        "supported if the interval of the cost lies at or below 0.1.",
-        lambda low, high: below(low, high, 0.1),
+        AtMost(0.1, "the cost"),
         _counted(r),
     )
 
@@ -469,8 +467,7 @@ def _c11(r: xr.Dataset) -> Row:
         "[D] §5",
         "≈ 0",
         _clean(r, "clean") - _at_tau(r, "random noise", "clean"),
-        "supported if the interval of the loss lies at or below 0.01.",
-        lambda low, high: below(low, high, 0.01),
+        AtMost(0.01, "the loss"),
         _counted(r),
     )
 

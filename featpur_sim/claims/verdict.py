@@ -1,6 +1,6 @@
-"""A row of the scorecard: a measured interval, a threshold, a verdict (docs/claims.md).
+"""A row of the scorecard: a measured interval, a rule, a verdict (docs/claims.md).
 
-The rules that claims.py states are made of these.
+A rule judges an interval and says in words how it does: a threshold stands once.
 """
 
 from collections.abc import Callable
@@ -19,27 +19,92 @@ NO_VERDICT = "no verdict"
 Row = dict[str, Any]
 
 
-def above(low: float, high: float, threshold: float) -> str:
-    """Supported if the whole interval is at or above the threshold."""
-    if np.isnan(low) or low < threshold <= high:
-        return INCONCLUSIVE
-    return SUPPORTED if low >= threshold else CONTRADICTED
+class AtLeast(NamedTuple):
+    """Supported if the whole interval is at or above the threshold, contradicted if below.
+
+    >>> rule = AtLeast(0.9, "the clean accuracy")
+    >>> rule.judge(0.91, 0.95), str(rule)
+    ('supported', 'supported if the interval of the clean accuracy lies at or above 0.9, ...')
+    """
+
+    threshold: float
+    of: str
+    note: str = ""
+
+    def judge(self, low: float, high: float) -> str:
+        """The verdict on an interval; NaN where there is none."""
+        if np.isnan(low) or low < self.threshold <= high:
+            return INCONCLUSIVE
+        return SUPPORTED if low >= self.threshold else CONTRADICTED
+
+    def __str__(self) -> str:
+        return (
+            f"supported if the interval of {self.of} lies at or above {self.threshold:g}, "
+            f"contradicted if below it.{self.note}"
+        )
 
 
-def below(low: float, high: float, threshold: float) -> str:
-    """Supported if the whole interval is at or below the threshold."""
-    if np.isnan(low) or low <= threshold < high:
-        return INCONCLUSIVE
-    return SUPPORTED if high <= threshold else CONTRADICTED
+class AtMost(NamedTuple):
+    """Supported if the whole interval is at or below the threshold, contradicted if above."""
+
+    threshold: float
+    of: str
+    note: str = ""
+
+    def judge(self, low: float, high: float) -> str:
+        """The verdict on an interval; NaN where there is none."""
+        if np.isnan(low) or low <= self.threshold < high:
+            return INCONCLUSIVE
+        return SUPPORTED if high <= self.threshold else CONTRADICTED
+
+    def __str__(self) -> str:
+        return (
+            f"supported if the interval of {self.of} lies at or below {self.threshold:g}, "
+            f"contradicted if above it.{self.note}"
+        )
 
 
-def between(low: float, high: float, bounds: tuple[float, float]) -> str:
+class Within(NamedTuple):
     """Supported if the interval lies inside the bounds, contradicted if wholly outside."""
-    if np.isnan(low):
-        return INCONCLUSIVE
-    if low >= bounds[0] and high <= bounds[1]:
-        return SUPPORTED
-    return CONTRADICTED if high < bounds[0] or low > bounds[1] else INCONCLUSIVE
+
+    low: float
+    high: float
+    words: str
+    """Says the bounds: "within a factor 1.5 of k/d"."""
+    note: str = ""
+
+    def judge(self, low: float, high: float) -> str:
+        """The verdict on an interval; NaN where there is none."""
+        if np.isnan(low):
+            return INCONCLUSIVE
+        if low >= self.low and high <= self.high:
+            return SUPPORTED
+        return CONTRADICTED if high < self.low or low > self.high else INCONCLUSIVE
+
+    def __str__(self) -> str:
+        return (
+            f"supported if the interval lies {self.words}, contradicted if outside it.{self.note}"
+        )
+
+
+def within_factor(factor: float, prediction: float, what: str, note: str = "") -> Within:
+    """Within a factor of a prediction, either way."""
+    words = f"within a factor {factor:g} of {what}"
+    return Within(prediction / factor, prediction * factor, words, note)
+
+
+class Stated(NamedTuple):
+    """A rule of its own: its words, and (low, high) → verdict."""
+
+    words: str
+    judge: Callable[[float, float], str]
+    note: str = ""
+
+    def __str__(self) -> str:
+        return self.words + self.note
+
+
+Rule = AtLeast | AtMost | Within | Stated
 
 
 class Counted(NamedTuple):
@@ -82,28 +147,28 @@ def make_row(
     source: str,
     predicted: Any,
     values: Any,
-    rule: str,
-    judge: Callable,
+    rule: Rule,
     counted: Counted | None = None,
 ) -> Row:
     """A row of the scorecard.
 
     Args:
-        id, statement, source, predicted, rule: as the row shows them.
-        values: one number a seed.
-        judge: (low, high) → verdict; NaN where there is no interval.
+        id, statement, source, predicted: as the row shows them.
+        values: one number per seed.
+        rule: judges the interval, and says how.
         counted: for values that are fractions of test points.
     """
     mean, low, high = interval(values, counted)
+    words = str(rule)
     if np.isnan(low):
         array = np.asarray(values, float)
         if len(array) == 1:
-            rule += " One seed has"
+            words += " One seed has"
         elif np.isfinite(array).all():
-            rule += " Seeds that all tie have no spread to estimate, so"
+            words += " Seeds that all tie have no spread to estimate, so"
         else:
-            rule += " An undefined value in some seed leaves"
-        rule += " no interval: inconclusive."
+            words += " An undefined value in some seed leaves"
+        words += " no interval: inconclusive."
     return {
         "id": id,
         "statement": statement,
@@ -111,7 +176,7 @@ def make_row(
         "predicted": predicted,
         "measured": mean,
         "ci": None if np.isnan(low) else [low, high],
-        "verdict": judge(low, high),
-        "rule": rule,
+        "verdict": rule.judge(low, high),
+        "rule": words,
         "seeds": len(np.asarray(values)),
     }
