@@ -209,7 +209,17 @@ def _require_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} has shape {array.shape}; it must have shape {shape}.")
 
 
-def _chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
+def chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
+    """The stages to run, in their order.
+
+    Args:
+        stages: Names, or None for all that the norm has.
+        norm: "l2" or "linf".
+
+    Raises:
+        ValueError: An unknown stage, or one name instead of a list.
+        NotCertified: A stage that the norm does not have.
+    """
     offered = BOX_STAGES if norm == "linf" else STAGES
     if stages is None:
         return offered
@@ -275,18 +285,49 @@ def certify(
     >>> bool(result.certified[0]), round(float(result.lower[0]), 6)  # 2(1 − 0.1) − 0.2√2
     (True, 1.517157)
     """
-    names = _chosen(stages, norm)
+    names = chosen(stages, norm)
     problem = Problem.build(weights, bias, points, radius, norm=norm, smoothing=smoothing)
     if perturbations is not None:
         perturbations = double("perturbations", perturbations, ndim=2)
         _require_shape("perturbations", perturbations, problem.points.shape)
-    ledger = _Ledger(problem, perturbations)
     if start is not None:
         slope, curvature = (double("start", part, ndim=2) for part in start)
         for part in (slope, curvature):
             _require_shape("start", part, problem.pre_activation.shape)
-        ledger.record(np.arange(len(problem)), complete(problem, slope, curvature))
+        start = slope, curvature
     shared = SharedCurvature(problem.weights, problem.bias)
+    return run_stages(problem, shared, names, perturbations, start, effort, stop)
+
+
+def run_stages(
+    problem: Problem,
+    shared: SharedCurvature,
+    names: tuple[str, ...],
+    perturbations: np.ndarray | None = None,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+    effort: Effort = DEFAULT_EFFORT,
+    stop: Callable[[], bool] = lambda: False,
+) -> Certificate:
+    """`certify` with its arguments checked and the network's decomposition at hand.
+
+    Args:
+        problem: Network, points and radii.
+        shared: Decomposition of the same network; it depends on neither points nor radii.
+        names: From `chosen`.
+        perturbations: As for `certify`, [n, d] float64.
+        start: As for `certify`, each [n, m] float64.
+        effort: As for `certify`.
+        stop: As for `certify`.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        Contradiction: A perturbation breaks a certified point.
+    """
+    ledger = _Ledger(problem, perturbations)
+    if start is not None:
+        ledger.record(np.arange(len(problem)), complete(problem, *start))
     first = q1_box_dual if problem.box else q1_dual
 
     def free(index: np.ndarray) -> None:

@@ -1,14 +1,19 @@
 """The largest certified radius of each point, by bisection (docs/theory.md, section 8)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from featpur_sim._ground.checks import count, double
-from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, certify
+from featpur_sim._ground.switches import steady
+from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, chosen, run_stages
+from featpur_sim.certify.problem import Problem
+from featpur_sim.certify.q1 import SharedCurvature
 
 
+@steady
 def certified_radius(
     weights: Any,
     bias: Any,
@@ -50,17 +55,11 @@ def certified_radius(
     proved = np.zeros(len(double("points", points, ndim=2)))
     trial = np.full_like(proved, largest, dtype=np.float64)
     step = np.full_like(proved, largest, dtype=np.float64)
+    names = chosen(stages, norm)
+    problem = Problem.build(weights, bias, points, trial, norm=norm, smoothing=smoothing)
+    shared = SharedCurvature(problem.weights, problem.bias)
     for _ in range(halvings + 1):
-        result = certify(
-            weights,
-            bias,
-            points,
-            trial,
-            norm=norm,
-            smoothing=smoothing,
-            stages=stages,
-            effort=effort,
-        )
+        result = run_stages(replace(problem, radius=trial), shared, names, effort=effort)
         proved = np.where(result.certified, np.maximum(proved, trial), proved)
         step = step / 2
         trial = np.where(result.certified, np.minimum(trial + step, largest), trial - step)

@@ -213,6 +213,22 @@ def test_certified_radius_is_certified_and_the_largest():
     assert (radius == 0).any() and (radius > 0.1).any()
 
 
+def test_the_search_for_the_radius_decomposes_the_network_once(small, monkeypatch):
+    """The radii are those of a bisection by `certify`, to the bit."""
+    weights, bias, points = small
+    trial, step, expected = np.full(40, 1.0), 1.0, np.zeros(40)
+    for _ in range(5):
+        proved = certify(weights, bias, points, trial, stages=["q1"], effort=QUICK).certified
+        expected = np.where(proved, np.maximum(expected, trial), expected)
+        step /= 2
+        trial = np.where(proved, np.minimum(trial + step, 1.0), trial - step)
+    calls, eigh = [], np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(1) or eigh(matrix))
+    found = certified_radius(weights, bias, points, 1.0, stages=["q1"], halvings=4, effort=QUICK)
+    assert np.array_equal(found, expected) and len(np.unique(found)) > 3
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("epsilon", [0.02, 0.1])
 def test_box_bound_is_below_the_attack_and_above_the_separable_one(epsilon):
     weights, bias, points = random_network(2, width=32, size=10, count=60, bias=0.3)
