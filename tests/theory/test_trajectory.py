@@ -1,6 +1,8 @@
 """Schedules, the start, both phases of a run in the reduced model, and `featpur dynamics`."""
 
+import errno
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -224,6 +226,32 @@ def test_the_command_writes_a_dataset_and_figures(run, featpur, tmp_path, monkey
     assert (out / "figures" / "dynamics.png").stat().st_size > 10_000
     code, shown, _ = featpur("dynamics", tmp_path / "run.toml", "--out", out, "--json")
     assert [row["phase"] for row in json.loads(shown)] == ["clean", "adversarial"]
+
+
+def test_a_full_disk_ends_the_command_in_a_message_and_the_old_file_stays(
+    run, featpur, tmp_path, monkeypatch
+):
+    config, reduced = run
+    monkeypatch.setattr("featpur_sim.runs.reduced.reduced_run", lambda settings, seed: reduced)
+    (tmp_path / "run.toml").write_text(dump(config), encoding="utf-8")
+    out = tmp_path / "out"
+    monkeypatch.setattr(dynamics_figures, "save", lambda figures, directory: None)
+    assert featpur("dynamics", tmp_path / "run.toml", "--out", out, "-q")[0] == 0
+    before = (out / "dynamics.nc").read_bytes()
+
+    write_bytes = Path.write_bytes
+
+    def full(path, data):
+        if path.suffix != ".nc":
+            return write_bytes(path, data)
+        path.write_text("half", encoding="utf-8")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, shown, told = featpur("dynamics", tmp_path / "run.toml", "--out", out)
+    assert (code, shown) == (3, "") and told.count("No space left on device") == 1
+    assert "Traceback" not in told and (out / "dynamics.nc").read_bytes() == before
+    assert {path.name for path in out.iterdir()} - {".lock"} == {"dynamics.nc", "manifest.json"}
 
 
 def test_the_command_refuses_what_the_model_does_not_describe(tiny, featpur, tmp_path):
