@@ -224,5 +224,5 @@ def exponents(rows: list[dict[str, Any]]) -> Grid:
         "power laws, with the predicted exponents",
         columns,
         cells,
-        "[95 %]: seeds resampled within points; scatter: of the points about the fit",
+        "[95 %]: from the scatter of seeds within points; scatter: of the points about the fit",
     )
