@@ -41,7 +41,8 @@ def write_report(directory: str | Path) -> list[Row]:
         NotWritable: a file that would be replaced is not ours.
     """
     directory = Path(directory)
-    runs = {folder: load_result(folder) for folder in _folders(directory)}
+    runs = {directory: load_result(directory)}
+    runs |= {folder: load_result(folder) for folder in _others(directory)}
     drawn = figure_files(*run_figures.ALL)
     for folder in runs:
         require_ours(folder, *drawn)
@@ -68,6 +69,6 @@ def _draw(folder: Path, result: xr.Dataset, drawn: list[str]) -> None:
             run_figures.save_all(result, folder / FIGURES)
 
 
-def _folders(directory: Path) -> list[Path]:
-    """The folder itself and those in it that hold a run."""
-    return [directory, *(f for f in sorted(directory.iterdir()) if (f / RESULT).is_file())]
+def _others(directory: Path) -> list[Path]:
+    """The folders in it that hold a run."""
+    return [folder for folder in sorted(directory.iterdir()) if (folder / RESULT).is_file()]

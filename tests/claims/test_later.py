@@ -91,3 +91,9 @@ def test_a_damaged_certificate_is_named(tmp_path):
     (tmp_path / "certificate.json").write_text("[{}]", encoding="utf-8")
     with pytest.raises(ResultError, match=r"certificate.json cannot be read: a row lacks"):
         load_certificate(tmp_path)
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ResultError, match="holds no finished run"):
+        write_report(tmp_path / "file")
