@@ -174,7 +174,16 @@ class SparseCoding(eqx.Module):
 
     @steady
     def coordinates(self, weights: Float[Array, "*m d"]) -> Float[Array, "*m D"]:
-        """C = WM: every weight vector's inner product with each feature (docs/theory.md §4)."""
+        """C = WM: every weight vector's inner product with each feature (docs/theory.md §4).
+
+        Raises:
+            ValueError: the vectors have another length than the inputs.
+        """
+        if weights.shape[-1] != self.d:
+            raise ValueError(
+                f"vectors of length {weights.shape[-1]} with a problem whose inputs have d = "
+                f"{self.d}: give a network or weights of that d."
+            )
         return weights if self.M is None else weights @ self.M
 
     def dense_direction(self) -> Float[Array, " d"]:

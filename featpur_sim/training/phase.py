@@ -94,4 +94,9 @@ def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:  # n
         steps: gradient steps.
         **settings: as for `CleanPhase`.
     """
+    if not isinstance(attack, Attack):
+        raise ValueError(
+            f"adversarial phase: attack must be an Attack, FGM(radius) say, got {attack!r}; "
+            "without one it is a CleanPhase."
+        )
     return Phase("adversarial", steps, attack=attack, **settings)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import featpur_sim as fp
 from featpur_sim import FGM, SparseCoding, SymmetricReLU
 from featpur_sim._ground import checks
 from featpur_sim.attacks.protocol import Protocol, Stage
@@ -223,3 +224,18 @@ def test_messages_stay_one_line():
         with pytest.raises(ConfigError) as error:
             checks.number("radius", bad, ndim=None)
         assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_a_network_of_another_dimension_is_named(unchecked):
+    problem = fp.SparseCoding(d=16, k=3, sigma_x=0.3, key=jax.random.key(0))
+    other = fp.initialise(d=12, m=8, key=jax.random.key(1))
+    with pytest.raises(ValueError, match="inputs have 12 entries and the problem's d = 16"):
+        fp.train(problem, other, [fp.CleanPhase(2)], key=jax.random.key(2))
+    with pytest.raises(ValueError, match="vectors of length 12 .* d = 16"):
+        fp.decompose(other.weights, problem)
+
+
+def test_an_adversarial_phase_has_an_attack(unchecked):
+    for nothing in (None, 0.1):
+        with pytest.raises(ValueError, match="attack must be an Attack"):
+            fp.AdversarialPhase(nothing, 3)
