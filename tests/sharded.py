@@ -75,7 +75,7 @@ def runs():
 
 
 def resumed():
-    """Runs over three devices, cut off twice and gone on from their checkpoint, and whole."""
+    """Runs over three devices, interrupted twice and resumed, and the same uninterrupted."""
     keys = jax.random.split(jax.random.key(6), RUNS)
     networks = eqx.filter_vmap(network)(keys)
     phases = [CleanPhase(20, batch=64), AdversarialPhase(FGM(0.1), 30, batch=64)]

@@ -5,7 +5,7 @@
         --epochs 60 --adversarial-epochs 20 --points 10000   # the full data set, on a GPU
 
 DIR holds CIFAR-10's binary version: data_batch_*.bin and test_batch.bin, with any number of
-records. Killed at any moment, the same command goes on where it stopped.
+records. Killed at any moment, the same command continues where it stopped.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     except Diverged as error:
         return _stop(STOPPED, str(error))
     except KeyboardInterrupt:
-        return _stop(INTERRUPTED, "interrupted: the same command goes on.")
+        return _stop(INTERRUPTED, "interrupted: the same command continues.")
     if not quiet:
         print(text)
         print(f"{out}   ({time.perf_counter() - began:.0f} s)")

@@ -1,6 +1,6 @@
 """A run from end to end: train, attack, measure, draw. Every step is on disk before the next.
 
-A run that is killed goes on where it stopped when it is started again with the same settings and
+A run that is killed continues where it stopped when it is started again with the same settings and
 data: finished networks and scores are read back, a training in progress goes on from its last
 checkpoint, and the result is the same bit for bit.
 """

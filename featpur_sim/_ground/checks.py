@@ -1,6 +1,6 @@
 """What arrives at a constructor or function, checked by the rules of the settings files.
 
-The rules are those of `featpur_sim.runs.config`: booleans and strings are no numbers, counts are
+The rules are those of `featpur_sim.runs.config`: booleans and strings are not numbers, counts are
 integers up to 2³¹ − 1, numbers are finite and at most 1e30, for they reach the device as float32.
 They are checked before and after that cast. Traced values have no value yet and pass.
 """

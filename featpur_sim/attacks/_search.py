@@ -110,7 +110,7 @@ class Hunt:
         clean: y f(x), [n].
         margin: least y f so far, [n].
         delta: where it is, [n, d].
-        table: a row a stage.
+        table: one row per stage.
     """
 
     def __init__(self, model: Classifier, batch: Batch, radius: float, norm: Norm, key: PRNGKey):

@@ -106,8 +106,8 @@ class Attacked:
             stops once it is broken, so a margin ≤ 0 is not the least there is. NaN without a label.
         delta: the perturbation that reaches it, [n, d] float32, with ‖δ‖ ≤ radius as exact numbers;
             0 where x itself is the worst.
-        table: a row a stage: ``attack``, ``points`` it ran on, ``broken`` by it, ``new`` (broken by
-            no stage before), ``steps`` a point, ``seconds`` (compilation included).
+        table: one row per stage: ``attack``, ``points`` it ran on, ``broken`` by it, ``new``
+            (broken by no earlier stage), ``steps`` per point, ``seconds`` (with compilation).
         warnings: reasons not to trust the numbers; see `featpur_sim.attacks.warning_signs`.
         protocol: name and version, as in ``standard/1``.
     """

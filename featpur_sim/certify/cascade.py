@@ -1,7 +1,7 @@
 """The cascade: cheap certificates first, costly ones on what is left undecided (docs/theory.md,
 section 8).
 
-Certified is the function in real arithmetic, with the weights and points read as exact numbers.
+What is certified is the function in real arithmetic: weights and points are exact numbers.
 `float32_inference_error` says how much more a lower bound needs for inference in float32 to be
 certified too.
 """

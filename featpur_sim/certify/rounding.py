@@ -306,7 +306,7 @@ def float32_inference_error(
         The error, float64, the shape of point_norm.
 
     Raises:
-        ValueError: an argument is no number, negative or not finite.
+        ValueError: an argument is not a number, negative or not finite.
 
     >>> error = float32_inference_error(np.eye(4), 0.1, 2.0)
     >>> bool(0 < error < 1e-4)

@@ -54,7 +54,7 @@ def ending() -> tuple[int, str]:
     _told = True
     number = _received or signal.SIGINT
     message = (
-        f"{_WORDS[number]}: the same command goes on where training stopped. (A sweep: --resume.)"
+        f"{_WORDS[number]}: the same command continues where training stopped. (A sweep: --resume.)"
     )
     return 128 + number, message
 

@@ -1,10 +1,10 @@
 """The command line. It parses, calls the library and prints; it holds no science.
 
 Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
-same command goes on where it stopped); 4 an attack contradicts a certificate (the point is saved in
-DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says when); 130
-interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (the same command goes on);
-141 the reader of the output left (`featpur … | head`).
+same command continues where it stopped); 4 an attack contradicts a certificate (the point is saved
+in DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says when); 130
+interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (the same command
+continues); 141 the reader of the output left (`featpur … | head`).
 """
 
 import os
@@ -116,7 +116,7 @@ def reproduce(
     """The paper's headline: clean training, purification, scorecard, figures, report.
 
     Two regimes: dense-regime (files at the top of the folder) and sparse-regime (in a folder of
-    that name). Under three minutes on two cores. Killed part-way, the same command goes on.
+    that name). Under three minutes on two cores. Killed part-way, the same command continues.
     """
     from featpur_sim._ground.disk import claim_folder
     from featpur_sim.cli.progress import Meter
@@ -266,7 +266,7 @@ def _explain(error: Exception) -> None:
     if isinstance(error, Contradiction):
         stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
     if isinstance(error, OSError | MemoryError):
-        stop(STOPPED, f"stopped: {error}. The same command goes on where training stopped.")
+        stop(STOPPED, f"stopped: {error}. The same command continues where training stopped.")
 
 
 def _require_a_seed(rows: list[dict[str, Any]]) -> None:

@@ -56,7 +56,7 @@ def sweep(
     if memory is not None and not 0 < memory < 1e9:
         raise ConfigError(f"--memory {memory:g}: give a number of GiB above 0.")
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other: leave one out.")
+        raise ConfigError("--resume and --overwrite cannot be combined: leave one out.")
     # Batches of local workers run side by side in the memory of one machine.
     workers = (scheduler is not None and local_workers(scheduler)) or 1
     described = sweep_file.load(file, seed=seed)

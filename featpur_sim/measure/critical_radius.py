@@ -199,7 +199,7 @@ def bisect_critical_radius(
     share = number("level", level, above=0, below=1)
     ends = number("low", low, above=0), number("high", high, above=0)
     if is_concrete(ends) and not ends[0] < ends[1]:
-        raise ValueError(f"low must be < high, got {low} and {high}: exchange them.")
+        raise ValueError(f"low must be < high, got {low} and {high}: swap them.")
     sample_key, attack_key = jax.random.split(key)
 
     def margins(attack):

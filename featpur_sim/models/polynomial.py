@@ -53,7 +53,7 @@ class PolynomialClassifier(Classifier):
             key: names the samples from which the units are read.
 
         Raises:
-            ValueError: M ≠ I, w* not ±1, a term outside the family, weights that are no numbers or
+            ValueError: M ≠ I, w* not ±1, a term outside the family, weights that are not numbers or
                 all 0, or a wrong degree.
         """
         _require_signs(problem)

@@ -15,7 +15,7 @@ class Budget:
         clock: a clock in seconds that never goes back.
 
     Raises:
-        ValueError: ``seconds`` is no number above 0.
+        ValueError: ``seconds`` is not a number above 0.
 
     >>> Budget(60, clock=lambda: 5.0).holds(60), Budget(60, clock=lambda: 5.0).holds(61)
     (True, False)

@@ -80,8 +80,8 @@ def certify_run(
         seed: names the test points.
         effort: what the certificate may spend.
         budget: when to stop, with what is decided by then; by default, when all is done.
-        directory: where ``certificate.json`` and the state to go on from are written as the work
-            goes on; a state of the same settings and networks that is there is gone on from.
+        directory: where ``certificate.json`` and the state to resume from are written during the
+            work; a state found there is resumed if it has the same settings and networks.
         every: seconds between these writes.
         advance: called with (done, total, stage) as the points of a stage get done.
         note: called with a sentence on what will be done; with a budget also on how long it takes.

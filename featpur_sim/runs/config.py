@@ -1,7 +1,7 @@
 """Settings of a run: a TOML file ⟷ typed, checked values (docs/theory.md §1-§3).
 
 Every setting is checked before anything is computed; a wrong one gives a single
-`ConfigError` that names it, its value, the rule and the mend.
+`ConfigError` that names it, its value, the rule and the fix.
 """
 
 import difflib

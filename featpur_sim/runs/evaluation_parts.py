@@ -1,4 +1,4 @@
-"""The parts of an evaluation that are done, on disk, so that one that was killed goes on."""
+"""Finished parts of an evaluation, kept on disk so that a killed one can resume."""
 
 from collections.abc import Callable
 from pathlib import Path

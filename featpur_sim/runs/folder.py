@@ -46,7 +46,7 @@ def require_free(directory: str | Path, overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
         raise ResultError(f"{directory} is a file, not a folder: choose another with --out.")
     if directory.resolve().parent == directory.resolve():
-        raise ResultError(f"{directory} is no folder for results: choose another with --out.")
+        raise ResultError(f"{directory} is not a folder for results: choose another with --out.")
     if overwrite or not directory.is_dir():
         return
     if (directory / RESULT).exists() and (directory / REPORT).exists():

@@ -1,6 +1,6 @@
 """What the dataset of a run must hold for the figures, the report and the claims to be made of it.
 
-Files are checked against it that no manifest vouches for.
+Files that no manifest vouches for are checked against it.
 """
 
 import tomllib

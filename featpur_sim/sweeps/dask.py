@@ -81,12 +81,12 @@ def cluster(scheduler: str) -> Iterator[Execute]:
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({_line(error)})."
             ) from None
         stack.enter_context(client)
-        mend = None if workers is None else _replacing(address, workers)
-        yield execute_on(client, mend=mend)
+        revive = None if workers is None else _replacing(address, workers)
+        yield execute_on(client, revive=revive)
 
 
 def execute_on(
-    client: Any, *, patience: float = PATIENCE, mend: Callable[[], None] | None = None
+    client: Any, *, patience: float = PATIENCE, revive: Callable[[], None] | None = None
 ) -> Execute:
     """Compute batches on the workers of a connected ``distributed.Client``.
 
@@ -94,7 +94,7 @@ def execute_on(
         client: the client.
         patience: seconds that no worker may be computing before this ends in a `ClusterError`;
             ``math.inf`` where workers wait in the queue of a batch system.
-        mend: called every few seconds, to start workers again, say.
+        revive: called every few seconds, for example to start lost workers again.
 
     Returns:
         What `featpur_sim.sweeps.run.run_sweep` takes as ``execute``. It raises `ClusterError` when
@@ -130,8 +130,8 @@ def execute_on(
                     f"no worker of the cluster has computed for {idle:.0f} s, with {len(left)} of "
                     f"{len(tasks)} batches to go: start workers"
                 )
-            if mend:
-                mend()
+            if revive:
+                revive()
             status(f"on the cluster, {workers} computing" if workers else "waiting for a worker")
 
     return execute

@@ -151,13 +151,13 @@ class Resolver:
         """The value of a derived field, rounded where it is a count.
 
         Raises:
-            ConfigError: rules form a circle, or an expression cannot be evaluated.
+            ConfigError: rules are circular, or an expression cannot be evaluated.
         """
         if field in self.known:
             return self.known[field]
         if field in self.open:
             circle = " → ".join([*self.open[self.open.index(field) :], field])
-            raise ConfigError(f"derived: {circle} is a circle: break it.")
+            raise ConfigError(f"derived: {circle} is circular: break it.")
         self.open.append(field)
         rule = self.rules[field]
         try:

@@ -157,7 +157,7 @@ def _inline_base(settings: Settings, folder: Path) -> Settings:
         )
     if "preset" in settings:
         if "base" in settings:
-            raise ConfigError("preset and base exclude each other: leave one out.")
+            raise ConfigError("preset and base cannot be combined: leave one out.")
         if not isinstance(settings["preset"], str) or settings["preset"] not in _PRESETS:
             raise ConfigError(
                 f"preset = {reprlib.repr(settings['preset'])}: must be one of "
@@ -248,7 +248,7 @@ def _values(field: str, entry: Any) -> list[Any]:
         return _range(field, entry)
     if not isinstance(entry, list) or not entry:
         raise ConfigError(
-            f"{field} = {reprlib.repr(entry)}: must be a list with something in it, or "
+            f"{field} = {reprlib.repr(entry)}: must be a non-empty list, or "
             "{ log = [a, b], points = n }, or { linear = [a, b], points = n }."
         )
     return entry

@@ -1,4 +1,4 @@
-"""A sweep, run: batch after batch into a folder that can be killed at any moment and gone on with.
+"""Runs a sweep batch by batch into a folder; it can be killed at any moment and resumed.
 
 Each finished batch is one file, written atomically and with a checksum of its contents. What a
 folder lacks, or holds damaged, is computed; a batch is a function of the plan alone, so the result
@@ -175,7 +175,7 @@ def require_resumable(out: str | Path, *, resume: bool, overwrite: bool) -> None
     if not held:
         return
     if not (out / MANIFEST).exists():
-        raise ResultError(f"{out} holds something else than a sweep: choose another with --out.")
+        raise ResultError(f"{out} holds something other than a sweep: choose another with --out.")
     if not resume and not overwrite:
         raise ResultError(
             f"{out} already holds a sweep: pass --resume to go on with it, --overwrite to replace "
@@ -202,7 +202,7 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
         old = _read_manifest(out)
         if found := sweep_plan.differences(old, new):
             raise ResultError(
-                f"{out} holds another sweep: {'; '.join(found)}. Take back the change, choose "
+                f"{out} holds another sweep: {'; '.join(found)}. Undo the change, choose "
                 "another folder with --out, or pass --overwrite."
             )
         plan = make_plan(sweep, 0, widths=old["widths"])

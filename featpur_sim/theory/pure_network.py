@@ -267,11 +267,11 @@ def _bisect(excess: Callable[[Array], Array], low: Array, high: Array) -> tuple[
     return low, high
 
 
-def _check_positive(name: str, value: float, mend: str) -> None:
+def _check_positive(name: str, value: float, fix: str) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} = {value!r}: must be a finite number > 0; {mend}.")
+        raise ValueError(f"{name} = {value!r}: must be a finite number > 0; {fix}.")
 
 
-def _check_nonnegative(name: str, value: float, mend: str) -> None:
+def _check_nonnegative(name: str, value: float, fix: str) -> None:
     if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} = {value!r}: must be a finite number ≥ 0; {mend}.")
+        raise ValueError(f"{name} = {value!r}: must be a finite number ≥ 0; {fix}.")

@@ -307,6 +307,6 @@ def _check_inputs(x: Array) -> None:
         )
 
 
-def _check_positive(name: str, value: float, mend: str) -> None:
+def _check_positive(name: str, value: float, fix: str) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} = {value!r}: must be a finite number > 0; {mend}.")
+        raise ValueError(f"{name} = {value!r}: must be a finite number > 0; {fix}.")

@@ -1,6 +1,6 @@
 """Checkpoints of a training run, so that a run killed at any moment goes on bit for bit.
 
-A checkpoint is one NumPy archive, replaced whole: a kill in the middle leaves the one before. No
+A checkpoint is one NumPy archive, replaced whole: a kill part-way leaves the previous one. No
 pickles. It holds a digest of its contents, the versions that its bits depend on, and the
 fingerprint of the settings that it belongs to.
 """
@@ -36,7 +36,7 @@ class Checkpoint:
         every: seconds between saves (phase ends are always saved).
 
     Raises:
-        ValueError: ``every`` is no number ≥ 0, or ``directory`` is a file.
+        ValueError: ``every`` is not a number ≥ 0, or ``directory`` is a file.
     """
 
     def __init__(self, directory: str | Path, *, every: float = 30.0):
@@ -97,7 +97,7 @@ class Checkpoint:
                 stacklevel=2,
             )
             return None
-        remedy = f"remove the folder {self.directory} to start anew"
+        remedy = f"remove the folder {self.directory} to start again"
         if (wrote := str(archive[_SOFTWARE])) != software():
             raise CheckpointError(
                 f"the checkpoint in {self.directory} was written by {wrote}; this is "
@@ -116,7 +116,7 @@ class Checkpoint:
         if any(entry.name.isdigit() and entry.is_dir() for entry in self.directory.iterdir()):
             raise CheckpointError(
                 f"the checkpoint in {self.directory} was written by an older version, in a "
-                "format that this one does not read: remove that folder to start anew, or go on "
+                "format that this one does not read: remove that folder to start again, or go on "
                 "with that version."
             )
 

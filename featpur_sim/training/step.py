@@ -102,7 +102,7 @@ def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, 
 
 
 def _descend(state: State, phase: Phase, gradient):
-    """The optimiser's step from the gradient in the weights: weights, their make-up, its state."""
+    """One optimiser step from the gradient: weights, low-rank factors, optimiser's state."""
     optimizer = phase.optimizer(phase.learning_rate)
     weights, low_rank = state.network.weights, state.low_rank
     if low_rank is None:

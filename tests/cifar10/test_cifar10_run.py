@@ -72,7 +72,7 @@ def test_without_scikit_learn_the_command_says_what_is_left_out(
 
 def test_help_teaches(command):
     code, out, _ = command("--help")
-    assert code == 0 and "data_batch_*.bin" in out and "goes on where it stopped" in out
+    assert code == 0 and "data_batch_*.bin" in out and "continues where it stopped" in out
 
 
 def test_the_networks_of_a_run():

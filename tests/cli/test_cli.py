@@ -323,7 +323,7 @@ def test_a_full_disk_stops_part_way_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr("featpur_sim.report.reproduce.save_run", full)
         code, _, err = featpur("run", settings_file(), "--out", out)
-    assert code == 3 and "No space left on device" in err and "same command goes on" in err
+    assert code == 3 and "No space left on device" in err and "same command continues" in err
     assert not (out / RESULT).exists() and (out / ".checkpoint").is_dir()
     code, _, err = featpur("run", settings_file(), "--out", out)
     # Training was finished before: no bar for it now, and nothing is left of the checkpoint.
@@ -386,7 +386,7 @@ def test_reproduce_goes_on_with_the_regime_that_was_cut_off(
 
     monkeypatch.setattr(reproduce, "run_experiment", one)
     code, _, err = featpur("reproduce", "--out", out)
-    assert code == 130 and "interrupted: the same command goes on" in err
+    assert code == 130 and "interrupted: the same command continues" in err
     first = (out / RESULT).read_bytes()
     code, _, err = featpur("reproduce", "--out", out, "--seed", "1")
     assert code == 2 and "holds a run with other settings" in err
@@ -458,7 +458,7 @@ __main__.main()
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert "interrupted: the same command goes on where training stopped." in err
+    assert "interrupted: the same command continues where training stopped." in err
     assert "Traceback" not in err and not (out / RESULT).exists() and saved()
 
     leftover = out / ".featpur-0123.npz"

@@ -80,7 +80,7 @@ def test_only_a_finished_run_is_protected(tmp_path):
         require_free(tmp_path, False)
     with pytest.raises(ResultError, match="is a file, not a folder"):
         require_free(tmp_path / RESULT, False)
-    with pytest.raises(ResultError, match="/ is no folder for results"):
+    with pytest.raises(ResultError, match="/ is not a folder for results"):
         require_free("/", True)
 
 

@@ -103,16 +103,16 @@ def quickly(monkeypatch):
 
 
 def test_without_a_worker_a_sweep_ends(quickly, tmp_path):
-    told, mended = [], []
+    told, revived = [], []
 
     def tell(done, total, text):
         told.append(text)
 
     with threads(0) as local, distributed.Client(local) as client:
-        execute = execute_on(client, patience=0.3, mend=lambda: mended.append(1))
+        execute = execute_on(client, patience=0.3, revive=lambda: revived.append(1))
         with pytest.raises(ClusterError, match="no worker .* for 0 s, with 1 of 1 batches to go"):
             run_sweep(FEW, tmp_path, survey=quick_survey, execute=execute, tell=tell)
-    assert "waiting for a worker" in told and mended
+    assert "waiting for a worker" in told and revived
 
 
 def test_a_lost_scheduler_ends_a_sweep(quickly, tmp_path):

@@ -438,7 +438,7 @@ def test_a_damaged_manifest_is_one_message(small, half_done):
 def test_a_folder_of_something_else_is_never_written_to(small, tmp_path):
     (tmp_path / "thesis.tex").touch()
     for flags in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(ResultError, match="holds something else than a sweep"):
+        with pytest.raises(ResultError, match="holds something other than a sweep"):
             run_sweep(small, tmp_path, **flags)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ResultError, match="is a file"):
@@ -624,7 +624,7 @@ def test_dry_run(featpur, sweep_file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--resume", "--overwrite"], "exclude each other"),
+        (["--resume", "--overwrite"], "cannot be combined"),
         (["--memory", "0"], "--memory 0"),
         (["--memory", "nan"], "--memory nan"),
         (["--memory", "1e-6"], "raise --memory"),

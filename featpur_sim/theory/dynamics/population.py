@@ -1,7 +1,7 @@
 """The heterogeneous closure: every neuron keeps its own α, β, c and ρ² (docs/dynamics.md, step 8).
 
 One value of (α, c, ρ²) for all neurons misses what the lottery at the start leaves behind: some
-features get one neuron and some ten, and the few-handed ones grow larger. Here neuron i has
+features get one neuron, some ten, and those with few neurons grow larger. Here neuron i has
 
     w_i = α_i e_{j(i)} + β_i e_{l(i)} + c_i Σ_{j'≠j(i),l(i)} ψ_{j'} e_{j'} + q_i,
 
