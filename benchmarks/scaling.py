@@ -42,7 +42,6 @@ def one_size(d: int, m: int, batch: int) -> dict[str, float]:
     jax.devices()
     before = peak_memory()
     problem, network = SparseCoding(d, 5.0, 0.3), initialise(d, m, bias=0.02, key=jax.random.key(0))
-    seconds = []
 
     def run(steps):
         began = time.perf_counter()
@@ -53,8 +52,7 @@ def one_size(d: int, m: int, batch: int) -> dict[str, float]:
 
     first = run(1)
     warm = run(1)
-    for _ in range(5):
-        seconds.append((run(31) - run(1)) / 30)
+    seconds = [(run(31) - run(1)) / 30 for _ in range(5)]
     return {
         "first": first,
         "compile": first - warm,

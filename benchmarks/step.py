@@ -72,7 +72,7 @@ def torch_products(weights, x, attacked: bool, steps: int):
 
 def torch_step(weights, batch: int, attacked: bool, compiled: bool = False):
     """One step in PyTorch: samples, FGM by autograd, loss, weight decay, descent."""
-    m, d = weights.shape
+    d = weights.shape[1]
     weights = torch.from_numpy(jax.device_get(weights).copy()).requires_grad_()
     wstar = torch.where(torch.rand(d) < 0.5, -1.0, 1.0)
 

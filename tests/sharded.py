@@ -3,6 +3,7 @@
 It sets no environment itself: the doctest collector imports it too.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -98,10 +99,8 @@ def resumed():
     whole, compiled = go(), _segment_many._cached._cache_size()
     with tempfile.TemporaryDirectory() as folder:
         for records in (3, 5):  # inside the clean phase, and inside the next
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 go(folder, records)
-            except KeyboardInterrupt:
-                pass
         again = go(folder)
     both = [jax.tree.leaves((run.networks, run.snapshots)) for run in (whole, again)]
     return {

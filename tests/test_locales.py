@@ -28,13 +28,13 @@ def without_encoding(path):
         given = {keyword.arg for keyword in node.keywords}
         modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
         binary = any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes)
-        if name in ("read_text", "write_text") and not given & {"encoding"}:
-            # `featpur_sim._ground.disk.write_text` is UTF-8.
-            if isinstance(node.func, ast.Attribute) and len(node.args) < 2:
-                yield f"{path.name}:{node.lineno}"
-        if name == "open" and isinstance(node.func, ast.Name) and not binary:
-            if "encoding" not in given:
-                yield f"{path.name}:{node.lineno}"
+        if "encoding" in given:
+            continue
+        # `featpur_sim._ground.disk.write_text` is UTF-8.
+        method = isinstance(node.func, ast.Attribute) and len(node.args) < 2
+        opens = name == "open" and isinstance(node.func, ast.Name) and not binary
+        if (name in ("read_text", "write_text") and method) or opens:
+            yield f"{path.name}:{node.lineno}"
 
 
 def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():

@@ -93,7 +93,7 @@ class Effort:
     """
 
     q1_steps: int = 300
-    q2: Pace = Pace()
+    q2: Pace = Pace()  # noqa: RUF009 - frozen, so that one default serves all
     max_nodes: int = 200
 
     def __post_init__(self) -> None:

@@ -237,7 +237,8 @@ def fit_power_law(
 
 def free_coordinates(result: xr.Dataset) -> tuple[str, ...]:
     """The coordinates that the sweep varies independently: d, k and τ first, then what else it
-    sweeps; one that is a power law of those before it (τ = 0.3/√k, m = 4d) is left out."""
+    sweeps; one that is a power law of those before it (τ = 0.3/√k, m = 4d) is left out.
+    """
     along = [str(name) for name, of in result.coords.items() if of.dims == ("point",)]
     first = [name for name in ("d", "k", "tau") if name in along]
     rest = [name for name in along if name not in (*first, "m", "point")]

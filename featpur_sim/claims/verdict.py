@@ -153,7 +153,10 @@ def make_row(
     """A row of the scorecard.
 
     Args:
-        id, statement, source, predicted: as the row shows them.
+        id: as the row shows it; so are the next three.
+        statement: what is claimed.
+        source: where it is claimed.
+        predicted: what the theory says.
         values: one number per seed.
         rule: judges the interval, and says how.
         counted: for values that are fractions of test points.

@@ -66,7 +66,7 @@ def leave(code: int) -> None:
     ends in a segmentation fault instead of our exit code.
     """
     for stream in (sys.stdout, sys.stderr):
-        try:
+        try:  # noqa: SIM105 - nothing more is imported here
             stream.flush()
         except Exception:  # a closed pipe or terminal, or this very stream interrupted in a flush
             pass

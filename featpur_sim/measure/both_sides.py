@@ -8,6 +8,7 @@ know nothing of each other: only arrays pass between them here.
 Both sides are about f in real arithmetic, with weights and points read as exact numbers.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -219,8 +220,8 @@ class Squeeze:
             self.problem.weights, self.problem.bias, norms + longest, self.smoothing
         )
         self._require_own_function()
-        self.seconds: dict[str, float] = {name: 0.0 for name in ("attack", *self.stages)}
-        self.evaluated: dict[str, int] = {name: 0 for name in self.seconds}
+        self.seconds: dict[str, float] = dict.fromkeys(("attack", *self.stages), 0.0)
+        self.evaluated: dict[str, int] = dict.fromkeys(self.seconds, 0)
         self.dual: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self) -> Sandwich:
@@ -407,7 +408,7 @@ def squeeze_radii(
     Raises:
         ValueError: the radii do not rise; and what `squeeze` raises.
     """
-    if any(b <= a for a, b in zip(radii, radii[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(radii)):
         raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
     x, y = np.asarray(batch.x), np.asarray(batch.y)
     certified = np.zeros((len(radii), len(y)), bool)

@@ -92,7 +92,8 @@ def limit_kernel(x: np.ndarray, other: np.ndarray, bias: float) -> float:
     """⟨x,x′⟩ Pr[|⟨w,x⟩| ≥ b and |⟨w,x′⟩| ≥ b], w ~ N(0, I): the kernel at infinite width. [D]
 
     Args:
-        x, other: two inputs, [d], not 0.
+        x: an input, [d], not 0.
+        other: another one, likewise.
         bias: b ≥ 0.
 
     Returns:

@@ -1,5 +1,6 @@
 """A protocol over the networks of a saved run: seeds × phases × radii (docs/theory.md §8)."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,7 +58,7 @@ def attack_radii(
     Raises:
         ValueError: the radii do not rise; and those of `Protocol`.
     """
-    if any(b <= a for a, b in zip(radii, radii[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(radii)):
         raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
     results: list[Attacked] = []
     for position, radius in enumerate(radii):

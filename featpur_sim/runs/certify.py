@@ -216,7 +216,8 @@ def _announce(campaign: Campaign, budget: Budget, note: Callable[[str], None]) -
 
 
 def _time(seconds: float) -> str:
-    """
+    """Seconds in words.
+
     >>> _time(20), _time(70), _time(400)
     ('half a minute', 'a minute', '7 minutes')
     """

@@ -80,7 +80,8 @@ class Experiment(NamedTuple):
 
 class Watch(eqx.Module):
     """The observer of a run: weight statistics, active fraction, accuracy on the dense attack, and
-    both sides of the stationarity identity, for either phase's loss."""
+    both sides of the stationarity identity, for either phase's loss.
+    """
 
     attack: Attack
     training_attack: Attack

@@ -72,14 +72,14 @@ def competitors(problem: SparseCoding, radius: float, *, steps: int = 300) -> li
         Competitor(LINEAR, exact, linear(False)),
         Competitor(AFFINE, exact, linear(True)),
     ]
-    for q in DEGREES:
-        league.append(
-            Competitor(
-                polynomial_class(q),
-                "adversarial, best of several starts",
-                lambda key, q=q: _polynomial(problem, radius, q, steps, key),
-            )
+    league += [
+        Competitor(
+            polynomial_class(q),
+            "adversarial, best of several starts",
+            lambda key, q=q: _polynomial(problem, radius, q, steps, key),
         )
+        for q in DEGREES
+    ]
     for width in WIDTHS:
         for training in ("clean", "adversarial, from zero", "adversarial, from the witness"):
             league.append(

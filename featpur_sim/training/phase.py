@@ -66,7 +66,7 @@ class Phase(eqx.Module):
         self.rank = size("rank", rank)
 
 
-def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a class to its users
+def CleanPhase(steps: int, **settings: Any) -> Phase:
     """Training on the samples as they are. [P]
 
     Args:
@@ -86,7 +86,7 @@ def CleanPhase(steps: int, **settings: Any) -> Phase:  # noqa: N802 - reads as a
     return Phase("clean", steps, **settings)
 
 
-def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:  # noqa: N802
+def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:
     """Training on x + A(f, x, y); gradients do not flow through the attack A. [P]
 
     Args:

@@ -46,8 +46,10 @@ def start_phase(
     """The state at step 0 of a phase: a fresh optimiser; a diverged run stays diverged.
 
     Args:
-        network, phase, before: of S runs.
+        network: the networks of S runs.
+        phase: their phases.
         keys: the runs' keys in this phase, shape [S]; they draw B of a `LowRankUpdate`.
+        before: their states at the end of the phase before; None at the start.
     """
 
     def fresh(rate, weights, key):
@@ -69,6 +71,7 @@ _FACTORS = 2**31 - 2
 
 
 def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricReLU:
+    """The network with the threshold that the phase's schedule sets at this step."""
     time = phase.learning_rate * step / network.d
     coordinates = problem.coordinates(network.weights)
     bias = phase.bias(Progress(step, phase.steps, time), network.bias, coordinates)

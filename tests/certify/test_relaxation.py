@@ -32,7 +32,7 @@ def test_neuron_minimum_is_the_grid_minimum(seed):
     phi, t = map(np.asarray, neuron_minimum(*(jnp.float32(a) for a in args)))
     assert np.all(phi <= least + 2e-6)
     assert np.all(phi >= least - resolution - 2e-6)
-    u, low, high, theta, q, b = args
+    u, _, _, theta, q, b = args
     assert np.allclose(threshold(u + t, b) - theta * t + q * t * t, phi, atol=2e-6)
 
 

@@ -221,8 +221,15 @@ def test_one_seed_and_undefined_values_are_inconclusive(claim, words, plant, thr
 
 @pytest.mark.parametrize(
     ("factor", "verdict"),
-    [(1.0, SUPPORTED), (1.49, SUPPORTED), (1.5, INCONCLUSIVE), (1.51, CONTRADICTED)]
-    + [(1 / 1.49, SUPPORTED), (1 / 1.5, INCONCLUSIVE), (1 / 1.52, CONTRADICTED)],
+    [
+        (1.0, SUPPORTED),
+        (1.49, SUPPORTED),
+        (1.5, INCONCLUSIVE),
+        (1.51, CONTRADICTED),
+        (1 / 1.49, SUPPORTED),
+        (1 / 1.5, INCONCLUSIVE),
+        (1 / 1.52, CONTRADICTED),
+    ],
 )
 def test_the_ratio_is_within_a_factor_of_k_over_d(factor, verdict):
     def plant(r, v):
@@ -248,8 +255,13 @@ def test_the_level_after_purification_is_within_a_factor_of_the_balance(factor, 
 
 @pytest.mark.parametrize(
     ("mean", "verdict"),
-    [(0.3, ATTACKED_ONLY), (HALF + 1e-6, ATTACKED_ONLY), (0.0, ATTACKED_ONLY)]
-    + [(-HALF + 1e-6, ATTACKED_ONLY), (-HALF - 1e-6, CONTRADICTED)],
+    [
+        (0.3, ATTACKED_ONLY),
+        (HALF + 1e-6, ATTACKED_ONLY),
+        (0.0, ATTACKED_ONLY),
+        (-HALF + 1e-6, ATTACKED_ONLY),
+        (-HALF - 1e-6, CONTRADICTED),
+    ],
 )
 def test_attacks_never_support_robustness_against_any_perturbation(mean, verdict):
     def plant(r, v):

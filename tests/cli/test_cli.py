@@ -345,7 +345,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
     before = listing(out)
     code, _, err = featpur("run", settings_file(seed=5), "--out", out)
     assert code == 2 and "belongs to a run with other settings" in err
-    assert {p for p in listing(out)} == set(before)
+    assert set(listing(out)) == set(before)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_linear_training_leaves_its_start_where_another_direction_is_better():
 def test_polynomials_equal_their_monomials(sparse, degree):
     terms = symmetric_terms(degree)
     model = PolynomialClassifier.start(
-        sparse, degree, {t: 1.0 for t in terms}, key=jax.random.key(0)
+        sparse, degree, dict.fromkeys(terms, 1.0), key=jax.random.key(0)
     )
     model = eqx.tree_at(lambda m: m.coefficients, model, model.units)
     x = np.asarray(sparse.sample(jax.random.key(5), 20).x, float)

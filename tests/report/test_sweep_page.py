@@ -111,8 +111,8 @@ def test_points_are_chosen_by_text_and_by_small_numbers():
 
 def test_the_window_is_the_theorys():
     lines = window_lines(np.array([64.0, 729.0]))
-    assert list(lines.values())[0] == pytest.approx([4, 9])
-    assert list(lines.values())[1] == pytest.approx([8, 27])
+    lower, upper = lines.values()
+    assert lower == pytest.approx([4, 9]) and upper == pytest.approx([8, 27])
 
 
 def test_a_grid_is_drawn_as_cells_where_they_belong():

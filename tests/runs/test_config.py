@@ -260,8 +260,11 @@ def test_an_empty_file_misses_the_four_sections(tmp_path):
 
 
 TOKENS = st.sampled_from(
-    ["-1", "0", "nan", "inf", "true", "1e999", "''", '"l2"', "[]", "[[1]]", "{}", "{a=1}", "=", "#"]
-    + ["9" * 400, "9" * 5000, "1979-05-27", "\x00", "\\", '"\\n"', "problem", "[clean]", "0x10"]
+    [
+        *("-1", "0", "nan", "inf", "true", "1e999", "''", '"l2"', "[]", "[[1]]", "{}", "{a=1}"),
+        *("=", "#", "9" * 400, "9" * 5000, "1979-05-27", "\x00", "\\", '"\\n"', "problem"),
+        *("[clean]", "0x10"),
+    ]
 )
 
 
@@ -361,9 +364,8 @@ def test_the_starter_file_says_what_the_defaults_are():
         model = RunConfig if not section else RunConfig.model_fields[section].annotation
         for name, value in values.items():
             field = model.model_fields[name]
-            if not field.is_required() and not isinstance(value, dict):
-                if name != "name":
-                    assert value == field.default, name
+            if not field.is_required() and not isinstance(value, dict) and name != "name":
+                assert value == field.default, name
     assert config.evaluation == RunConfig.model_fields["evaluation"].default
     for phase in (config.clean, config.adversarial):
         for name in ("learning_rate", "weight_decay", "batch"):

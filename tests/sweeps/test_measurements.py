@@ -153,7 +153,7 @@ def test_critical_radii_are_those_of_each_network(arguments, found):
 
 
 def test_new_data_compile_nothing(arguments, found):
-    problem, run, keys, settings, tau = arguments
+    problem, run, _, settings, tau = arguments
     compiled = []
 
     def listen(event, duration, **metadata):

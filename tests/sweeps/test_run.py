@@ -519,7 +519,7 @@ def test_a_full_disk_leaves_whole_files_only(small, undisturbed, tmp_path):
             yield number, outcome
 
     try:
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - errno is judged below
             run_sweep(small, out, execute=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -610,13 +610,13 @@ def test_command_stopped(featpur, sweep_file, tmp_path, monkeypatch):
 
 def test_dry_run(featpur, sweep_file, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--dry-run", "--json")
+    code, stdout, _ = featpur("sweep", sweep_file, "--out", out, "--dry-run", "--json")
     found = json.loads(stdout)
     counts = [found[name] for name in ("points", "runs", "batches", "compilations")]
     assert code == 0 and counts == [2, 4, 1, 1]
     assert found["seconds"] > 0 and found["gib"] > 0
     monkeypatch.setattr("featpur_sim.sweeps.cost._rates", lambda config, width: (1e9, 1e9))
-    code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--dry-run")
+    code, stdout, _ = featpur("sweep", sweep_file, "--out", out, "--dry-run")
     assert code == 0 and "2 points, 4 runs, 1 compilations, 1 batches" in stdout
     assert not out.exists()
 
@@ -633,5 +633,5 @@ def test_dry_run(featpur, sweep_file, tmp_path, monkeypatch):
     ],
 )
 def test_bad_options(featpur, sweep_file, tmp_path, options, words):
-    code, stdout, err = featpur("sweep", sweep_file, "--out", tmp_path / "out", *options)
+    code, _, err = featpur("sweep", sweep_file, "--out", tmp_path / "out", *options)
     assert code == 2 and words in err and err.count("\n") == 1 and not (tmp_path / "out").exists()

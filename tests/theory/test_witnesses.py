@@ -83,9 +83,8 @@ def test_averaging_never_raises_a_convex_robust_loss():
     plain = monomials(inputs)
     orbit = [s * monomials(s * inputs[..., o]) for s in (1, -1) for o in ([0, 1], [1, 0])]
     averaged = sum(orbit) / 4
-    gains = []
-    for weights in np.random.default_rng(2).normal(size=(50, len(powers))):
-        gains.append(loss(plain @ weights) - loss(averaged @ weights))
+    draws = np.random.default_rng(2).normal(size=(50, len(powers)))
+    gains = [loss(plain @ weights) - loss(averaged @ weights) for weights in draws]
     assert min(gains) >= -1e-12 and max(gains) > 0.01
 
 

@@ -160,7 +160,8 @@ def _truncated(low, high):
 
 class _Expectations(NamedTuple):
     """Per node and category: S the output of a neuron, O one of three observables times the gate,
-    ζ the noise."""
+    ζ the noise.
+    """
 
     s: Array  # E S
     ss: Array  # E S²
@@ -186,7 +187,8 @@ def _collect(
     e: _Expectations, with_own, with_residual, counts, setting: Setting, total, alpha
 ) -> Moments:
     """Sums over the d coordinates; the own noises ξ_j add up to a known number, so one direction of
-    them is taken out of every covariance."""
+    them is taken out of every covariance.
+    """
     own_variance = setting.sigma_x**2 / setting.d
     noise_s = jnp.sum(counts * with_own * e.zs, -1)
     spread = jnp.stack([0 * e.mass, own_variance * e.mass, 0 * e.mass])
