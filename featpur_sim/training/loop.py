@@ -110,9 +110,31 @@ def train(
     phases: Sequence[Phase],
     *,
     key: PRNGKey,
-    **settings: Any,
+    observe: Observe = observe_nothing,
+    records: int = 40,
+    test_samples: int = 1024,
+    snapshots: Mapping[str, Sequence[int]] | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_record: Callable[[Record], None] | None = None,
+    on_resume: Callable[[str, int, int], None] | None = None,
 ) -> TrainingRun:
-    """Train one network. See `train_many` for the settings.
+    """Train one network.
+
+    Args:
+        problem: where samples come from.
+        network: where training starts.
+        phases: one after another.
+        key: PRNG key.
+        observe: this and the rest as for `train_many`.
+        records: record points per phase.
+        test_samples: size of the held-out batch.
+        snapshots: phase name → steps at which to keep the network.
+        checkpoint: where to save and resume.
+        on_record: called on the host after each record, whose values have shape [1].
+        on_resume: called where a checkpoint is resumed.
+
+    Returns:
+        A `TrainingRun` without the axis S.
 
     >>> import jax
     >>> from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, initialise
@@ -123,7 +145,17 @@ def train(
     >>> list(run.networks)
     ['init', 'clean', 'adversarial']
     """
-    many = train_many(*replicate((problem, network, list(phases)), 1), keys=key[None], **settings)
+    many = train_many(
+        *replicate((problem, network, list(phases)), 1),
+        keys=key[None],
+        observe=observe,
+        records=records,
+        test_samples=test_samples,
+        snapshots=snapshots,
+        checkpoint=checkpoint,
+        on_record=on_record,
+        on_resume=on_resume,
+    )
 
     def first(tree):
         return jax.tree.map(lambda leaf: leaf[0], tree)

@@ -66,37 +66,96 @@ class Phase(eqx.Module):
         self.rank = size("rank", rank)
 
 
-def CleanPhase(steps: int, **settings: Any) -> Phase:
+def CleanPhase(
+    steps: int,
+    *,
+    learning_rate: float = 0.5,
+    weight_decay: float = 1e-4,
+    batch: int = 512,
+    bias: BiasSchedule | None = None,
+    microbatch: int | None = None,
+    dataset_size: int | None = None,
+    optimizer: Optimizer = optax.sgd,
+    rank: int | None = None,
+) -> Phase:
     """Training on the samples as they are. [P]
 
     Args:
         steps: gradient steps.
-        **settings: ``learning_rate`` η (default 0.5), ``weight_decay`` λ (1e-4), ``batch`` (512),
-            ``bias`` (a `BiasSchedule`; frozen by default), ``microbatch``
-            (gradient accumulation in chunks of this many samples; must divide ``batch``),
-            ``dataset_size`` (N: train on N fixed samples, drawn with replacement, or all of them at
-            once if ``batch`` ≥ N; None: fresh samples each step), ``optimizer`` (η ↦ an optax
-            transformation; plain gradient descent by default), ``rank`` (r: descend on A [m, r] and
-            B [r, d] of W + AB instead of on W; see `featpur_sim.training.low_rank`. The objective
-            is the same, so weight decay acts on W + AB).
+        learning_rate: η.
+        weight_decay: λ.
+        batch: samples per step.
+        bias: how the threshold moves; it stays where it is by default.
+        microbatch: gradients are accumulated in chunks of this many samples; divides ``batch``.
+        dataset_size: N: train on N fixed samples, drawn with replacement, or all of them at once if
+            ``batch`` ≥ N; None: fresh samples each step.
+        optimizer: η ↦ an optax transformation; plain gradient descent by default.
+        rank: r: descend on A [m, r] and B [r, d] of W + AB instead of on W; see
+            `featpur_sim.training.low_rank`. The objective is the same, so weight decay acts on
+            W + AB.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    return Phase("clean", steps, **settings)
+    return Phase(
+        "clean",
+        steps,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch=batch,
+        bias=bias,
+        microbatch=microbatch,
+        dataset_size=dataset_size,
+        optimizer=optimizer,
+        rank=rank,
+    )
 
 
-def AdversarialPhase(attack: Attack, steps: int, **settings: Any) -> Phase:
+def AdversarialPhase(
+    attack: Attack,
+    steps: int,
+    *,
+    learning_rate: float = 0.5,
+    weight_decay: float = 1e-4,
+    batch: int = 512,
+    bias: BiasSchedule | None = None,
+    microbatch: int | None = None,
+    dataset_size: int | None = None,
+    optimizer: Optimizer = optax.sgd,
+    rank: int | None = None,
+) -> Phase:
     """Training on x + A(f, x, y); gradients do not flow through the attack A. [P]
 
     Args:
         attack: usually `FGM`.
         steps: gradient steps.
-        **settings: as for `CleanPhase`.
+        learning_rate: η; this and the rest as for `CleanPhase`.
+        weight_decay: λ.
+        batch: samples per step.
+        bias: how the threshold moves.
+        microbatch: samples per chunk of a step.
+        dataset_size: N fixed samples, or None.
+        optimizer: η ↦ an optax transformation.
+        rank: r of the update, or None.
+
+    Raises:
+        ValueError: a setting is out of range.
     """
     if not isinstance(attack, Attack):
         raise ValueError(
             f"adversarial phase: attack must be an Attack, FGM(radius) say, got {attack!r}; "
             "without one it is a CleanPhase."
         )
-    return Phase("adversarial", steps, attack=attack, **settings)
+    return Phase(
+        "adversarial",
+        steps,
+        attack=attack,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch=batch,
+        bias=bias,
+        microbatch=microbatch,
+        dataset_size=dataset_size,
+        optimizer=optimizer,
+        rank=rank,
+    )

@@ -1,5 +1,7 @@
 """Training: what a run returns, what may not change it, and how failures show."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,20 @@ def test_a_run_returns_its_networks_records_and_status(start):
     assert run.status == Status.OK
     assert [(r.phase, r.step) for r in seen] == list(zip(names, steps, strict=True))
     assert seen[3].values["loss"] == run.records["loss"][3]
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"), [(CleanPhase, Phase), (AdversarialPhase, Phase), (train, train_many)]
+)
+def test_a_shorter_call_has_the_names_and_defaults_of_the_whole_one(short, whole):
+    own, wholes = (inspect.signature(f).parameters.values() for f in (short, whole))
+    options = {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY and p.name != "key"}
+    assert not any(p.kind is p.VAR_KEYWORD for p in own)
+    assert options == {
+        p.name: p.default
+        for p in wholes
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("keys", "attack")
+    }
 
 
 def test_record_steps_cover_the_phase_and_thin_out():
