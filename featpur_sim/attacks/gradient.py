@@ -15,9 +15,10 @@ from jax import lax
 
 from featpur_sim._ground.checks import count, is_concrete, number
 from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, PRNGKey
-from featpur_sim.attacks.balls import Ball, ball
+from featpur_sim.attacks.balls import Ball, L2Ball, LinfBall, ball
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
 
@@ -36,6 +37,12 @@ class Attack(eqx.Module):
     @abc.abstractmethod
     def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         """δ with ‖δ‖ ≤ radius for each sample of the batch."""
+
+    def __repr__(self) -> str:
+        radius = getattr(self.ball, "radius", None)
+        norm = {L2Ball: "l2", LinfBall: "linf"}.get(type(self.ball), type(self.ball).__name__)
+        settings = (f"{n}={v}" for n in ("steps", "restarts") if (v := getattr(self, n, None)))
+        return line(type(self).__name__, f"τ={shown(radius)}", norm, *settings, *runs(radius))
 
 
 class Found(NamedTuple):
@@ -57,6 +64,9 @@ class FGM(Attack):
     """Fast gradient method: δ = −y·argmax_{‖δ‖≤τ} ⟨∇ₓf, δ⟩; δ = 0 where ∇ₓf = 0. [P]
 
     ℓ2: −yτ∇f/‖∇f‖₂. ℓ∞ (FGSM): −yτ sign ∇f.
+
+    >>> FGM(0.1), PGD(0.1, "linf", steps=20)
+    (FGM(τ=0.1, l2), PGD(τ=0.1, linf, steps=20, restarts=1))
     """
 
     def __init__(self, radius: float | Array, norm: Norm = "l2"):

@@ -23,6 +23,8 @@ class HiddenLaw(eqx.Module):
 
     # The k below which the law would leave its class.
     smallest_k: ClassVar[float] = 1.0
+    # How a problem names the law; the class's own name by default.
+    label: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def magnitude(self, uniform: Float[Array, "*s"], k: Scalar, D: int) -> Float[Array, "*s"]:
@@ -42,6 +44,8 @@ class TwoLevel(HiddenLaw):
 
     The default law: E z_j² = (1 + p₁)/D exactly.
     """
+
+    label: ClassVar[str | None] = "two-level"
 
     p_one: Scalar
 
@@ -69,6 +73,7 @@ class UniformMagnitude(HiddenLaw):
     """
 
     smallest_k: ClassVar[float] = 4.0
+    label: ClassVar[str | None] = "uniform-magnitude"
 
     p_one: Scalar
 
@@ -103,6 +108,8 @@ class Levels(HiddenLaw):
         ValueError: shapes differ, or a value or a rate is out of range.
     """
 
+    label: ClassVar[str | None] = "levels"
+
     values: Float[Array, " l"]
     rates: Float[Array, " l"]
 
@@ -134,6 +141,8 @@ class GaussianTwin(HiddenLaw):
     A control: on it no classifier whatever can be robust
     (`featpur_sim.theory.class_bounds.gaussian_twin_bound`, for M unitary). k plays no part.
     """
+
+    label: ClassVar[str | None] = "gaussian-twin"
 
     p_one: Scalar
 

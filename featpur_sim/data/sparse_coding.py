@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.checks import count, is_concrete, number
+from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.data import dictionaries
@@ -57,6 +58,8 @@ class SparseCoding(eqx.Module):
     >>> batch = problem.sample(jax.random.key(1), 1000)
     >>> batch.x.shape, batch.y.shape, batch.z.shape
     ((1000, 64), (1000,), (1000, 64))
+    >>> problem
+    SparseCoding(d=64, k=5, two-level, σ_x=0.3)
     """
 
     k: Scalar
@@ -114,6 +117,13 @@ class SparseCoding(eqx.Module):
         self.M = _make_dictionary(dictionary, self.d, self.D, dictionary_key)
         self.unitary = self.M is None or dictionaries.is_unitary(self.M)
         self.wstar = _make_wstar(wstar, self.D, label_key)
+
+    def __repr__(self) -> str:
+        wide = [] if self.D == self.d else [f"D={self.D}"]
+        law = getattr(self.law, "label", None) or type(self.law).__name__
+        sizes = [f"d={self.d}", *wide, f"k={shown(self.k)}"]
+        noise = f"σ_x={shown(self.sigma_x)}"
+        return line(type(self).__name__, *sizes, law, noise, *runs(self.k))
 
     @steady
     def sample(self, key: PRNGKey, n: int, *, start: Array | int = 0) -> Batch:

@@ -15,6 +15,7 @@ from jax.scipy.stats import norm
 
 from featpur_sim._ground.checks import count, is_concrete, number
 from featpur_sim._ground.norms import length
+from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
@@ -39,6 +40,9 @@ class SymmetricReLU(Classifier):
         smoothing: ``"none"`` (ρ = 0), ``"sampled"`` (fresh ρ at every evaluation, needs ``key``)
             or ``"closed"`` (the expectation over ρ [D]:
             E ReLU(u+ρ−b) = (u−b)Φ((u−b)/σ_ρ) + σ_ρφ((u−b)/σ_ρ)).
+
+    >>> SymmetricReLU(jnp.eye(4), 0.04)
+    SymmetricReLU(4 neurons, d=4, b=0.04)
     """
 
     weights: Float[Array, "m d"]
@@ -66,6 +70,13 @@ class SymmetricReLU(Classifier):
             raise ValueError(
                 f"bias must have shape () or ({self.weights.shape[0]},), got {self.bias.shape}."
             )
+
+    def __repr__(self) -> str:
+        shape = tuple(getattr(self.weights, "shape", ()))
+        sizes = [f"{shape[-2]} neurons", f"d={shape[-1]}"] if len(shape) > 1 else ["…"]
+        noise = [] if self.smoothing == "none" else [f"σ_ρ={shown(self.sigma_rho)}", self.smoothing]
+        threshold = f"b={shown(self.bias)}"
+        return line(type(self).__name__, *sizes, threshold, *noise, *runs(self.weights, 2))
 
     @property
     def m(self) -> int:

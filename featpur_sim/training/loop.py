@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from featpur_sim._ground.checks import count
+from featpur_sim._ground.show import line, runs
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
@@ -79,6 +80,14 @@ class TrainingRun(NamedTuple):
     def network(self) -> SymmetricReLU:
         """The network at the end."""
         return list(self.networks.values())[-1]
+
+    def __repr__(self) -> str:
+        values, counts = np.unique(self.status, return_counts=True)
+        several = runs(self.status)
+        names = [Status(value).name.lower() for value in values]
+        ends = [f"{n} {name}" if several else name for n, name in zip(counts, names, strict=True)]
+        records = f"{len(self.record_step)} records"
+        return line("TrainingRun", " → ".join(self.networks), records, *several, *ends)
 
 
 def observe_nothing(network: SymmetricReLU, problem: SparseCoding, batch: Batch) -> dict:
@@ -144,6 +153,8 @@ def train(
     >>> run = train(problem, network, phases, key=jax.random.key(1))
     >>> list(run.networks)
     ['init', 'clean', 'adversarial']
+    >>> run
+    TrainingRun(init → clean → adversarial, 42 records, ok)
     """
     many = train_many(
         *replicate((problem, network, list(phases)), 1),

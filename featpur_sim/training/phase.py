@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int
 from featpur_sim.attacks.gradient import Attack
@@ -17,7 +18,11 @@ Optimizer = Callable[[Any], optax.GradientTransformation]
 
 
 class Phase(eqx.Module):
-    """One phase of training. Use `CleanPhase` or `AdversarialPhase`."""
+    """One phase of training. Use `CleanPhase` or `AdversarialPhase`.
+
+    >>> CleanPhase(200)
+    Phase(clean, 200 steps, batch=512, η=0.5, λ=0.0001, Frozen)
+    """
 
     name: str = eqx.field(static=True)
     steps: Int[Array, "*S"]
@@ -64,6 +69,17 @@ class Phase(eqx.Module):
         self.attack, self.optimizer = attack, optimizer
         self.dataset_size = size("dataset_size", dataset_size)
         self.rank = size("rank", rank)
+
+    def __repr__(self) -> str:
+        rates = f"η={shown(self.learning_rate)}", f"λ={shown(self.weight_decay)}"
+        sizes = f"{shown(self.steps)} steps", f"batch={self.batch}"
+        finite = [] if self.dataset_size is None else [f"N={self.dataset_size}"]
+        rank = [] if self.rank is None else [f"rank={self.rank}"]
+        attack = [] if self.attack is None else [repr(self.attack)]
+        rule = type(self.bias).__name__
+        return line(
+            "Phase", self.name, *sizes, *finite, *rates, *rank, rule, *attack, *runs(self.steps)
+        )
 
 
 def CleanPhase(
