@@ -9,7 +9,7 @@ from featpur_sim.runs.diagnosis import diagnose
 from featpur_sim.training.step import Status
 
 
-def quick_survey(problem, run, keys, evaluation, tau, norm):
+def quick_survey(problem, run, keys, evaluation, tau, norm, *, memory=0):
     """The last α_max and κ/α of every lane and phase."""
     found = {}
     for name in ("alpha_max", "kappa_over_alpha"):
@@ -27,3 +27,9 @@ def quick_survey(problem, run, keys, evaluation, tau, norm):
     found["reason"] = ("lane", np.where(run.status == Status.OK, "", found["reason"][1]))
     found["status_step"] = ("lane", run.status_step)
     return xr.Dataset(found, {"phase": list(run.networks)})
+
+
+def noting_survey(*arguments, memory):
+    """The same, with the bytes that it may take."""
+    found = quick_survey(*arguments)
+    return found.assign(memory=("lane", np.full(found.sizes["lane"], memory)))

@@ -53,11 +53,13 @@ class Plan(NamedTuple):
         groups: in the order of their first points.
         tasks: the batches, group after group.
         task_group: the group of each task.
+        memory: bytes that one batch may take, its measurements included.
     """
 
     groups: tuple[Group, ...]
     tasks: tuple[Task, ...]
     task_group: tuple[int, ...]
+    memory: int
 
 
 def make_plan(
@@ -93,7 +95,7 @@ def make_plan(
             some = tuple(lanes[first : first + width])
             tasks.append(Task(some, tuple(sweep.points[p].config for p, _ in some), width))
             task_group.append(number)
-    return Plan(tuple(groups), tuple(tasks), tuple(task_group))
+    return Plan(tuple(groups), tuple(tasks), tuple(task_group), memory)
 
 
 def memory_budget(gigabytes: float | None = None, workers: int = 1) -> int:
@@ -148,11 +150,13 @@ def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
         "sweep": sweep.text,
         "points": hashlib.sha256(json.dumps(settings).encode()).hexdigest(),
         "widths": [group.width for group in plan.groups],
+        "memory": plan.memory,
     }
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """How two manifests differ in what a batch depends on, in words; widths aside."""
+    """How two manifests differ in what a batch depends on, in words; widths and memory
+    aside."""
     found = []
     if old["software"] != new["software"]:
         found.append(f"software was {old['software']}, is {new['software']}")

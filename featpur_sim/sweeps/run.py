@@ -10,6 +10,7 @@ import io
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,12 +73,13 @@ def run_sweep(
     Args:
         sweep: from `featpur_sim.sweeps.file.load`.
         out: its folder.
-        memory: bytes that a batch may take; half of the machine's by default. A folder's first
-            choice stays.
+        memory: bytes that a batch may take, in training and in being measured; half of the
+            machine's by default. A folder's first choice stays.
         widest: most lanes of a batch; by default what suits this machine's devices. Likewise.
         resume: go on with what the folder holds; starts if it holds nothing.
         overwrite: replace what the folder holds.
-        survey: what to measure; `featpur_sim.sweeps.measurements.survey` by default.
+        survey: what to measure; `featpur_sim.sweeps.measurements.survey`, within the memory, by
+            default.
         execute: where to compute; here, one batch after another, by default. See
             `featpur_sim.sweeps.dask`.
         tell: shows progress.
@@ -96,6 +98,7 @@ def run_sweep(
     plan = make_plan(sweep, memory or sweep_plan.memory_budget(), widest=widest)
     with claim_folder(out):
         plan = _open(out, sweep, plan, overwrite)
+        measure = survey or partial(_survey(), memory=plan.memory)
         total = len(plan.tasks)
         todo, damaged = _missing(out, plan)
         left, failed = set(todo), {}
@@ -104,7 +107,7 @@ def run_sweep(
             tell(total - len(left), total, text)
 
         status("")
-        for number, outcome in (execute or in_process)(todo, survey or _survey(), status):
+        for number, outcome in (execute or in_process)(todo, measure, status):
             outcome = _require_software(outcome)
             if isinstance(outcome, Exception):
                 failed[number] = f"{type(outcome).__name__}: {_one_line(outcome)}"
@@ -205,7 +208,8 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
                 f"{out} holds another sweep: {'; '.join(found)}. Undo the change, choose "
                 "another folder with --out, or pass --overwrite."
             )
-        plan = make_plan(sweep, 0, widths=old["widths"])
+        # Folders from before memory was kept were measured with 1 GiB.
+        plan = make_plan(sweep, old.get("memory", 2**30), widths=old["widths"])
     else:
         write_text(out / SETTINGS, sweep.text)
         write_text(out / MANIFEST, json.dumps(new, indent=2) + "\n")
@@ -296,7 +300,7 @@ def _one_line(error: Exception) -> str:
     return text if len(text) <= 300 else text[:300] + " …"
 
 
-def _survey() -> Survey:
+def _survey() -> Callable[..., xr.Dataset]:
     from featpur_sim.sweeps.measurements import survey
 
     return survey

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import distributed
 import pytest
 import xarray as xr
-from quick_survey import quick_survey
+from quick_survey import noting_survey, quick_survey
 from test_run import SETTINGS, bits
 
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.sweeps import plan as sweep_plan
+from featpur_sim.sweeps import run as sweep
 from featpur_sim.sweeps.dask import ClusterError, _replacing, _signals_held, cluster, execute_on
 from featpur_sim.sweeps.file import parse_sweep
 from featpur_sim.sweeps.run import run_sweep
@@ -42,13 +43,16 @@ def break_in_half(problem, run, keys, evaluation, tau, norm):
     return quick_survey(problem, run, keys, evaluation, tau, norm)
 
 
-def test_batches_come_back_from_the_cluster(tmp_path):
+def test_batches_come_back_from_the_cluster(tmp_path, monkeypatch):
     few = parse_sweep(SETTINGS | {"axes": {"d": [16], "k": [2, 2.5, 3, 3.5]}})
     run_sweep(few, tmp_path / "here", survey=quick_survey)
     with threads(1) as local, distributed.Client(local) as client:
         there = run_sweep(few, tmp_path / "there", survey=quick_survey, execute=execute_on(client))
         assert not there.failed and bits(tmp_path / "there") == bits(tmp_path / "here")
         failed = run_sweep(few, tmp_path / "half", survey=break_in_half, execute=execute_on(client))
+        monkeypatch.setattr(sweep, "_survey", lambda: noting_survey)
+        own = run_sweep(few, tmp_path / "own", memory=2**32, execute=execute_on(client))
+    assert (own.result.memory == 2**32).all()
     assert failed.failed == {1: "RuntimeError: no memory"}
     assert failed.result.status.values.tolist() == [["ok"] * 2] * 2 + [["failed"] * 2] * 2
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tomli_w
 import xarray as xr
-from quick_survey import quick_survey
+from quick_survey import noting_survey, quick_survey
 
 from featpur_sim._ground.disk import ResultError, claim_folder
 from featpur_sim.runs.config import ConfigError
@@ -341,6 +341,23 @@ def test_resume_takes_the_widths_of_the_folder(small, undisturbed, half_done, mo
     assert bits(half_done) == bits(undisturbed)
 
 
+def test_the_memory_reaches_the_measurements_and_a_folder_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "_survey", lambda: noting_survey)
+    few, given = parse_sweep(FEW), 2**32 + 1
+    result = run_sweep(few, tmp_path, memory=given).result
+    assert (result.memory == given).all()
+    assert json.loads((tmp_path / "sweep.json").read_text())["memory"] == given
+    (tmp_path / "batches" / "batch-0000.nc").unlink()
+    result = run_sweep(few, tmp_path, memory=2**33, resume=True).result
+    assert (result.memory == given).all()
+    # A folder that does not say was measured with 1 GiB.
+    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    del manifest["memory"]
+    (tmp_path / "sweep.json").write_text(json.dumps(manifest))
+    (tmp_path / "batches" / "batch-0000.nc").unlink()
+    assert (run_sweep(few, tmp_path, memory=2**33, resume=True).result.memory == 2**30).all()
+
+
 def test_resume_starts_where_there_is_nothing(small, half_done, tmp_path):
     # A kill before the first batch leaves a hidden file or two.
     out = tmp_path / "out"
@@ -490,7 +507,7 @@ def test_a_failing_batch_is_recorded_and_tried_again(small, undisturbed, tmp_pat
 
 
 def test_when_every_batch_fails_the_result_says_so(tmp_path):
-    def breaks(*arguments):
+    def breaks(*arguments, memory):
         raise RuntimeError("no")
 
     result = run_sweep(parse_sweep(FEW), tmp_path, survey=breaks).result
@@ -570,7 +587,7 @@ def test_command(featpur, sweep_file, tmp_path, monkeypatch):
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--resume")
     assert code == 0 and "sweep.nc" in err and "4 ok" in err
 
-    def breaks(*arguments):
+    def breaks(*arguments, memory):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(sweep, "_survey", lambda: breaks)
