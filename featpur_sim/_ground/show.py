@@ -34,7 +34,7 @@ def runs(value: Any, ndim: int = 0) -> list[str]:
     >>> runs(np.zeros((8, 3, 2)), 2), runs(np.zeros((3, 2)), 2)
     (['8 runs'], [])
     """
-    shape: tuple[int, ...] = getattr(value, "shape", ())
+    shape: Any = getattr(value, "shape", ())
     return [f"{shape[0]} runs"] if len(shape) > ndim else []
 
 

@@ -156,7 +156,8 @@ def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """How two manifests differ in what a batch depends on, in words; widths and memory
-    aside."""
+    aside.
+    """
     found = []
     if old["software"] != new["software"]:
         found.append(f"software was {old['software']}, is {new['software']}")
