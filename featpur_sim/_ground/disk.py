@@ -156,8 +156,8 @@ def claim_or_print(directory: str | Path, printing: bool) -> Iterator[bool]:
         yield writable
 
 
-# By hand, not by `filelock`, which raises on EDEADLK as on a file system without locks and takes no
-# lock on ENOSYS, but by default a marker file: telling the two apart would need the code above too.
+# By hand, not by `filelock`: one more dependency, whose default on a file system without locks is a
+# marker file, and which takes EDEADLK, another's lock, for a failure.
 try:
     import fcntl
 

@@ -2,6 +2,9 @@
 
 The direction only, so that each search owns its rate and its constraints. Kingma and Ba, 2015, with
 β₁ = 0.9 and β₂ = 0.99: the supergradients of φ jump, and a shorter memory follows them.
+
+By hand: inside the compiled searches optax's Adam rounds otherwise, so that bounds change, and its
+cosine schedule takes no traced number of steps.
 """
 
 from typing import NamedTuple
