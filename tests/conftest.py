@@ -1,6 +1,8 @@
 """Small problems and networks that many test modules share, and strict settings."""
 
+import gc
 import sys
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -19,6 +21,24 @@ from featpur_sim.runs.folder import save_run
 # The same examples in every run: a failure is a fact about the code, not about the day.
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("fixed")
+
+
+def _memory_maps():
+    maps = Path("/proc/self/maps")  # Linux
+    return len(maps.read_bytes().splitlines()) if maps.exists() else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forget compiled programs once they are many.
+
+    They take memory maps, of which Linux gives a process 65,530: XLA's compiler ends in a
+    segmentation fault without one.
+    """
+    yield
+    if _memory_maps() > 15_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.statistics import wilson_interval
 
 CHUNK = 1024
@@ -114,7 +115,8 @@ def robust_accuracy(
         finite.
 
     Raises:
-        ValueError: n or chunk is no integer ≥ 1, or no drawn sample has a label.
+        ValueError: n or chunk is no integer ≥ 1, no drawn sample has a label, or the network has
+            another number of inputs than the problem.
 
     >>> import jax
     >>> from featpur_sim import PGD, SparseCoding, pure_network
@@ -125,6 +127,11 @@ def robust_accuracy(
     True
     """
     n, chunk = count("n", n), count("chunk", chunk)  # static for the program
+    if isinstance(model, SymmetricReLU) and model.weights.shape[-1] != problem.d:
+        raise ValueError(
+            f"the network's inputs have {model.weights.shape[-1]} entries and the problem's d = "
+            f"{problem.d}: attack it on the problem that it was made for."
+        )
     robust, labelled = map(
         int, _count_robust_jit(model, problem, attack, key=key, n=n, chunk=chunk)
     )

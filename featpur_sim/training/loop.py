@@ -288,6 +288,12 @@ class _Point(NamedTuple):
 
 
 def _plan(phases, records, snapshots) -> list[_Point]:
+    for phase in phases:
+        if not isinstance(phase, Phase):
+            raise ValueError(
+                f"phases hold {phase!r}: give phases, such as CleanPhase(steps) and "
+                "AdversarialPhase(attack, steps)."
+            )
     names = [phase.name for phase in phases]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"phases need at least one entry and distinct names, got {names}.")

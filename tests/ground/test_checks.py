@@ -231,8 +231,17 @@ def test_a_network_of_another_dimension_is_named(unchecked):
     other = fp.initialise(d=12, m=8, key=jax.random.key(1))
     with pytest.raises(ValueError, match="inputs have 12 entries and the problem's d = 16"):
         fp.train(problem, other, [fp.CleanPhase(2)], key=jax.random.key(2))
+    with pytest.raises(ValueError, match="inputs have 12 entries .* d = 16: attack it"):
+        fp.robust_accuracy(other, problem, fp.FGM(0.1), key=jax.random.key(3), n=10)
     with pytest.raises(ValueError, match="vectors of length 12 .* d = 16"):
         fp.decompose(other.weights, problem)
+
+
+def test_phases_are_phases(unchecked):
+    problem = fp.SparseCoding(d=16, k=3, sigma_x=0.3, key=jax.random.key(0))
+    network = fp.initialise(d=16, m=8, key=jax.random.key(1))
+    with pytest.raises(ValueError, match="phases hold 'clean': give phases"):
+        fp.train(problem, network, ["clean"], key=jax.random.key(2))
 
 
 def test_an_adversarial_phase_has_an_attack(unchecked):
