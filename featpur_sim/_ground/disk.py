@@ -5,6 +5,7 @@ What a process that was killed left half-written is removed when its folder is n
 
 import contextlib
 import errno
+import fcntl
 import os
 import tempfile
 import warnings
@@ -158,17 +159,8 @@ def claim_or_print(directory: str | Path, printing: bool) -> Iterator[bool]:
 
 # By hand, not by `filelock`: one more dependency, whose default on a file system without locks is a
 # marker file, and which takes EDEADLK, another's lock, for a failure.
-try:
-    import fcntl
-
-    def _lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-except ImportError:  # Windows
-    import msvcrt
-
-    def _lock(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+def _lock(handle: int) -> None:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_leftovers(directory: Path, depth: int = _DEPTH) -> None:

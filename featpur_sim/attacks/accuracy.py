@@ -127,11 +127,8 @@ def robust_accuracy(
     True
     """
     n, chunk = count("n", n), count("chunk", chunk)  # static for the program
-    if isinstance(model, SymmetricReLU) and model.weights.shape[-1] != problem.d:
-        raise ValueError(
-            f"the network's inputs have {model.weights.shape[-1]} entries and the problem's d = "
-            f"{problem.d}: attack it on the problem that it was made for."
-        )
+    if isinstance(model, SymmetricReLU):
+        problem.require_dimension(model.weights)
     robust, labelled = map(
         int, _count_robust_jit(model, problem, attack, key=key, n=n, chunk=chunk)
     )

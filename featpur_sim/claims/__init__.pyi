@@ -1,5 +1,5 @@
+from . import certificate as certificate
 from . import diagram as diagram
-from . import later as later
 from . import of_classes as of_classes
 from . import of_dynamics as of_dynamics
 from . import of_run as of_run

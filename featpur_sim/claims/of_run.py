@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from featpur_sim.claims.later import with_certificate
+from featpur_sim.claims.certificate import with_certificate
 from featpur_sim.claims.verdict import (
     ATTACKED_ONLY,
     CONTRADICTED,
@@ -43,7 +43,7 @@ def scorecard(result: xr.Dataset, certificate: list[Row] | None = None) -> list[
     Args:
         result: the Dataset of one run.
         certificate: rows of its certificate.json; C5 is judged by them where they cover it
-            (`featpur_sim.claims.later.with_certificate`).
+            (`featpur_sim.claims.certificate.with_certificate`).
 
     Returns:
         Rows with ``id, regime, statement, source, predicted, measured, ci, verdict, rule, seeds``.

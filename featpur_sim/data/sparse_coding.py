@@ -189,12 +189,20 @@ class SparseCoding(eqx.Module):
         Raises:
             ValueError: the vectors have another length than the inputs.
         """
+        self.require_dimension(weights)
+        return weights if self.M is None else weights @ self.M
+
+    def require_dimension(self, weights: Float[Array, "*m d"]) -> None:
+        """Refuse vectors, a network's weights for example, of another length than the inputs.
+
+        Raises:
+            ValueError: their length is not d.
+        """
         if weights.shape[-1] != self.d:
             raise ValueError(
-                f"vectors of length {weights.shape[-1]} with a problem whose inputs have d = "
-                f"{self.d}: give a network or weights of that d."
+                f"weights of length {weights.shape[-1]} with a problem whose inputs have d = "
+                f"{self.d}: give a network of that d, such as initialise(d={self.d}, …)."
             )
-        return weights if self.M is None else weights @ self.M
 
     def dense_direction(self) -> Float[Array, " d"]:
         """Mw*: the dense mixture of all features, up to scale."""

@@ -37,8 +37,8 @@ def write_report(directory: str | Path) -> list[Row]:
         The rows of the scorecard.
 
     Raises:
-        ResultError: there is no finished run, or a file is damaged.
-        NotWritable: a file that would be replaced is not ours.
+        ResultError: there is no finished run, a file is damaged, or one that would be replaced is
+            not ours.
     """
     directory = Path(directory)
     runs = {directory: load_result(directory)}

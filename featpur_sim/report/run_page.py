@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import write_text
 from featpur_sim.claims import of_run as claims
+from featpur_sim.claims.verdict import Counted, interval
 from featpur_sim.report import class_figure as comparison_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.runs import diagnosis
@@ -211,18 +213,17 @@ def _describe(run: Shown) -> dict[str, Any]:
 
 
 def _over_seeds(rows: Sequence[Row]) -> list[Row]:
-    """Rows of evaluation.json, one for each phase and radius: the mean over seeds."""
+    """Rows of evaluation.json, one for each phase and radius: the mean over seeds, ``ci``."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["phase"], row["relative_radius"]), []).append(row)
-    return [
-        group[0]
-        | {
-            "n": sum(r["n"] for r in group),
-            "attacked": sum(r["attacked"] for r in group) / len(group),
-        }
-        for group in groups.values()
-    ]
+    found = []
+    for group in groups.values():
+        points = [row["n"] for row in group]
+        mean, low, high = interval([row["attacked"] for row in group], Counted(min(points), 0.0))
+        ci = None if np.isnan(low) else [low, high]
+        found.append(group[0] | {"n": sum(points), "attacked": mean, "ci": ci})
+    return found
 
 
 def embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:

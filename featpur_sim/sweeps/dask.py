@@ -2,7 +2,7 @@
 
 Workers send their arrays back and the client writes the files: one process holds the folder, and
 the workers need not share a disk with it. A batch whose worker dies is given to another worker by
-the scheduler. Dask itself waits for ever when the last worker has died or the scheduler is gone:
+the scheduler. Dask itself waits forever when the last worker has died or the scheduler is gone:
 here that ends, after a time that is stated, in a message.
 """
 
@@ -233,9 +233,9 @@ def _signals_held() -> Iterator[None]:
 
 
 def _replacing(local: Any, workers: int) -> Callable[[], None]:
-    """Start processes anew that have died and that Dask has given up.
+    """Start processes again that have died and that Dask has given up.
 
-    Dask starts a process again itself, once. One that dies while it starts is not missed by it.
+    Dask restarts a process that dies in its work, and forgets one that dies while it starts.
     """
     seen: dict[Any, float] = {}
 

@@ -155,9 +155,7 @@ def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """How two manifests differ in what a batch depends on, in words; widths and memory
-    aside.
-    """
+    """How two manifests differ in what a batch depends on, widths and memory aside, in words."""
     found = []
     if old["software"] != new["software"]:
         found.append(f"software was {old['software']}, is {new['software']}")

@@ -227,11 +227,7 @@ def train_many(
             "give each run its key, and every array of problem, network and phases a leading axis "
             "of that length, as replicate does."
         )
-    if network.weights.shape[-1] != problem.d:
-        raise ValueError(
-            f"the network's inputs have {network.weights.shape[-1]} entries and the problem's d = "
-            f"{problem.d}: make it with initialise(d={problem.d}, …)."
-        )
+    problem.require_dimension(network.weights)
     test_samples = count("test_samples", test_samples)
     plan = _plan(phases, count("records", records), snapshots or {})
     mesh = run_mesh(network.weights)

@@ -1,11 +1,8 @@
 """Files whole or not at all, folders with one writer, whatever the path and the file system."""
 
 import errno
-import importlib
 import multiprocessing
 import os
-import sys
-import types
 
 import pytest
 
@@ -99,28 +96,6 @@ def test_a_file_system_without_locks_is_said_and_used(name, tmp_path, monkeypatc
         with claim_folder(tmp_path) as folder:
             (folder / "result").write_bytes(b"")
     assert (tmp_path / "result").exists()
-
-
-def test_where_there_is_no_flock_windows_locks_do(tmp_path, monkeypatch):
-    """fcntl does not exist on Windows, msvcrt does not exist here."""
-    taken = []
-
-    def locking(handle, mode, count):
-        if taken:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        taken.append((mode, count))
-
-    windows = types.SimpleNamespace(locking=locking, LK_NBLCK=2)
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", windows)
-    specification = importlib.util.find_spec("featpur_sim._ground.disk")
-    there = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(there)
-    with there.claim_folder(tmp_path):
-        assert taken == [(2, 1)]
-        with pytest.raises(there.ResultError, match="in use by another run"):
-            with there.claim_folder(tmp_path):
-                pass
 
 
 def test_a_file_named_like_the_lock_is_left_as_it_is(tmp_path):

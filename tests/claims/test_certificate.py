@@ -20,7 +20,8 @@ def certificate(result, certified=0.5, attacked=0.51, **changes):
     ]
     common = {"norm": result.attrs["norm"], "stages": ["linear", "q1"], "protocol": "standard/1",
               "function": "real arithmetic", "seeds": seeds, "n": 500 * len(seeds),
-              "certified": certified, "attacked": attacked, "undecided": 0}  # fmt: skip
+              "certified": certified, "attacked": attacked, "undecided": 0,
+              "certified_ci": [0.4, 0.6], "attacked_ci": None}  # fmt: skip
     return [
         common | {"phase": phase, "relative_radius": radius} | changes
         for phase in ("clean", "adversarial")
@@ -83,7 +84,8 @@ def test_the_report_reads_everything_in_the_folder(tiny_run, tiny_folder, tmp_pa
     assert json.loads((folder / "scorecard.json").read_text(encoding="utf-8")) == rows
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Certificates on fresh points" in page and "quick/1" in page
-    assert '<td data-label="Accuracy" class="number">0.500</td>' in page
+    assert '<td data-label="Accuracy" class="number">0.500 <span class="muted">[0.' in page
+    assert '0.500 <span class="muted">[0.400, 0.600]</span></td>' in page
 
 
 def test_a_damaged_certificate_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""What a run's folder holds beside the run: certificates made later, for claim C5 (docs/claims.md).
+"""A certificate made after the run, which claim C5 is judged by (docs/claims.md).
 
 ``featpur certify`` proves more points, with stronger stages, than the run itself; where it covers
 what C5 compares, the claim is judged by it.
@@ -10,7 +10,7 @@ import xarray as xr
 from featpur_sim.claims.verdict import Row
 from featpur_sim.runs.certify import FUNCTION
 
-PHASES = ("clean", "adversarial")
+_PHASES = ("clean", "adversarial")
 
 
 def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
@@ -36,12 +36,12 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
         and row["norm"] == result.attrs["norm"]
         and row["function"] == FUNCTION
     }
-    if not set(PHASES) <= set(at_tau):
+    if not set(_PHASES) <= set(at_tau):
         return result
-    found = {(p, s["seed"]): s for p in PHASES for s in at_tau[p]["seeds"]}
-    if not all((phase, seed) in found for phase in PHASES for seed in seeds):
+    found = {(p, s["seed"]): s for p in _PHASES for s in at_tau[p]["seeds"]}
+    if not all((phase, seed) in found for phase in _PHASES for seed in seeds):
         return result
-    least = min(found[phase, seed]["n"] for phase in PHASES for seed in seeds)
+    least = min(found[phase, seed]["n"] for phase in _PHASES for seed in seeds)
     if least <= result.attrs.get("certify_points", 0):
         return result
     nearest = int(np.argmin(np.abs(result.relative_radius.values - 1)))
@@ -49,18 +49,18 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
     sides = {
         f"{side}_accuracy": (
             ("seed", "phase", "radius"),
-            [[[found[phase, seed][side]] for phase in PHASES] for seed in seeds],
+            [[[found[phase, seed][side]] for phase in _PHASES] for seed in seeds],
         )
         for side in ("certified", "attacked")
     }
     own = [name for name in sides if name in result]
-    at = {"seed": seeds, "phase": list(PHASES), "radius": radius}
-    later = xr.Dataset(sides, at).reindex(phase=result.phase, radius=result.radius)
+    at = {"seed": seeds, "phase": list(_PHASES), "radius": radius}
+    proved = xr.Dataset(sides, at).reindex(phase=result.phase, radius=result.radius)
     stages = ", ".join(at_tau["adversarial"]["stages"])
     protocol = at_tau["adversarial"]["protocol"]
     return (
         result.drop_vars(own)
-        .merge(later)
+        .merge(proved)
         .assign_attrs(
             certified_labelled=least,
             certified_by=f"certificate.json: {least} labelled points per seed, attack {protocol}, "
