@@ -346,14 +346,14 @@ def test_the_memory_reaches_the_measurements_and_a_folder_keeps_its_own(tmp_path
     few, given = parse_sweep(FEW), 2**32 + 1
     result = run_sweep(few, tmp_path, memory=given).result
     assert (result.memory == given).all()
-    assert json.loads((tmp_path / "sweep.json").read_text())["memory"] == given
+    assert json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))["memory"] == given
     (tmp_path / "batches" / "batch-0000.nc").unlink()
     result = run_sweep(few, tmp_path, memory=2**33, resume=True).result
     assert (result.memory == given).all()
     # A folder that does not say was measured with 1 GiB.
-    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    manifest = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
     del manifest["memory"]
-    (tmp_path / "sweep.json").write_text(json.dumps(manifest))
+    (tmp_path / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
     (tmp_path / "batches" / "batch-0000.nc").unlink()
     assert (run_sweep(few, tmp_path, memory=2**33, resume=True).result.memory == 2**30).all()
 
