@@ -71,7 +71,8 @@ def test_the_report_reads_everything_in_the_folder(tiny_run, tiny_folder, tmp_pa
     monkeypatch.setattr("featpur_sim.report.run_figures.ALL", {})
     folder = shutil.copytree(tiny_folder, tmp_path / "run")
     before = write_report(folder)
-    assert "Certificates on fresh points" not in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Certificates on fresh points" not in page
     save_certificate(folder, certificate(tiny_run.result))
     attacked = [
         {"seed": s, "phase": "clean", "relative_radius": 1.0, "n": 50, "attacked": a,
