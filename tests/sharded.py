@@ -24,6 +24,7 @@ from featpur_sim import (
     train_many,
 )
 from featpur_sim.attacks.gradient import DenseMixture
+from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.runs.experiment import Watch
 from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.training.bias import PerNeuron
@@ -124,7 +125,7 @@ def surveyed():
     found = []
     for place in (lambda tree: tree, spread):
         nets, own, names = place((networks, problem, keys))
-        fgm, dense = (surveys._Kind(name, "l2", 3, 1) for name in ("FGM", "dense mixture"))
+        fgm, dense = (AttackKind(name, "l2", 3, 1) for name in ("FGM", "dense mixture"))
         accuracy = surveys._accuracy(nets, own, tau, names, fgm, 300, RUNS)
         radius = surveys._critical(nets, own, tau, names, dense, 300, RUNS)[0]
         found.append((np.asarray(accuracy), np.asarray(radius)))

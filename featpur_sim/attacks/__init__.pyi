@@ -2,6 +2,7 @@ from . import accuracy as accuracy
 from . import apgd as apgd
 from . import balls as balls
 from . import gradient as gradient
+from . import kinds as kinds
 from . import protocol as protocol
 from . import warning_signs as warning_signs
 from .accuracy import Accuracy as Accuracy
@@ -16,6 +17,7 @@ from .gradient import Attack as Attack
 from .gradient import DenseMixture as DenseMixture
 from .gradient import RandomNoise as RandomNoise
 from .gradient import Transfer as Transfer
+from .kinds import AttackKind as AttackKind
 from .protocol import QUICK as QUICK
 from .protocol import STANDARD as STANDARD
 from .protocol import Protocol as Protocol

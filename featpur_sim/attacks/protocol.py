@@ -22,7 +22,8 @@ from featpur_sim.attacks import warning_signs
 from featpur_sim.attacks._search import LARGE, SMALL, Hunt, Start
 from featpur_sim.attacks.accuracy import Accuracy, is_finite
 from featpur_sim.attacks.apgd import APGD
-from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture
+from featpur_sim.attacks.gradient import PGD, Attack
+from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.statistics import wilson_interval
@@ -85,14 +86,16 @@ class Stage:
 
     def attack(self, radius: float, norm: Norm, direction: Array | None) -> Attack | None:
         """The attack; None for a dense mixture without a direction."""
-        if self.method == "FGM":
-            return FGM(radius, norm)
-        if self.method == "dense mixture":
-            return None if direction is None else DenseMixture(radius, jnp.asarray(direction), norm)
-        if self.method == "APGD":
-            return APGD(radius, norm, steps=self.steps)
-        size, smoothing = self.step_size, self.smoothing
-        return PGD(radius, norm, steps=self.steps, step_size=size, smoothing=smoothing)
+        if self.method == "dense mixture" and direction is None:
+            return None
+        kind = AttackKind(
+            self.method,
+            norm,
+            steps=self.steps,
+            step_size=self.step_size or None,
+            smoothing=self.smoothing,
+        )
+        return kind(radius, direction=None if direction is None else jnp.asarray(direction))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.attacks.accuracy import count_robust, is_finite
-from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise, Transfer
+from featpur_sim.attacks.gradient import DenseMixture
+from featpur_sim.attacks.kinds import AttackKind, AttackName
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.certify import Contradiction, Effort
 from featpur_sim.data.sparse_coding import SparseCoding
@@ -24,7 +25,14 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.evaluation_parts import EvaluationParts
 
-ATTACKS = ("random noise", "dense mixture", "FGM", "PGD", "PGD on support", "transfer")
+ATTACKS: tuple[AttackName, ...] = (
+    "random noise",
+    "dense mixture",
+    "FGM",
+    "PGD",
+    "PGD on support",
+    "transfer",
+)
 REFERENCES = (
     "pure network",
     "clean without dense mixtures",
@@ -39,32 +47,26 @@ _STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
 PURE_BIASES = tuple(i / 10 for i in range(1, 10))
 
 
-def attack_family(
-    config: RunConfig, problem: SparseCoding
-) -> dict[str, Callable[[float, SymmetricReLU], Attack]]:
-    """Attack name → (radius, the model that transfer attacks are made on) → attack.
+def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackKind]:
+    """The attacks of a run, by name.
 
-    "PGD on support" needs M = I and is left out otherwise.
+    "PGD on support" needs M = I, and "transfer" a second seed; they are left out otherwise.
     """
-    norm = config.adversarial.norm
     settings = config.evaluation
-
-    def pgd(radius, restarts=1, on_support=False):
-        return PGD(radius, norm, steps=settings.pgd_steps, restarts=restarts, on_support=on_support)
-
-    family = {
-        "random noise": lambda radius, source: RandomNoise(radius, norm),
-        "dense mixture": lambda radius, source: DenseMixture.of(problem, radius, norm),
-        "FGM": lambda radius, source: FGM(radius, norm),
-        "PGD": lambda radius, source: pgd(radius, settings.pgd_restarts),
-        "PGD on support": lambda radius, source: pgd(radius, on_support=True),
-        "transfer": lambda radius, source: Transfer(source, pgd(radius)),
+    missing = {
+        "PGD on support": problem.M is not None,
+        "transfer": config.seeds == 1,
     }
-    if problem.M is not None:
-        del family["PGD on support"]
-    if config.seeds == 1:
-        del family["transfer"]
-    return family
+    return {
+        name: AttackKind(
+            name,
+            config.adversarial.norm,
+            steps=settings.pgd_steps,
+            restarts=settings.pgd_restarts if name == "PGD" else 1,
+        )
+        for name in ATTACKS
+        if not missing.get(name, False)
+    }
 
 
 @eqx.filter_jit
@@ -144,10 +146,10 @@ class Evaluator:
         radius = self.config.adversarial.radius if radius is None else radius
         attacks = None
         if attack is not None:
-            make = self.family[attack]
-            attacks = eqx.filter_vmap(lambda source: make(jnp.float32(radius), source))(
-                self.sources
-            )
+            kind, direction = self.family[attack], self.problem.dense_direction()
+            attacks = eqx.filter_vmap(
+                lambda source: kind(jnp.float32(radius), direction=direction, source=source)
+            )(self.sources)
         samples = self.config.evaluation.samples
         return np.asarray(_accuracy(networks, self.problem, attacks, self.keys, samples))
 

@@ -20,14 +20,22 @@ import xarray as xr
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey
 from featpur_sim.attacks.accuracy import attacked_margin
-from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise
+from featpur_sim.attacks.gradient import Attack, DenseMixture
+from featpur_sim.attacks.kinds import AttackKind, AttackName
 from featpur_sim.data.laws import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.stationarity import measure_stationarity
 from featpur_sim.measure.weights import decompose, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
 from featpur_sim.runs import dataset, evaluation
-from featpur_sim.runs.config import BiasConfig, ConfigError, PhaseConfig, RunConfig, require_memory
+from featpur_sim.runs.config import (
+    AdversarialConfig,
+    BiasConfig,
+    ConfigError,
+    PhaseConfig,
+    RunConfig,
+    require_memory,
+)
 from featpur_sim.runs.evaluation_parts import EvaluationParts
 from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.training.checkpoint import Checkpoint
@@ -220,16 +228,24 @@ def _make_law(config: RunConfig) -> HiddenLaw:
     return laws[p.law](p.p_one)
 
 
+# The words of a settings file → the names in results.
+_TRAINING_ATTACKS: dict[str, AttackName] = {
+    "fgm": "FGM",
+    "pgd": "PGD",
+    "random-noise": "random noise",
+}
+
+
+def training_attack(a: AdversarialConfig) -> AttackKind:
+    """What the adversarial phase trains against, but for its radius."""
+    return AttackKind(_TRAINING_ATTACKS[a.attack], a.norm, steps=a.pgd_steps)
+
+
 @steady
 def make_phases(config: RunConfig) -> list[Phase]:
     """The clean and the adversarial phase of a run."""
     a = config.adversarial
-    if a.attack == "fgm":
-        attack: Attack = FGM(a.radius, a.norm)
-    elif a.attack == "pgd":
-        attack = PGD(a.radius, a.norm, steps=a.pgd_steps)
-    else:
-        attack = RandomNoise(a.radius, a.norm)
+    attack = training_attack(a)(a.radius)
     return [
         _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
         _make_phase("adversarial", a, Frozen(), attack, a.rank),

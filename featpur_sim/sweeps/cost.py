@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.runs.config import AdversarialConfig, RunConfig
-from featpur_sim.runs.experiment import make_network, make_problem, simulated
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.runs.experiment import make_network, make_problem, simulated, training_attack
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, lane_memory
 
@@ -104,17 +104,13 @@ def _products(config: RunConfig) -> float:
     per_row = 4 * config.problem.d * config.network.neurons
     clean, adversarial, settings = config.clean, config.adversarial, config.evaluation
     training = clean.steps * clean.batch
-    training += adversarial.steps * adversarial.batch * (1 + _attack_passes(adversarial))
+    training += adversarial.steps * adversarial.batch * (1 + training_attack(adversarial).gradients)
     phases = 3
     attacks = settings.pgd_steps * settings.pgd_restarts * (
         phases * (len(settings.radii) - 1) + 2 * _BISECTIONS
         + _PURE * config.problem.d / config.network.neurons
     )  # fmt: skip
     return per_row * (training + settings.samples * attacks)
-
-
-def _attack_passes(adversarial: AdversarialConfig) -> int:
-    return {"fgm": 1, "pgd": adversarial.pgd_steps, "random-noise": 0}[adversarial.attack]
 
 
 def _samples(config: RunConfig) -> float:

@@ -6,7 +6,6 @@ side by side, as many as fit in the memory allowed.
 """
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
-from featpur_sim.attacks.gradient import FGM, PGD, Attack, DenseMixture, RandomNoise
+from featpur_sim.attacks.kinds import AttackKind, AttackName
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.measure.tickets import ticket_outcome
@@ -33,8 +32,8 @@ from featpur_sim.runs.diagnosis import OK, diagnose
 from featpur_sim.runs.evaluation import PURE_BIASES
 from featpur_sim.training.loop import Status, TrainingRun
 
-ATTACKS = ("random noise", "dense mixture", "FGM", "PGD")
-CRITICAL_ATTACKS = ("dense mixture", "PGD")
+ATTACKS: tuple[AttackName, ...] = ("random noise", "dense mixture", "FGM", "PGD")
+CRITICAL_ATTACKS: tuple[AttackName, ...] = ("dense mixture", "PGD")
 # Bracket of the bisected critical radius in units of τ, which presets put at 0.3/√k.
 CRITICAL_RANGE = (1 / 32, 16.0)
 # Stream of a lane's key that names the points on which the pure network's threshold is chosen.
@@ -45,25 +44,6 @@ _PAIRS = {
     "theta_init_adversarial": ("init", "adversarial"),
     "theta_clean_adversarial": ("clean", "adversarial"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """An attack but for its radius: static, so that programs are shared."""
-
-    name: str
-    norm: Norm
-    steps: int
-    restarts: int
-
-    def __call__(self, problem: SparseCoding, radius: Array) -> Attack:
-        if self.name == "random noise":
-            return RandomNoise(radius, self.norm)
-        if self.name == "dense mixture":
-            return DenseMixture.of(problem, radius, self.norm)
-        if self.name == "FGM":
-            return FGM(radius, self.norm)
-        return PGD(radius, self.norm, steps=self.steps, restarts=self.restarts)
 
 
 @steady
@@ -154,7 +134,7 @@ class _Lanes:
         self.n, self.radii = evaluation.samples, np.asarray(evaluation.radii)
         self.norm, self.memory = norm, memory
         self.kinds = {
-            name: _Kind(name, norm, evaluation.pgd_steps, evaluation.pgd_restarts)
+            name: AttackKind(name, norm, evaluation.pgd_steps, evaluation.pgd_restarts)
             for name in ATTACKS
         }
 
@@ -293,11 +273,11 @@ def _over_lanes(one, width: int, *lanes):
 
 
 @eqx.filter_jit
-def _accuracy(networks, problem, radius, keys, kind: _Kind | None, n, width):
+def _accuracy(networks, problem, radius, keys, kind: AttackKind | None, n, width):
     """Accuracy [L] at each lane's radius."""
 
     def lane(network, problem, radius, key):
-        attack = None if kind is None else kind(problem, radius)
+        attack = kind and kind(radius, direction=problem.dense_direction())
         robust, labelled = count_robust(network, problem, attack, key=key, n=n)
         return jnp.where(is_finite(network), robust / labelled, jnp.nan)
 
@@ -356,7 +336,7 @@ def _relations(networks: Mapping[str, SymmetricReLU], problem, width) -> Mapping
 
 
 @eqx.filter_jit
-def _critical(networks, problem, tau, keys, kind: _Kind, n, width):
+def _critical(networks, problem, tau, keys, kind: AttackKind, n, width):
     """Critical radius and its interval, [L] each; exact along a fixed direction."""
 
     def lane(network, problem, tau, key):
@@ -364,8 +344,15 @@ def _critical(networks, problem, tau, keys, kind: _Kind, n, width):
         if kind.name == "dense mixture" and exact:
             return dense_critical_radius(network, problem, kind.norm, key=key, n=n)
         low, high = (multiple * tau for multiple in CRITICAL_RANGE)
+        direction = problem.dense_direction()
         return bisect_critical_radius(
-            network, problem, lambda r: kind(problem, r), key=key, n=n, low=low, high=high
+            network,
+            problem,
+            lambda r: kind(r, direction=direction),
+            key=key,
+            n=n,
+            low=low,
+            high=high,
         )
 
     return _over_lanes(lane, width, networks, problem, tau, keys)

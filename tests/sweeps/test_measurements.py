@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from featpur_sim import FGM, PGD, pure_network, robust_accuracy
+from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.saved import load_run
@@ -142,9 +143,15 @@ def test_critical_radii_are_those_of_each_network(arguments, found):
     problem, run, keys, settings, _ = arguments
     network, own = take(run.networks["clean"], 1), take(problem, 1)
     dense = eqx.filter_jit(dense_critical_radius)(network, own, key=keys[1], n=2000)
-    kind = surveys._Kind("PGD", "l2", settings.pgd_steps, settings.pgd_restarts)
+    kind = AttackKind("PGD", "l2", settings.pgd_steps, settings.pgd_restarts)
     pgd = eqx.filter_jit(bisect_critical_radius)(
-        network, own, lambda r: kind(own, r), key=keys[1], n=2000, low=TAU / 32, high=16 * TAU
+        network,
+        own,
+        lambda r: kind(r, direction=own.dense_direction()),
+        key=keys[1],
+        n=2000,
+        low=TAU / 32,
+        high=16 * TAU,
     )
     names = ("critical_radius", "critical_radius_low", "critical_radius_high")
     table = np.stack([found[name].sel(phase="clean").isel(lane=1) for name in names])
@@ -174,7 +181,7 @@ def test_new_data_compile_nothing(arguments, found):
 
 def test_the_width_changes_no_lane(arguments):
     problem, run, keys, _, tau = arguments
-    kind = surveys._Kind("FGM", "l2", 5, 1)
+    kind = AttackKind("FGM", "l2", 5, 1)
     network = run.networks["clean"]
     wide, narrow = (
         np.asarray(surveys._accuracy(network, problem, tau, keys, kind, 500, width))
