@@ -55,7 +55,10 @@ def test_the_radius_is_data():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: AttackKind("pgd"), r"no attack 'pgd': take one of random noise, .*, PGD,"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: AttackKind("pgd"),  # pyright: ignore[reportArgumentType]
+            r"no attack 'pgd': take one of random noise, .*, PGD,",
+        ),
         (lambda: AttackKind("dense mixture")(0.1), r"needs direction=problem\.dense_direction\(\)"),
         (lambda: AttackKind("transfer")(0.1), "needs source"),
         (lambda: AttackKind("PGD", steps=0)(0.1), "steps"),

@@ -163,7 +163,7 @@ def test_new_data_compile_nothing(arguments, found):
     problem, run, _, settings, tau = arguments
     compiled = []
 
-    def listen(event, duration, **metadata):
+    def listen(event, duration_secs, **metadata):
         if event.endswith("backend_compile_duration"):
             compiled.append(metadata)
 
