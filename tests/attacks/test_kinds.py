@@ -74,7 +74,8 @@ def test_runs_sweeps_protocols_and_training_speak_of_the_same_attacks(tiny):
     stages = {stage.method for protocol in PROTOCOLS.values() for stage in protocol.stages}
     assert stages | {*evaluation.ATTACKS, *measurements.ATTACKS} == names
     assert set(measurements.CRITICAL_ATTACKS) <= set(measurements.ATTACKS)
-    for word, name in (("fgm", "FGM"), ("pgd", "PGD"), ("random-noise", "random noise")):
+    words: dict[str, AttackName] = {"fgm": "FGM", "pgd": "PGD", "random-noise": "random noise"}
+    for word, name in words.items():
         config = parse(tiny(adversarial={"attack": word, "pgd_steps": 7, "norm": "linf"}))
         kind = training_attack(config.adversarial)
         assert kind == AttackKind(name, "linf", steps=7)
