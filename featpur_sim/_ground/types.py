@@ -4,9 +4,27 @@ Axis names in jaxtyping annotations: ``d`` input dimension, ``D`` features, ``m`
 ``n`` samples, ``S`` independent seeds. ``...`` stands for any leading batch axes.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 Scalar = Float[Array, ""]
+Real = float | Scalar
+"""One real number, Python's or the device's."""
+Numbers = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Array
+"""What `featpur_sim._ground.checks.number` makes an array of."""
 PRNGKey = Key[Array, ""]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKey", "Scalar", "UInt32"]
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Key",
+    "Numbers",
+    "PRNGKey",
+    "Real",
+    "Scalar",
+    "UInt32",
+]

@@ -4,6 +4,8 @@ For unitary M everything in ℓ2 commutes with x → Mᵀx (the gauge [D]), so M
 Incoherent dictionaries matter in ℓ∞ and when D > d.
 """
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def haar(d: int, key: PRNGKey) -> Float[Array, "d d"]:
     """A Haar-random orthogonal matrix (QR of a Gaussian matrix, signs fixed)."""
     d = count("d", d)
     q, r = jnp.linalg.qr(jax.random.normal(key, (d, d)))
-    return q * jnp.sign(jnp.diagonal(r))
+    return q * jnp.sign(r.diagonal())
 
 
 def hadamard(d: int) -> Float[Array, "d d"]:
@@ -48,7 +50,7 @@ def incoherent(d: int, D: int, key: PRNGKey) -> Float[Array, "d D"]:
     """D unit columns drawn uniformly from the sphere: coherence Õ(1/√d) for D = poly(d)."""
     d, D = count("d", d), count("D", D)
     columns = jax.random.normal(key, (d, D))
-    return columns / jnp.linalg.norm(columns, axis=0)
+    return columns / cast(Array, jnp.linalg.norm(columns, axis=0))
 
 
 def coherence(M: Float[Array | np.ndarray, "d D"]) -> float:

@@ -15,7 +15,7 @@ from jax.scipy.special import erfinv
 
 from featpur_sim._ground.checks import number
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, Scalar
+from featpur_sim._ground.types import Array, Float, Numbers, Real, Scalar
 
 
 class HiddenLaw(eqx.Module):
@@ -27,15 +27,15 @@ class HiddenLaw(eqx.Module):
     label: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def magnitude(self, uniform: Float[Array, "*s"], k: Scalar, D: int) -> Float[Array, "*s"]:
+    def magnitude(self, uniform: Float[Array, "*s"], k: Real, D: int) -> Float[Array, "*s"]:
         """|z_j| as a function of a uniform variable on [0, 1)."""
 
     @abc.abstractmethod
-    def second_moment(self, k: Scalar, D: int) -> Scalar:
+    def second_moment(self, k: Real, D: int) -> Scalar:
         """E z_j², exactly."""
 
     @abc.abstractmethod
-    def nonzero_rate(self, k: Scalar, D: int) -> Scalar:
+    def nonzero_rate(self, k: Real, D: int) -> Scalar:
         """Pr[z_j ≠ 0], exactly."""
 
 
@@ -53,14 +53,14 @@ class TwoLevel(HiddenLaw):
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 
-    def magnitude(self, uniform, k, D):
+    def magnitude(self, uniform: Float[Array, "*s"], k: Real, D: int) -> Float[Array, "*s"]:
         small = jnp.where(uniform < (self.p_one + k) / D, 1 / jnp.sqrt(k), 0.0)
         return jnp.where(uniform < self.p_one / D, 1.0, small)
 
-    def second_moment(self, k, D):
+    def second_moment(self, k: Real, D: int) -> Scalar:
         return (1 + self.p_one) / D
 
-    def nonzero_rate(self, k, D):
+    def nonzero_rate(self, k: Real, D: int) -> Scalar:
         return (self.p_one + k) / D
 
 
@@ -81,7 +81,7 @@ class UniformMagnitude(HiddenLaw):
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 
-    def magnitude(self, uniform, k, D):
+    def magnitude(self, uniform: Float[Array, "*s"], k: Real, D: int) -> Float[Array, "*s"]:
         low = 1 / jnp.sqrt(k)
         in_large = uniform * D / jnp.maximum(self.p_one, 1e-30)
         in_small = (uniform * D - self.p_one) / k
@@ -89,11 +89,11 @@ class UniformMagnitude(HiddenLaw):
         small = jnp.where(in_small < 1, low * (1 + in_small), 0.0)
         return jnp.where(uniform * D < self.p_one, large, small)
 
-    def second_moment(self, k, D):
+    def second_moment(self, k: Real, D: int) -> Scalar:
         low = 1 / jnp.sqrt(k)
         return (self.p_one * (1 + low + low**2) + 7 * k * low**2) / (3 * D)
 
-    def nonzero_rate(self, k, D):
+    def nonzero_rate(self, k: Real, D: int) -> Scalar:
         return (self.p_one + k) / D
 
 
@@ -114,7 +114,7 @@ class Levels(HiddenLaw):
     rates: Float[Array, " l"]
 
     @steady
-    def __init__(self, values, rates):
+    def __init__(self, values: Numbers, rates: Numbers):
         self.values = number("Levels: values", values, above=0, most=1, ndim=1)
         self.rates = number("Levels: rates", rates, least=0, ndim=1)
         if self.values.shape != self.rates.shape:
@@ -123,15 +123,15 @@ class Levels(HiddenLaw):
                 f"{self.values.shape} and {self.rates.shape}."
             )
 
-    def magnitude(self, uniform, k, D):
+    def magnitude(self, uniform: Float[Array, "*s"], k: Real, D: int) -> Float[Array, "*s"]:
         edges = jnp.cumsum(self.rates) / D
         level = jnp.sum(uniform[..., None] >= edges, axis=-1)
         return jnp.append(self.values, 0.0)[level]
 
-    def second_moment(self, k, D):
+    def second_moment(self, k: Real, D: int) -> Scalar:
         return jnp.sum(self.rates * self.values**2) / D
 
-    def nonzero_rate(self, k, D):
+    def nonzero_rate(self, k: Real, D: int) -> Scalar:
         return jnp.sum(self.rates) / D
 
 
@@ -150,12 +150,12 @@ class GaussianTwin(HiddenLaw):
     def __init__(self, p_one: float = 1.0):
         self.p_one = number("p_one", p_one, least=0)
 
-    def magnitude(self, uniform, k, D):
+    def magnitude(self, uniform: Float[Array, "*s"], k: Real, D: int) -> Float[Array, "*s"]:
         # Pr[|N| ≤ t] = erf(t/√2).
         return jnp.sqrt(2 * self.second_moment(k, D)) * erfinv(uniform)
 
-    def second_moment(self, k, D):
+    def second_moment(self, k: Real, D: int) -> Scalar:
         return (1 + self.p_one) / D
 
-    def nonzero_rate(self, k, D):
+    def nonzero_rate(self, k: Real, D: int) -> Scalar:
         return jnp.ones(())

@@ -1,5 +1,6 @@
 """Sparse-coding data x = Mz + ξ with labels y = sign⟨w*, z⟩ (docs/theory.md §1)."""
 
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from featpur_sim.data.laws import HiddenLaw, TwoLevel
 _TIE_ULPS = 16
 
 DictionaryName = Literal["identity", "haar", "hadamard", "dct", "incoherent"]
+LabelVector = Literal["signs"] | tuple[float, float] | Array | np.ndarray
 
 
 class Batch(NamedTuple):
@@ -80,7 +82,7 @@ class SparseCoding(eqx.Module):
         *,
         D: int | None = None,
         law: HiddenLaw | None = None,
-        wstar: Literal["signs"] | tuple[float, float] | Array | np.ndarray = "signs",
+        wstar: LabelVector = "signs",
         dictionary: DictionaryName | Array | np.ndarray = "identity",
         key: PRNGKey | None = None,
     ):
@@ -151,7 +153,7 @@ class SparseCoding(eqx.Module):
         z = sign * self.law.magnitude(uniform, self.k, self.D)
         terms = z * self.wstar
         score = jnp.sum(terms, axis=-1)
-        rounding = _TIE_ULPS * jnp.finfo(z.dtype).eps * jnp.sum(jnp.abs(terms), axis=-1)
+        rounding = _TIE_ULPS * np.finfo(np.float32).eps * jnp.sum(jnp.abs(terms), axis=-1)
         tie = jnp.abs(score) <= rounding
         y = jnp.where(tie, 0.0, jnp.sign(score))
         return Batch(self.features(z) + self.sigma_x / np.sqrt(self.d) * noise, y, z)
@@ -171,11 +173,11 @@ class SparseCoding(eqx.Module):
         while have < n:
             batch = self.sample(key, block, start=start)
             keep = np.flatnonzero(np.asarray(batch.labelled))
-            found.append(jax.tree.map(lambda leaf, keep=keep: leaf[keep], batch))
+            found.append(Batch(*(leaf[keep] for leaf in batch)))
             have, start = have + len(keep), start + block
             if start > 100 * block:
                 raise ValueError("almost every sample is a tie ⟨w*, z⟩ = 0: no data set to draw.")
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *found)
+        return Batch(*(jnp.concatenate(leaves)[:n] for leaves in zip(*found, strict=True)))
 
     @steady
     def features(self, z: Float[Array, "*n D"]) -> Float[Array, "*n d"]:
@@ -218,10 +220,12 @@ class SparseCoding(eqx.Module):
         """
         if not self.unitary:
             raise ValueError("gauge() needs a unitary dictionary; this one is not.")
-        return eqx.tree_at(lambda p: p.M, self, None, is_leaf=lambda leaf: leaf is None)
+        return eqx.tree_at(attrgetter("M"), self, None, is_leaf=lambda leaf: leaf is None)
 
 
-def _make_dictionary(dictionary, d: int, D: int, key: PRNGKey) -> Array | None:
+def _make_dictionary(
+    dictionary: DictionaryName | Array, d: int, D: int, key: PRNGKey
+) -> Float[Array, "d D"] | None:
     if not isinstance(dictionary, str):
         return dictionary
     if dictionary == "incoherent":
@@ -244,7 +248,7 @@ def _make_dictionary(dictionary, d: int, D: int, key: PRNGKey) -> Array | None:
     )
 
 
-def _make_wstar(wstar, D: int, key: PRNGKey) -> Array:
+def _make_wstar(wstar: LabelVector, D: int, key: PRNGKey) -> Float[Array, " D"]:
     sign_key, size_key = jax.random.split(key)
     signs = jax.random.rademacher(sign_key, (D,), dtype=jnp.float32)
     if isinstance(wstar, str):
