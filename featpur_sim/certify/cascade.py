@@ -145,10 +145,27 @@ class Certificate:
         return {name: int((self.stage == name).sum()) for name in names}
 
 
-class _Ledger:
-    """The best of everything known about each point, and its best dual point."""
+class Ledger:
+    """The best of everything known about each point, and its best dual point.
 
-    def __init__(self, problem: Problem, perturbations: np.ndarray | None) -> None:
+    Args:
+        problem: Network, n points and radii.
+        perturbations: As for `certify`, [n, d] float64.
+
+    Attributes:
+        problem: The same.
+        lower: Proved lower bounds, [n] float64; −∞ at first. One that an earlier ledger proved for
+            the same question may be put in, with its dual point.
+        slope: θ of the dual point that proves it, [n, m]; where Q2 starts. 0 at first.
+        curvature: q of the same, [n, m].
+        upper: f at the worst perturbation seen, [n] float64.
+        minimiser: That perturbation, [n, d] float64.
+        stage: The stage that certified each point, [n], else "undecided".
+        seconds: Wall time by stage.
+        evaluated: Points that entered each stage.
+    """
+
+    def __init__(self, problem: Problem, perturbations: np.ndarray | None = None) -> None:
         count, width = len(problem), len(problem.bias)
         self.problem = problem
         self.lower = np.full(count, -np.inf)
@@ -163,14 +180,17 @@ class _Ledger:
             self.see(np.arange(count), problem.value(perturbations), perturbations)
 
     def see(self, index: np.ndarray, value: np.ndarray, perturbation: np.ndarray) -> None:
+        """Takes in perturbations of some points, f at them known."""
         lower = value < self.upper[index]
         self.upper[index[lower]] = value[lower]
         self.minimiser[index[lower]] = self.problem.select(index).project(perturbation)[lower]
 
     def undecided(self) -> np.ndarray:
+        """The points that are neither certified nor broken."""
         return np.flatnonzero((self.lower <= 0) & (self.upper > 0))
 
     def record(self, index: np.ndarray, dual: DualPoint) -> None:
+        """Takes in dual points of some points; their bounds are proved here."""
         part = self.problem.select(index)
         bound = part.bound(dual)
         better = bound > self.lower[index]
@@ -180,6 +200,7 @@ class _Ledger:
         self.see(index, part.value(dual.minimiser), dual.minimiser)
 
     def run(self, name: str, stage: Callable[[np.ndarray], None], skip: bool) -> None:
+        """Runs a stage on the undecided points; on none where it is to be skipped."""
         index = np.zeros(0, int) if skip else self.undecided()
         start = time.perf_counter()
         if len(index):
@@ -189,6 +210,11 @@ class _Ledger:
         self.stage[index[self.lower[index] > 0]] = name
 
     def certificate(self) -> Certificate:
+        """What is known by now.
+
+        Raises:
+            Contradiction: a perturbation breaks a certified point.
+        """
         require_consistent(self.problem, self.lower, self.upper, self.minimiser)
         self.stage[(self.upper <= 0) & (self.lower <= 0)] = "broken"
         return Certificate(
@@ -295,27 +321,28 @@ def certify(
         for part in (slope, curvature):
             _require_shape("start", part, problem.pre_activation.shape)
         start = slope, curvature
+    ledger = Ledger(problem, perturbations)
+    if start is not None:
+        ledger.record(np.arange(len(problem)), complete(problem, *start))
     shared = SharedCurvature(problem.weights, problem.bias)
-    return run_stages(problem, shared, names, perturbations, start, effort, stop)
+    return run_stages(ledger, shared, names, effort, stop)
 
 
 def run_stages(
-    problem: Problem,
+    ledger: Ledger,
     shared: SharedCurvature,
     names: tuple[str, ...],
-    perturbations: np.ndarray | None = None,
-    start: tuple[np.ndarray, np.ndarray] | None = None,
     effort: Effort = DEFAULT_EFFORT,
     stop: Callable[[], bool] = lambda: False,
 ) -> Certificate:
-    """`certify` with its arguments checked and the network's decomposition at hand.
+    """`certify` with its arguments checked, from what is known already.
+
+    Stages run in turn on ledgers that hand on bounds and dual points give what they give in one.
 
     Args:
-        problem: Network, points and radii.
+        ledger: What is known; what is found is added.
         shared: Decomposition of the same network; it depends on neither points nor radii.
         names: From `chosen`.
-        perturbations: As for `certify`, [n, d] float64.
-        start: As for `certify`, each [n, m] float64.
         effort: As for `certify`.
         stop: As for `certify`.
 
@@ -323,11 +350,9 @@ def run_stages(
         The certificate.
 
     Raises:
-        Contradiction: A perturbation breaks a certified point.
+        Contradiction: a perturbation breaks a certified point.
     """
-    ledger = _Ledger(problem, perturbations)
-    if start is not None:
-        ledger.record(np.arange(len(problem)), complete(problem, *start))
+    problem = ledger.problem
     first = q1_box_dual if problem.box else q1_dual
 
     def free(index: np.ndarray) -> None:

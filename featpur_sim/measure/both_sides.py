@@ -25,16 +25,16 @@ from featpur_sim.attacks._search import in_batches, score
 from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
 from featpur_sim.certify import (
     DEFAULT_EFFORT,
-    STAGES,
     Certificate,
     Contradiction,
     Effort,
     NotCertified,
     Problem,
-    certify,
     float32_inference_error,
     require_consistent,
 )
+from featpur_sim.certify.cascade import Ledger, chosen, run_stages
+from featpur_sim.certify.q1 import SharedCurvature
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -171,7 +171,8 @@ class Squeeze:
         upper: least y f seen, [n] float64; y f(x) at first.
         minimiser: where, [n, d] float64.
         stage: what certified each point, [n], else ``"undecided"``.
-        dual: (θ, q) of points that Q2 left open, for branch and bound to start from.
+        dual: (θ, q) that prove ``lower``, by point, of those left open with a stage to come: where
+            it starts.
         seconds: wall time of ``attack`` and of each stage.
         evaluated: how many points entered them.
     """
@@ -197,7 +198,7 @@ class Squeeze:
         self.model, self.key, self.direction = model, key, direction
         self.norm: Norm = norm
         self.protocol, self.effort = protocol, effort
-        self.stages = stages if stages is not None else STAGES if norm == "l2" else CHEAP
+        self.stages = chosen(stages, norm)
         self.points = np.asarray(batch.x) * y[:, None]
         self.smoothing = float(model.sigma_rho) if model.smoothing == "closed" else 0.0
         self.problem = Problem.build(
@@ -208,6 +209,7 @@ class Squeeze:
             norm=norm,
             smoothing=self.smoothing,
         )
+        self.shared = SharedCurvature(self.problem.weights, self.problem.bias)
         self.radius = radius
         count = len(y)
         self.lower = np.full(count, -np.inf)
@@ -284,11 +286,10 @@ class Squeeze:
         return self.standing & (self.lower <= 0)
 
     def _passes(self) -> list[tuple[str, ...]]:
-        """The cheap stages, then the costly ones, which start from Q1's dual point."""
+        """The cheap stages, then the costly ones."""
         cheap = tuple(name for name in self.stages if name in CHEAP)
         costly = tuple(name for name in self.stages if name not in CHEAP)
-        start = ("q1",) if "q1" in cheap else ()
-        return [names for names in (cheap, (*start, *costly) if costly else ()) if names]
+        return [names for names in (cheap, costly) if names]
 
     def attack(
         self, protocol: Protocol, index: np.ndarray, start: np.ndarray | None = None
@@ -316,17 +317,20 @@ class Squeeze:
         self.upper[index[lower]] = value[lower]
         self.minimiser[index[lower]] = part.project(delta)[lower]
         require_consistent(self.problem, self.lower, self.upper, self.minimiser)
+        for i in index[~self.open[index]].tolist():
+            self.dual.pop(i, None)
 
     def certify(
         self,
         names: tuple[str, ...],
         index: np.ndarray,
         *,
-        start: tuple[np.ndarray, np.ndarray] | None = None,
         stop: Callable[[], bool] = lambda: False,
         protocol: Protocol | None = None,
     ) -> Certificate | None:
         """Certify the points ``index``, then attack them from where they seem weakest.
+
+        The stages go on from what earlier ones proved, as they do within one call.
 
         That attack is made of the stages of ``protocol`` (by default the own one) that start from
         given perturbations.
@@ -334,20 +338,13 @@ class Squeeze:
         None, and nothing is kept, if ``stop`` ended it: a search that is cut short and one that is
         not would leave other numbers.
         """
+        ledger = Ledger(self.problem.select(index), self.minimiser[index])
+        ledger.lower[:] = self.lower[index]
+        for row, i in enumerate(index.tolist()):
+            if i in self.dual:
+                ledger.slope[row], ledger.curvature[row] = self.dual[i]
         try:
-            proved = certify(
-                self.problem.weights,
-                self.problem.bias,
-                self.points[index],
-                self.radius,
-                norm=self.norm,
-                smoothing=self.smoothing,
-                stages=names,
-                perturbations=self.minimiser[index],
-                start=start,
-                effort=self.effort,
-                stop=stop,
-            )
+            proved = run_stages(ledger, self.shared, names, self.effort, stop)
         except Contradiction as error:
             raise Contradiction(int(index[error.index]), error.evidence) from None
         if stop():
@@ -356,9 +353,12 @@ class Squeeze:
         self.stage[index] = np.where(proved.certified, proved.stage, self.stage[index])
         for name, seconds in proved.seconds.items():
             self.seconds[name] += seconds
-            # Beside a costly stage a cheap one only finds the start again.
-            if name not in CHEAP or set(names) <= set(CHEAP):
-                self.evaluated[name] += proved.evaluated[name]
+            self.evaluated[name] += proved.evaluated[name]
+        last = names[-1] == self.stages[-1]
+        for row, i in enumerate(index.tolist()):
+            self.dual.pop(i, None)
+            if not last:
+                self.dual[i] = proved.slope[row].copy(), proved.curvature[row].copy()
         self._see(index, proved.minimiser)
         protocol = protocol or self.protocol
         if given := tuple(stage for stage in protocol.stages if stage.start == "given"):

@@ -172,23 +172,11 @@ class Campaign:
 
     def _settle(self, name: str, squeeze: Squeeze, index: np.ndarray) -> bool:
         """Q2, or branch and bound; False if time ran out in it."""
-        q1 = ("q1",) if "q1" in squeeze.stages else ()
-        start, names = None, (*q1, name)
-        if name == "branch" and "q2" in squeeze.stages:
-            theta, q = zip(*(squeeze.dual[int(i)] for i in index), strict=True)
-            start, names = (np.stack(theta), np.stack(q)), ("branch",)
 
         def stop() -> bool:
             return name == "branch" and not self.budget.holds(0.0)
 
-        proved = squeeze.certify(names, index, start=start, stop=stop, protocol=self.protocol)
-        if proved is None:
-            return False
-        for row, i in enumerate(index):
-            squeeze.dual.pop(int(i), None)
-            if name == "q2" and squeeze.open[i]:
-                squeeze.dual[int(i)] = proved.slope[row], proved.curvature[row]
-        return True
+        return squeeze.certify((name,), index, stop=stop, protocol=self.protocol) is not None
 
     def estimate(self) -> float:
         """Seconds that the rest of the cheap stages will take; of a short sample, thrown away.

@@ -28,7 +28,7 @@ from featpur_sim.training.fingerprint import fingerprint
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
 # The folder of the state to go on from; the number changes with what it holds or means.
-STATE, FORMAT = "certificate-state", 1
+STATE, FORMAT = "certificate-state", 2
 PHASES = ("clean", "adversarial")
 RADII = (0.5, 1.0, 1.5)
 FUNCTION = "real arithmetic"

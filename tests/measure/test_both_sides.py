@@ -1,6 +1,7 @@
 """Both sides of robust accuracy on planted networks; a contradiction stops everything."""
 
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from featpur_sim import SymmetricReLU
+from featpur_sim._ground.norms import Norm
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
-from featpur_sim.certify import Contradiction, Effort, NotCertified, certify
+from featpur_sim.certify import Contradiction, Effort, NotCertified, cascade, certify
+from featpur_sim.certify.q2 import Pace
 from featpur_sim.measure.both_sides import squeeze, squeeze_radii
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
@@ -96,9 +99,35 @@ def test_later_stages_decide_what_is_left(problem, points):
     assert 0 < all_of_them.evaluated["q2"] <= len(few.undecided)
 
 
+def test_later_stages_go_on_from_the_dual_points_of_earlier_ones(problem, points, monkeypatch):
+    """Q1 runs once per point, and two passes prove what one cascade proves, to the bit."""
+    weights = jax.random.normal(jax.random.key(72), (64, problem.d)) * 0.5
+    network = SymmetricReLU(weights, 0.5)
+    own = own_labels(network, points)
+    # No attack starts from the certificate: both sides see the same perturbations.
+    blind = Protocol("blind", "1", (Stage("FGM"),))
+    effort = Effort(q1_steps=50, q2=Pace(steps=20), max_nodes=6)
+    delta = blind(network, own, 0.12, key=KEY).delta * np.asarray(own.y)[:, None]
+    x = np.asarray(own.x * own.y[:, None])
+    whole = certify(weights, 0.5, x, 0.12, perturbations=delta, effort=effort)
+    entered, q1_dual = [], cascade.q1_dual
+
+    def q1(part, *arguments):
+        entered.extend(map(bytes, part.points))
+        return q1_dual(part, *arguments)
+
+    monkeypatch.setattr(cascade, "q1_dual", q1)
+    both = squeeze(network, own, 0.12, key=KEY, protocol=blind, effort=effort)
+    assert len(entered) == len(set(entered)) == both.evaluated["q1"]
+    assert min(both.evaluated.values()) > 0
+    for name in ("lower", "upper", "stage"):
+        assert np.array_equal(getattr(both, name), getattr(whole, name))
+    assert whole.evaluated.items() <= both.evaluated.items()
+
+
 def test_radii_share_their_work_and_agree(mixed_network, points):
     radii = [0.03, 0.07, 0.12]
-    options = {"key": KEY, "protocol": QUICK, "stages": CHEAP, "effort": HASTY}
+    options: dict[str, Any] = {"key": KEY, "protocol": QUICK, "stages": CHEAP, "effort": HASTY}
     certified, standing = squeeze_radii(mixed_network, points, radii, **options)
     assert certified.shape == standing.shape == (3, 100)
     assert np.all(np.diff(certified.astype(int), axis=0) <= 0)
@@ -115,7 +144,7 @@ def test_what_a_smaller_radius_breaks_stays_broken(mixed_network, points):
     class Forgetful(Protocol):
         """Searches at small radii only; at others it tries δ = 0."""
 
-        def __call__(self, model, batch, radius, norm="l2", **options):
+        def __call__(self, model, batch, radius, norm: Norm = "l2", **options):
             found = QUICK(model, batch, radius, norm, **options)
             if radius < 0.1:
                 return found
@@ -155,19 +184,17 @@ def test_an_attack_that_breaks_a_certified_point_is_a_contradiction(
     mixed_network, points, monkeypatch
 ):
     """The certificate believes its own bound and minimiser; the attack that follows disagrees."""
-    from featpur_sim.certify import cascade
-    from featpur_sim.measure.both_sides import certify
 
-    def credulous(weights, bias, points, radius, **options):
-        options["perturbations"] = None
+    def credulous(ledger, *arguments):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "featpur_sim.certify.problem.lower_bound", lambda *args: np.full(len(args[2]), 1e-3)
             )
             patch.setattr(cascade, "require_consistent", lambda *args: None)
-            return certify(weights, bias, points, radius, **options)
+            return run_stages(cascade.Ledger(ledger.problem), *arguments)
 
-    monkeypatch.setattr("featpur_sim.measure.both_sides.certify", credulous)
+    run_stages = cascade.run_stages
+    monkeypatch.setattr("featpur_sim.measure.both_sides.run_stages", credulous)
     blind = Protocol("blind", "1", (Stage("FGM"), Stage("PGD", "given", 1, 50, 0.5)))
     with pytest.raises(Contradiction) as caught:
         squeeze(mixed_network, points, 0.3, key=KEY, protocol=blind, stages=["linear"])
@@ -205,7 +232,8 @@ class Leaky(SymmetricReLU):
 
 
 def test_a_subclass_is_not_certified_as_the_network_it_is_not(mixed_network, points):
-    leaky = Leaky(mixed_network.weights, mixed_network.bias)
+    # pyright takes it for a dataclass of its own, with a constructor made from the fields.
+    leaky = Leaky(mixed_network.weights, mixed_network.bias)  # pyright: ignore[reportCallIssue]
     own = np.asarray(points.y * leaky(points.x)) > 0
     proved = certify(
         leaky.weights, leaky.bias, np.asarray(points.x * points.y[:, None]), 0.01, stages=CHEAP

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 import pytest
 
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
-from featpur_sim.certify import Effort
+from featpur_sim.certify import Effort, cascade
 from featpur_sim.certify.q2 import Pace
 from featpur_sim.runs import campaign as module
 from featpur_sim.runs import certify as runs
@@ -18,7 +19,7 @@ from featpur_sim.runs.certify import STATE, certify_run, closing
 from featpur_sim.runs.saved import load_run
 
 ONE_STEP = Protocol("one step", "1", (Stage("FGM"), Stage("PGD", "given", 1, 5, 0.5)))
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "points": 60,
     "radii": [1.5, 2.0],
     "seeds": 1,
@@ -136,6 +137,23 @@ def test_the_stages_go_over_all_networks_and_hard_points_come_last(saved, monkey
         assert row["undecided"] == row["waiting"]["spent"] == sum(row["waiting"].values())
 
 
+@pytest.mark.parametrize("stages", [None, ["linear", "q1", "branch"]])
+def test_no_point_enters_q1_twice(saved, monkeypatch, stages):
+    entered, q1_dual = [], cascade.q1_dual
+
+    def q1(part, *arguments):
+        network = bytes(part.weights)
+        entered.extend(
+            (network, bytes(x), tau) for x, tau in zip(part.points, part.radius, strict=True)
+        )
+        return q1_dual(part, *arguments)
+
+    monkeypatch.setattr(cascade, "q1_dual", q1)
+    rows = certify_run(saved, **SETTINGS, stages=stages)
+    assert sum(row["by_stage"]["branch"] + row["waiting"]["spent"] for row in rows) > 0
+    assert len(entered) == len(set(entered)) > 0
+
+
 def test_the_quick_protocol_and_cheap_stages_are_those_of_squeeze(saved, monkeypatch):
     """Without later stages a campaign is the sandwich of each network, to the bit."""
     monkeypatch.setattr(module, "QUICK", QUICK)
@@ -150,7 +168,7 @@ def test_the_quick_protocol_and_cheap_stages_are_those_of_squeeze(saved, monkeyp
         return seen[place]
 
     monkeypatch.setattr(Campaign, "sandwich", sandwich)
-    options = SETTINGS | {"protocol": QUICK, "stages": ["linear", "q1"]}
+    options: dict[str, Any] = SETTINGS | {"protocol": QUICK, "stages": ["linear", "q1"]}
     certify_run(saved, **options)
     for place in (0, 1):
         for name in ("lower", "upper", "stage", "float32"):
@@ -261,7 +279,7 @@ def test_done_work_is_not_done_again(saved, mine, monkeypatch, whole):
     [{"seed": 2}, {"points": 59}, {"radii": [1.5, 2.5]}, {"stages": ["linear"]}, "weights"],
 )
 def test_other_settings_or_weights_start_anew(saved, mine, kill_after, change):
-    options = SETTINGS | {"stages": ["linear", "q1"]}
+    options: dict[str, Any] = SETTINGS | {"stages": ["linear", "q1"]}
     revive = kill_after(1)
     with pytest.raises(Killed):
         certify_run(saved, **options, directory=mine, every=0.0)
