@@ -4,6 +4,7 @@ from . import box as box
 from . import branch as branch
 from . import cascade as cascade
 from . import linear as linear
+from . import network as network
 from . import problem as problem
 from . import q1 as q1
 from . import q2 as q2

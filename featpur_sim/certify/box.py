@@ -23,41 +23,11 @@ from jax import Array
 from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.batching import float32, in_batches
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import GRID, RATE, SharedCurvature
+from featpur_sim.certify.q1 import GRID, RATE
 from featpur_sim.certify.relaxation import envelope_slope, neuron_minimum
-from featpur_sim.certify.rounding import UNIT, DualPoint, curvature_excess
+from featpur_sim.certify.rounding import UNIT, DualPoint
 
 BATCH = 32
-
-
-def diagonal_majorant(matrix: np.ndarray, steps: int = 60) -> np.ndarray:
-    """μ with diag(μ) ⪰ Q and Σμ_j close to least: Newton's method on Σμ − η·logdet(diag(μ) − Q), η
-    falling [D].
-
-    Args:
-        matrix: Q ⪰ 0, [d, d].
-        steps: Newton steps; η falls by 0.6 a step from λmax/d, so that the sum ends within dη of
-            the least.
-
-    Returns:
-        μ, [d]. Not a proof: `curvature_excess` gives that.
-    """
-    size = len(matrix)
-    top = float(np.linalg.eigvalsh(matrix)[-1])
-    if top <= 0:
-        return np.zeros(size)
-    multiplier = np.full(size, 2 * top)
-    barrier = top
-    for _ in range(steps):
-        inverse = np.linalg.inv(np.diag(multiplier) - matrix)
-        gradient = 1 - barrier * np.diag(inverse)
-        step = -np.linalg.solve(barrier * inverse**2, gradient)
-        size_of_step = 1.0
-        while np.linalg.eigvalsh(np.diag(multiplier + size_of_step * step) - matrix)[0] <= 0:
-            size_of_step /= 2
-        multiplier = multiplier + 0.9 * size_of_step * step
-        barrier = max(0.6 * barrier, 1e-7 * top)
-    return multiplier
 
 
 class _Search(NamedTuple):
@@ -152,41 +122,39 @@ def _search(
     return state.best_slope, state.best_level * unit, state.best_extra
 
 
-def q1_box_dual(problem: Problem, shared: SharedCurvature, steps: int = 300) -> DualPoint:
+def q1_box_dual(problem: Problem, steps: int = 300) -> DualPoint:
     """Searches for Q1's best dual point over the box.
 
     Args:
         problem: Network, points and radii, in ℓ∞.
-        shared: The network's shape c and scale of λ.
         steps: Adam steps, one Cholesky factorisation each.
 
     Returns:
         The dual point; its excess is λ times the one proved for diag(μ) − Q₀.
     """
-    weights = problem.weights
-    quadratic = weights.T @ (shared.shape[:, None] * weights)
-    majorant = diagonal_majorant(quadratic)
-    proved = curvature_excess(weights, shared.shape, majorant)
-    network = (
-        float32(weights),
+    network = problem.network
+    quadratic = network.quadratic
+    majorant, proved = network.majorant
+    fixed = (
+        float32(network.weights),
         float32(quadratic),
         float32(majorant)[None],
-        float32(shared.shape)[None],
-        float32(problem.bias)[None],
-        float32(shared.scale),
+        float32(network.shape)[None],
+        float32(network.bias)[None],
+        float32(network.scale),
         float32(steps),
     )
     slope, level, extra = in_batches(
-        lambda *rows: _search(*rows, *network, grid=GRID),
+        lambda *rows: _search(*rows, *fixed, grid=GRID),
         (problem.pre_activation, problem.reach, problem.radius),
         BATCH,
     )
-    direction = slope @ weights
+    direction = slope @ network.weights
     minimiser = np.empty_like(direction)
     for i, (lam, e, v) in enumerate(zip(level, extra, direction, strict=True)):
         minimiser[i] = np.linalg.solve(np.diag(lam * majorant + e) - lam * quadratic, -v / 2)
     # The roundings of λ·c, λ·μ and the sum.
-    rounding = 8 * UNIT * level * (majorant.max() + shared.top)
+    rounding = 8 * UNIT * level * (majorant.max() + network.top)
     excess = level * proved * (1 + 4 * UNIT) + rounding
     multiplier = level[:, None] * majorant + extra
-    return DualPoint(slope, level[:, None] * shared.shape, multiplier, minimiser, excess)
+    return DualPoint(slope, level[:, None] * network.shape, multiplier, minimiser, excess)

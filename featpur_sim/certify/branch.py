@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import SharedCurvature
 from featpur_sim.certify.q2 import BATCH, Pace, complete, q2_dual
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNDERFLOW, UNIT, gamma, neuron_minimum_down
@@ -153,9 +152,7 @@ def _pick(queues: list[list[Node]], active: list[int]) -> list[Node]:
     return chosen
 
 
-def _explore(
-    problem: Problem, shared: SharedCurvature, nodes: list[Node]
-) -> tuple[list[Node], np.ndarray]:
+def _explore(problem: Problem, nodes: list[Node]) -> tuple[list[Node], np.ndarray]:
     """The nodes with their own bounds and dual points, and f at their minimisers."""
 
     def stack(name: str) -> np.ndarray:
@@ -163,7 +160,7 @@ def _explore(
 
     part = problem.select(np.array([node.point for node in nodes]))
     low, high = stack("low"), stack("high")
-    dual = q2_dual(part, shared, low, high, stack("slope"), stack("curvature"), NODE_PACE)
+    dual = q2_dual(part, low, high, stack("slope"), stack("curvature"), NODE_PACE)
     # A half lies in its parent, so the parent's bound holds for it too.
     bound = np.maximum(part.bound(dual, low, high), stack("bound"))
     fresh = [
@@ -177,7 +174,6 @@ def _explore(
 
 def branch_and_bound(
     problem: Problem,
-    shared: SharedCurvature,
     slope: np.ndarray,
     curvature: np.ndarray,
     lower: np.ndarray,
@@ -189,7 +185,6 @@ def branch_and_bound(
 
     Args:
         problem: Network, points and radii, in ℓ2.
-        shared: Gives q its unit.
         slope: θ of each point's best dual point so far, [n, m].
         curvature: q of the same, [n, m].
         lower: Proved lower bounds, [n].
@@ -213,7 +208,7 @@ def branch_and_bound(
     active = [i for i in range(len(problem)) if lower[i] <= 0 < upper[i]]
     while active and not stop():
         halves = [half for node in _pick(queues, active) for half in split(problem, node)]
-        nodes, values = _explore(problem, shared, halves) if halves else ([], np.zeros(0))
+        nodes, values = _explore(problem, halves) if halves else ([], np.zeros(0))
         for node, value in zip(nodes, values, strict=True):
             i = node.point
             outcome.nodes[i] += 1

@@ -19,7 +19,7 @@ from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.branch import branch_and_bound
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import NotCertified, Problem
-from featpur_sim.certify.q1 import SharedCurvature, q1_dual
+from featpur_sim.certify.q1 import q1_dual
 from featpur_sim.certify.q2 import Pace, complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
 
@@ -324,13 +324,11 @@ def certify(
     ledger = Ledger(problem, perturbations)
     if start is not None:
         ledger.record(np.arange(len(problem)), complete(problem, *start))
-    shared = SharedCurvature(problem.weights, problem.bias)
-    return run_stages(ledger, shared, names, effort, stop)
+    return run_stages(ledger, names, effort, stop)
 
 
 def run_stages(
     ledger: Ledger,
-    shared: SharedCurvature,
     names: tuple[str, ...],
     effort: Effort = DEFAULT_EFFORT,
     stop: Callable[[], bool] = lambda: False,
@@ -341,7 +339,6 @@ def run_stages(
 
     Args:
         ledger: What is known; what is found is added.
-        shared: Decomposition of the same network; it depends on neither points nor radii.
         names: From `chosen`.
         effort: As for `certify`.
         stop: As for `certify`.
@@ -358,12 +355,11 @@ def run_stages(
     def free(index: np.ndarray) -> None:
         part = problem.select(index)
         start = ledger.slope[index], ledger.curvature[index]
-        ledger.record(index, q2_dual(part, shared, -part.reach, part.reach, *start, effort.q2))
+        ledger.record(index, q2_dual(part, -part.reach, part.reach, *start, effort.q2))
 
     def branch(index: np.ndarray) -> None:
         outcome = branch_and_bound(
             problem.select(index),
-            shared,
             ledger.slope[index],
             ledger.curvature[index],
             ledger.lower[index],
@@ -376,9 +372,7 @@ def run_stages(
 
     runs = {
         "linear": lambda index: ledger.record(index, linear_dual(problem.select(index))),
-        "q1": lambda index: ledger.record(
-            index, first(problem.select(index), shared, effort.q1_steps)
-        ),
+        "q1": lambda index: ledger.record(index, first(problem.select(index), effort.q1_steps)),
         "q2": free,
         "branch": branch,
     }

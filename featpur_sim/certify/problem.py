@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from featpur_sim._ground.checks import double
+from featpur_sim.certify.network import Network
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNIT, DualPoint, gamma, lower_bound, norms_up
 
@@ -27,16 +28,14 @@ class Problem:
     """A network, points, and one radius a point.
 
     Attributes:
-        weights: W, [m, d] float64.
-        bias: b, [m] float64.
+        network: W and b, with what was worked out from them; `select` and `replace` keep it.
         points: x times its label, [n, d] float64.
         radius: τ, [n] float64.
         box: Whether the ball is ℓ∞'s.
         smoothing: σ_ρ of the closed-form smoothed network; 0 for the soft threshold.
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
+    network: Network
     points: np.ndarray
     radius: np.ndarray
     box: bool = False
@@ -87,7 +86,7 @@ class Problem:
             raise NotCertified(f"norm is {norm!r}; only 'l2' and 'linf' have certificates.")
         sigma = float(double("smoothing", smoothing, least=0))
         b, tau = np.broadcast_to(b, len(w)), np.broadcast_to(tau, len(x))
-        return cls(w, b, x, tau, norm == "linf", sigma)
+        return cls(Network(w, b), x, tau, norm == "linf", sigma)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -95,6 +94,16 @@ class Problem:
     def select(self, index: np.ndarray) -> "Problem":
         """The same question for some of the points; repeats are allowed."""
         return replace(self, points=self.points[index], radius=self.radius[index])
+
+    @property
+    def weights(self) -> np.ndarray:
+        """W, [m, d] float64."""
+        return self.network.weights
+
+    @property
+    def bias(self) -> np.ndarray:
+        """b, [m] float64."""
+        return self.network.bias
 
     @cached_property
     def dual_norms(self) -> np.ndarray:

@@ -6,8 +6,7 @@ for by Adam, in float32 under jit, from the best of a grid of λ; μ and δ̂ at
 solved for in float64.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,50 +18,11 @@ from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.batching import float32, in_batches
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.relaxation import ball_multiplier, envelope_slope, neuron_minimum
-from featpur_sim.certify.rounding import UNIT, DualPoint, curvature_excess
+from featpur_sim.certify.rounding import UNIT, DualPoint
 
 BATCH = 64
 RATE = 0.05  # of Adam, in θ and in λ over a quarter of the grid's largest; cosine-annealed
-GRID = (0.1, 0.3, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0)  # of λ, in units of `SharedCurvature.scale`
-
-
-@dataclass(frozen=True)
-class SharedCurvature:
-    """Q1's shape c and the decomposition of Q₀ = Wᵀdiag(c)W.
-
-    c_i = 1/‖w_i‖: the relaxation of a·S_b(t/a) is that of S_b with q/a, so this choice does not
-    depend on a neuron's scale [D].
-
-    Attributes:
-        weights: W, [m, d] float64.
-        bias: b, [m] float64.
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-
-    @cached_property
-    def shape(self) -> np.ndarray:
-        """c, [m]; neurons over a thousand times weaker than the strongest count as that weak."""
-        norm = np.linalg.norm(self.weights, axis=1)
-        return 1 / np.maximum(norm, max(1e-3 * norm.max(), 1e-30))
-
-    @cached_property
-    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues [d], ascending, and eigenvectors [d, d] of Q₀."""
-        return np.linalg.eigh(self.weights.T @ (self.shape[:, None] * self.weights))
-
-    @cached_property
-    def top(self) -> float:
-        """A proved upper bound on λmax(Q₀)."""
-        top = float(self.spectrum[0][-1])
-        return (top + curvature_excess(self.weights, self.shape, np.array(top))) * (1 + 4 * UNIT)
-
-    @cached_property
-    def scale(self) -> float:
-        """1/(4·median b c): the λ whose parabola spans a typical dead zone; tiny b do not count."""
-        zone = self.bias * self.shape
-        return float(1 / (4 * max(np.median(zone), 0.05 * zone.max(), 1e-6)))
+GRID = (0.1, 0.3, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0)  # of λ, in units of `Network.scale`
 
 
 class _Search(NamedTuple):
@@ -142,37 +102,37 @@ def _search(
     return state.best_slope, state.best_level * unit
 
 
-def q1_dual(problem: Problem, shared: SharedCurvature, steps: int = 300) -> DualPoint:
+def q1_dual(problem: Problem, steps: int = 300) -> DualPoint:
     """Searches for Q1's best dual point.
 
     Args:
         problem: Network, points and radii, in ℓ2.
-        shared: The network's decomposition.
         steps: Adam steps.
 
     Returns:
         The dual point; the proved λmax(Q₀) keeps its excess at 0.
     """
-    values, vectors = shared.spectrum
-    network = (
+    network = problem.network
+    values, vectors = network.spectrum
+    fixed = (
         float32(problem.weights @ vectors),
         float32(values[-1] - values)[None],
-        float32(shared.shape)[None],
+        float32(network.shape)[None],
         float32(problem.bias)[None],
         float32(values[-1]),
-        float32(shared.scale),
+        float32(network.scale),
         float32(steps),
     )
     slope, level = in_batches(
-        lambda *rows: _search(*rows, *network, grid=GRID),
+        lambda *rows: _search(*rows, *fixed, grid=GRID),
         (problem.pre_activation, problem.reach, problem.radius),
         BATCH,
     )
     coefficient = (slope @ problem.weights) @ vectors
-    gap = level[:, None] * np.maximum(shared.top - values, 0)
+    gap = level[:, None] * np.maximum(network.top - values, 0)
     s = ball_multiplier(gap, coefficient, problem.radius[:, None], steps=20)
     minimiser = -(coefficient / (2 * (s + gap))) @ vectors.T
     # Up by more than the roundings of λ·c, λ·top and the sum, so that μ ≥ λmax(Q) stays proved.
-    multiplier = (s + level[:, None] * shared.top) * (1 + 8 * UNIT)
-    curvature = level[:, None] * shared.shape
+    multiplier = (s + level[:, None] * network.top) * (1 + 8 * UNIT)
+    curvature = level[:, None] * network.shape
     return DualPoint(slope, curvature, multiplier, minimiser, np.zeros(len(problem)))

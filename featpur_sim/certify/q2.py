@@ -16,7 +16,6 @@ from jax import Array
 from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.batching import float32, in_batches
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import SharedCurvature
 from featpur_sim.certify.relaxation import ball_multiplier, neuron_minimum
 from featpur_sim.certify.rounding import DualPoint, curvature_excess
 
@@ -116,7 +115,6 @@ def _search(
 
 def q2_dual(
     problem: Problem,
-    shared: SharedCurvature,
     low: np.ndarray,
     high: np.ndarray,
     slope: np.ndarray,
@@ -127,7 +125,6 @@ def q2_dual(
 
     Args:
         problem: Network, points and radii, in ℓ2.
-        shared: Gives q its unit.
         low: Lower ends of t, [n, m].
         high: Upper ends of t, [n, m].
         slope: θ to start from, [n, m].
@@ -137,12 +134,12 @@ def q2_dual(
     Returns:
         The dual point, its excess proved.
     """
-    weights = problem.weights
-    unit = shared.scale * shared.shape
-    fixed = (weights, problem.bias[None], unit[None], *pace)
-    network = tuple(float32(value) for value in fixed)
+    network = problem.network
+    unit = network.scale * network.shape
+    values = (network.weights, network.bias[None], unit[None], *pace)
+    fixed = tuple(float32(value) for value in values)
     rows = (problem.pre_activation, low, high, problem.radius, slope, curvature / unit)
-    slope, level = in_batches(lambda *batch: _search(*batch, *network), rows, BATCH)
+    slope, level = in_batches(lambda *batch: _search(*batch, *fixed), rows, BATCH)
     return complete(problem, slope, level * unit)
 
 

@@ -10,7 +10,6 @@ from featpur_sim._ground.checks import count, double
 from featpur_sim._ground.switches import steady
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort, Ledger, chosen, run_stages
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import SharedCurvature
 
 
 @steady
@@ -57,9 +56,8 @@ def certified_radius(
     step = np.full_like(proved, largest, dtype=np.float64)
     names = chosen(stages, norm)
     problem = Problem.build(weights, bias, points, trial, norm=norm, smoothing=smoothing)
-    shared = SharedCurvature(problem.weights, problem.bias)
     for _ in range(halvings + 1):
-        result = run_stages(Ledger(replace(problem, radius=trial)), shared, names, effort)
+        result = run_stages(Ledger(replace(problem, radius=trial)), names, effort)
         proved = np.where(result.certified, np.maximum(proved, trial), proved)
         step = step / 2
         trial = np.where(result.certified, np.minimum(trial + step, largest), trial - step)

@@ -34,7 +34,6 @@ from featpur_sim.certify import (
     require_consistent,
 )
 from featpur_sim.certify.cascade import Ledger, chosen, run_stages
-from featpur_sim.certify.q1 import SharedCurvature
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -209,7 +208,6 @@ class Squeeze:
             norm=norm,
             smoothing=self.smoothing,
         )
-        self.shared = SharedCurvature(self.problem.weights, self.problem.bias)
         self.radius = radius
         count = len(y)
         self.lower = np.full(count, -np.inf)
@@ -344,7 +342,7 @@ class Squeeze:
             if i in self.dual:
                 ledger.slope[row], ledger.curvature[row] = self.dual[i]
         try:
-            proved = run_stages(ledger, self.shared, names, self.effort, stop)
+            proved = run_stages(ledger, names, self.effort, stop)
         except Contradiction as error:
             raise Contradiction(int(index[error.index]), error.evidence) from None
         if stop():
@@ -365,12 +363,14 @@ class Squeeze:
             self.attack(replace(protocol, stages=given), index, proved.minimiser)
         return proved
 
-    def few(self, index: np.ndarray) -> "Squeeze":
-        """Nothing known yet about some of the points."""
+    def anew(self, index: np.ndarray, radius: float) -> "Squeeze":
+        """Nothing known yet about some of the points; what is of the network alone is shared."""
         x = jnp.asarray(self.points[index])
         batch = Batch(x, jnp.ones(len(x)), x)
-        return Squeeze(self.model, batch, self.radius, self.norm, self.key, self.direction,
-                       self.protocol, self.stages, self.effort)  # fmt: skip
+        new = Squeeze(self.model, batch, radius, self.norm, self.key, self.direction,
+                      self.protocol, self.stages, self.effort)  # fmt: skip
+        new.problem = replace(new.problem, network=self.problem.network)
+        return new
 
 
 @steady
@@ -406,28 +406,22 @@ def squeeze_radii(
         Which points are certified and which stand, for each radius.
 
     Raises:
-        ValueError: the radii do not rise; and what `squeeze` raises.
+        ValueError: no radii, or they do not rise; and what `squeeze` raises.
     """
-    if any(b <= a for a, b in itertools.pairwise(radii)):
-        raise ValueError(f"radii must rise strictly, got {list(radii)}: sort them.")
-    x, y = np.asarray(batch.x), np.asarray(batch.y)
-    certified = np.zeros((len(radii), len(y)), bool)
+    if len(radii) == 0 or any(b <= a for a, b in itertools.pairwise(radii)):
+        raise ValueError(
+            f"radii must rise strictly, and hold at least one, got {list(radii)}: sort them."
+        )
+    hunt = Squeeze(
+        require_certifiable(model), batch, radii[-1], norm, key, direction, protocol, stages, effort
+    )
+    certified = np.zeros((len(radii), len(batch.y)), bool)
     standing = np.zeros_like(certified)
-    proved = np.zeros(len(y), bool)
+    proved = np.zeros(len(batch.y), bool)
     for r in reversed(range(len(radii))):
         index = np.flatnonzero(~proved)
         if len(index):
-            both = squeeze(
-                model,
-                Batch(*(jnp.asarray(rows[index]) for rows in (x, y, x))),
-                radii[r],
-                norm,
-                key=key,
-                direction=direction,
-                protocol=protocol,
-                stages=stages,
-                effort=effort,
-            )
+            both = hunt.anew(index, radii[r]).run()
             standing[r, index] = both.standing
             proved[index] = both.certified
         certified[r] = proved

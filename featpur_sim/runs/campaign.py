@@ -190,7 +190,7 @@ class Campaign:
         for _ in range(2):  # the first compiles
             began = self.budget.clock()
             with _named(part):
-                _cheap(part.squeeze.few(index), np.arange(len(index)))
+                _cheap(part.squeeze.anew(index, part.squeeze.radius), np.arange(len(index)))
             seconds = self.budget.clock() - began
         return seconds * (len(self.plan) - self.done) / len(index)
 

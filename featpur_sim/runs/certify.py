@@ -120,18 +120,20 @@ def certify_run(
         batch = run.problem.sample_labelled(point_key, points)
         for phase in phases:
             network = jax.tree.map(lambda leaf, s=position: leaf[s], run.networks[phase])
+            first = Squeeze(
+                network,
+                batch,
+                radii[0] * run.config.adversarial.radius,
+                norm,  # pyright: ignore[reportArgumentType]
+                attack_key,
+                run.problem.dense_direction(),
+                protocol,
+                chosen,
+                effort,
+            )
             for relative in radii:
-                squeeze = Squeeze(
-                    network,
-                    batch,
-                    relative * run.config.adversarial.radius,
-                    norm,  # pyright: ignore[reportArgumentType]
-                    attack_key,
-                    run.problem.dense_direction(),
-                    protocol,
-                    chosen,
-                    effort,
-                )
+                tau = relative * run.config.adversarial.radius
+                squeeze = first.anew(np.arange(points), tau)
                 parts.append(Part(position + 1, phase, relative, squeeze))
 
     def rows(campaign: Campaign) -> list[Row]:

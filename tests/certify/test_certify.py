@@ -5,10 +5,11 @@ import pytest
 from small_networks import descend, exact_minimum, network_value, random_network, threshold
 
 from featpur_sim.certify import Contradiction, Effort, NotCertified, certified_radius, certify
-from featpur_sim.certify.box import diagonal_majorant, q1_box_dual
+from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.linear import linear_dual
+from featpur_sim.certify.network import diagonal_majorant
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import SharedCurvature, q1_dual
+from featpur_sim.certify.q1 import q1_dual
 from featpur_sim.certify.q2 import Pace, q2_dual
 
 QUICK = Effort(q1_steps=100, q2=Pace(60, 0.1, 0.3), max_nodes=40)
@@ -113,12 +114,9 @@ def test_q2_closes_most_of_the_gap_q1_leaves():
         weights, bias, points = random_network(seed, width=7, size=4, count=5, bias=0.2)
         exact = np.array([exact_minimum(weights, bias, x, 0.6) for x in points])
         problem = Problem.build(weights, bias, points, 0.6)
-        shared = SharedCurvature(problem.weights, problem.bias)
-        first = q1_dual(problem, shared)
+        first = q1_dual(problem)
         reach = problem.reach
-        second = q2_dual(
-            problem, shared, -reach, reach, first.slope, first.curvature, Pace(300, 0.1, 0.3)
-        )
+        second = q2_dual(problem, -reach, reach, first.slope, first.curvature, Pace(300, 0.1, 0.3))
         gaps.append([exact - problem.bound(dual) for dual in (first, second)])
     q1_gap, q2_gap = np.mean(gaps, axis=(0, 2))
     assert 0.02 < q1_gap
@@ -213,18 +211,30 @@ def test_certified_radius_is_certified_and_the_largest():
     assert (radius == 0).any() and (radius > 0.1).any()
 
 
-def test_the_search_for_the_radius_decomposes_the_network_once(small, monkeypatch):
+@pytest.mark.parametrize(
+    "norm, decompose",
+    [
+        ("l2", "numpy.linalg.eigh"),
+        ("linf", "featpur_sim.certify.network.diagonal_majorant"),
+    ],
+)
+def test_the_search_for_the_radius_decomposes_the_network_once(small, monkeypatch, norm, decompose):
     """The radii are those of a bisection by `certify`, to the bit."""
     weights, bias, points = small
     trial, step, expected = np.full(40, 1.0), 1.0, np.zeros(40)
     for _ in range(5):
-        proved = certify(weights, bias, points, trial, stages=["q1"], effort=QUICK).certified
+        proved = certify(
+            weights, bias, points, trial, norm=norm, stages=["q1"], effort=QUICK
+        ).certified
         expected = np.where(proved, np.maximum(expected, trial), expected)
         step /= 2
         trial = np.where(proved, np.minimum(trial + step, 1.0), trial - step)
-    calls, eigh = [], np.linalg.eigh
-    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(1) or eigh(matrix))
-    found = certified_radius(weights, bias, points, 1.0, stages=["q1"], halvings=4, effort=QUICK)
+    calls = []
+    real = {"l2": np.linalg.eigh, "linf": diagonal_majorant}[norm]
+    monkeypatch.setattr(decompose, lambda matrix: calls.append(1) or real(matrix))
+    found = certified_radius(
+        weights, bias, points, 1.0, norm=norm, stages=["q1"], halvings=4, effort=QUICK
+    )
     assert np.array_equal(found, expected) and len(np.unique(found)) > 3
     assert len(calls) == 1
 
@@ -239,10 +249,9 @@ def test_box_bound_is_below_the_attack_and_above_the_separable_one(epsilon):
     assert np.abs(result.minimiser).max() <= epsilon * (1 + 1e-12)
     # Section 8's −ε‖v‖₁ − ε²λΣμ_j for the same (θ, λ), with φ from a grid (so slightly too high).
     problem = Problem.build(weights, bias, points, epsilon, norm="linf")
-    shared = SharedCurvature(problem.weights, problem.bias)
-    dual = q1_box_dual(problem, shared)
-    majorant = diagonal_majorant(problem.weights.T @ (shared.shape[:, None] * problem.weights))
-    level = dual.curvature[:, 0] / shared.shape[0]
+    dual = q1_box_dual(problem)
+    majorant, _ = problem.network.majorant
+    level = dual.curvature[:, 0] / problem.network.shape[0]
     u, t = problem.pre_activation, np.linspace(-1, 1, 4001)[:, None, None] * problem.reach
     phi = (threshold(u + t, problem.bias) - dual.slope * t + dual.curvature * t * t).min(0).sum(1)
     spent = epsilon * np.abs(dual.slope @ problem.weights).sum(1)

@@ -7,7 +7,7 @@ from small_networks import descend, network_value, random_network, threshold
 
 from featpur_sim.certify.branch import half_ball_reach
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import SharedCurvature, q1_dual
+from featpur_sim.certify.q1 import q1_dual
 from featpur_sim.certify.rounding import (
     DualPoint,
     curvature_excess,
@@ -131,7 +131,7 @@ def test_bound_at_radius_zero_is_the_value(small):
 def test_bound_falls_with_the_radius(small):
     weights, bias, points = small
     wide = Problem.build(weights, bias, points, 0.3)
-    dual = q1_dual(wide, SharedCurvature(wide.weights, wide.bias))
+    dual = q1_dual(wide)
     bounds = [Problem.build(weights, bias, points, r).bound(dual) for r in (0.1, 0.2, 0.25, 0.3)]
     assert np.all(np.diff(bounds, axis=0) < 0)
 
@@ -154,8 +154,7 @@ def test_semidefinite_excess_knows_a_planted_negative_eigenvalue(size):
 def test_understated_top_eigenvalue_is_caught_and_would_be_unsound(small):
     weights, bias, points = small
     problem = Problem.build(weights, bias, points, 0.4)
-    shared = SharedCurvature(problem.weights, problem.bias)
-    dual = q1_dual(problem, shared)
+    dual = q1_dual(problem)
     attacked, _ = descend(weights, bias, points, 0.4)
     shrunk = 0.2 * dual.multiplier  # as if λmax had come out five times too small
     lie = dual._replace(multiplier=shrunk, minimiser=0 * dual.minimiser)

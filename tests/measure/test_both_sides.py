@@ -140,6 +140,19 @@ def test_radii_share_their_work_and_agree(mixed_network, points):
         assert np.mean(certified[r] != alone.certified) <= 0.03
 
 
+def test_one_decomposition_of_the_network_serves_all_radii(mixed_network, points, monkeypatch):
+    calls, eigh = [], np.linalg.eigh
+
+    def counted(matrix):
+        calls.append(matrix.ndim == 2)  # those of Q2 are stacks, one matrix a point
+        return eigh(matrix)
+
+    monkeypatch.setattr(np.linalg, "eigh", counted)
+    options: dict[str, Any] = {"key": KEY, "protocol": QUICK, "stages": CHEAP, "effort": HASTY}
+    certified, _ = squeeze_radii(mixed_network, points, [0.03, 0.07, 0.12], **options)
+    assert 0 < certified[2].sum() < 100 and sum(calls) == 1
+
+
 def test_what_a_smaller_radius_breaks_stays_broken(mixed_network, points):
     class Forgetful(Protocol):
         """Searches at small radii only; at others it tries δ = 0."""

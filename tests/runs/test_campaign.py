@@ -154,6 +154,14 @@ def test_no_point_enters_q1_twice(saved, monkeypatch, stages):
     assert len(entered) == len(set(entered)) > 0
 
 
+def test_a_network_is_decomposed_once(saved, monkeypatch):
+    """Two networks, at two radii and in chunks of points."""
+    calls, eigh = [], np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(1) or eigh(matrix))
+    certify_run(saved, **SETTINGS, stages=["q1"])
+    assert len(calls) == 2
+
+
 def test_the_quick_protocol_and_cheap_stages_are_those_of_squeeze(saved, monkeypatch):
     """Without later stages a campaign is the sandwich of each network, to the bit."""
     monkeypatch.setattr(module, "QUICK", QUICK)
@@ -164,7 +172,7 @@ def test_the_quick_protocol_and_cheap_stages_are_those_of_squeeze(saved, monkeyp
     def sandwich(self, place):
         seen[place] = real(self, place)
         part = self.parts[place].squeeze
-        seen[place, "alone"] = part.few(np.arange(len(part.points))).run()
+        seen[place, "alone"] = part.anew(np.arange(len(part.points)), part.radius).run()
         return seen[place]
 
     monkeypatch.setattr(Campaign, "sandwich", sandwich)
