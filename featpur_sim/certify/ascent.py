@@ -31,9 +31,9 @@ def adam_direction(gradient: Array, moments: Moments, count: Array) -> tuple[Arr
     """The ascent direction, about ±1 an entry.
 
     Args:
-        gradient: Of what is maximised.
-        moments: So far.
-        count: Steps done before this one, as a float.
+        gradient: of what is maximised.
+        moments: so far.
+        count: steps done before this one, as a float.
 
     Returns:
         (direction, new moments).

@@ -24,9 +24,9 @@ def in_batches(
     """Calls `search` on float32 batches of exactly `size` rows.
 
     Args:
-        search: Maps row arrays [size, ...] to a tuple of arrays [size, ...].
-        rows: Arrays of n ≥ 1 rows each.
-        size: The batch size.
+        search: maps row arrays [size, ...] to a tuple of arrays [size, ...].
+        rows: arrays of n ≥ 1 rows each.
+        size: the batch size.
 
     Returns:
         The outputs for the n rows, float64.
@@ -35,7 +35,7 @@ def in_batches(
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
     count = len(rows[0])
-    pieces = []
+    pieces: list[list[np.ndarray]] = []
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
         # Tensor cores would round the products to ten bits.

@@ -12,7 +12,7 @@ which is tighter.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +79,8 @@ def _search(
         system = (
             scaled[..., None] * remainder[None] + jnp.eye(remainder.shape[0])[None] * extra[:, None]
         )
-        factor = jnp.linalg.cholesky(system)
-        delta = jax.scipy.linalg.cho_solve((factor, True), -direction[..., None] / 2)[..., 0]
+        root = cast(Array, jnp.linalg.cholesky(system))
+        delta = jax.scipy.linalg.cho_solve((root, True), -direction[..., None] / 2)[..., 0]
         dual = (direction * delta).sum(1) / 2
         dual = dual - (epsilon**2 * (scaled * majorant + extra)).sum(1)
         by_level = (shape * t**2).sum(1) + (delta * (delta @ remainder)).sum(1)
@@ -88,7 +88,7 @@ def _search(
         return phi.sum(1) + dual, delta @ weights.T - t, by_level, delta
 
     levels = jnp.asarray(grid, u.dtype)
-    values, slopes = jax.lax.map(start, levels)
+    values, slopes = cast(tuple[Array, Array], jax.lax.map(start, levels))
     which = values.argmax(0)
     slope, level = slopes[which, jnp.arange(u.shape[0])], levels[which]
     extra = jnp.abs(slope @ weights) / (2 * epsilon) + floor
@@ -118,7 +118,7 @@ def _search(
     worst = jnp.full_like(level, -jnp.inf)
     moments = Moments.zero(slope), Moments.zero(level)
     first = _Search(slope, level, extra, *moments, worst, slope, level, extra)
-    state = jax.lax.fori_loop(0, steps.astype(int), ascend, first)
+    state = cast(_Search, jax.lax.fori_loop(0, steps.astype(int), ascend, first))
     return state.best_slope, state.best_level * unit, state.best_extra
 
 
@@ -126,7 +126,7 @@ def q1_box_dual(problem: Problem, steps: int = 300) -> DualPoint:
     """Searches for Q1's best dual point over the box.
 
     Args:
-        problem: Network, points and radii, in ℓ∞.
+        problem: network, points and radii, in ℓ∞.
         steps: Adam steps, one Cholesky factorisation each.
 
     Returns:
@@ -145,7 +145,7 @@ def q1_box_dual(problem: Problem, steps: int = 300) -> DualPoint:
         float32(steps),
     )
     slope, level, extra = in_batches(
-        lambda *rows: _search(*rows, *fixed, grid=GRID),
+        lambda *rows: cast(tuple[Array, ...], _search(*rows, *fixed, grid=GRID)),
         (problem.pre_activation, problem.reach, problem.radius),
         BATCH,
     )

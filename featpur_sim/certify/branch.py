@@ -32,7 +32,7 @@ def half_ball_reach(
 
     Args:
         weights: W, [m, d] float64.
-        norms: Upper bounds on ‖w_j‖, [m].
+        norms: upper bounds on ‖w_j‖, [m].
         radius: τ.
         normal: p, [d]; one that is 0 cuts nothing.
         threshold: s, |s| ≤ τ‖p‖.
@@ -56,13 +56,13 @@ class Node:
     """A region of one point's ball, with the best dual point known for it.
 
     Attributes:
-        point: The point's place in the problem.
-        low: Lower ends of t, [m].
-        high: Upper ends of t, [m].
+        point: the point's place in the problem.
+        low: lower ends of t, [m].
+        high: upper ends of t, [m].
         slope: θ, [m].
         curvature: q, [m].
         minimiser: δ̂, [d].
-        bound: Proved lower bound on f over the region.
+        bound: proved lower bound on f over the region.
     """
 
     point: int
@@ -78,8 +78,8 @@ def choose_split(problem: Problem, node: Node) -> tuple[int, float]:
     """The neuron whose parabola is slackest at the node's minimiser, and where to split it.
 
     Args:
-        problem: Network and points.
-        node: The node.
+        problem: network and points.
+        node: the node.
 
     Returns:
         (neuron, threshold of t): its concave kink, or the middle where the kink is outside.
@@ -100,8 +100,8 @@ def split(problem: Problem, node: Node) -> list[Node]:
     left out.
 
     Args:
-        problem: Network and points.
-        node: The node.
+        problem: network and points.
+        node: the node.
 
     Returns:
         At most two nodes that inherit the dual point and the bound.
@@ -109,7 +109,7 @@ def split(problem: Problem, node: Node) -> list[Node]:
     neuron, threshold = choose_split(problem, node)
     weights, norms = problem.weights, problem.dual_norms
     radius = float(problem.radius[node.point])
-    halves = []
+    halves: list[Node] = []
     for side in (1.0, -1.0):  # side·t_i ≤ side·s
         normal, bound = side * weights[neuron], side * threshold
         high = np.minimum(node.high, half_ball_reach(weights, norms, radius, normal, bound))
@@ -128,10 +128,10 @@ class Outcome:
     """What branch and bound found.
 
     Attributes:
-        lower: Proved lower bound on f over each ball, [n].
-        upper: Least f seen, [n].
-        minimiser: Where, [n, d].
-        nodes: Nodes spent, [n].
+        lower: proved lower bound on f over each ball, [n].
+        upper: least f seen, [n].
+        minimiser: where, [n, d].
+        nodes: nodes spent, [n].
     """
 
     lower: np.ndarray
@@ -184,13 +184,13 @@ def branch_and_bound(
     """Splits balls until every point is certified, broken, or out of nodes.
 
     Args:
-        problem: Network, points and radii, in ℓ2.
+        problem: network, points and radii, in ℓ2.
         slope: θ of each point's best dual point so far, [n, m].
         curvature: q of the same, [n, m].
-        lower: Proved lower bounds, [n].
-        upper: Least f known, [n].
-        max_nodes: Nodes to spend on a point.
-        stop: Asked before each batch of nodes; where it says True, the search ends with the bounds
+        lower: proved lower bounds, [n].
+        upper: least f known, [n].
+        max_nodes: nodes to spend on a point.
+        stop: asked before each batch of nodes; where it says True, the search ends with the bounds
             that it has.
 
     Returns:

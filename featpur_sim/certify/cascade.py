@@ -31,10 +31,10 @@ class Contradiction(RuntimeError):
     """A perturbation breaks a certified point: one of the two computations is wrong.
 
     Attributes:
-        index: The point.
-        lower: Its certified lower bound.
+        index: the point.
+        lower: its certified lower bound.
         value: f at the perturbation.
-        evidence: What it takes to look into it elsewhere, as plain arrays: ``weights, bias, point``
+        evidence: what it takes to look into it elsewhere, as plain arrays: ``weights, bias, point``
             (times its label), ``perturbation, radius, norm, smoothing, lower, value``.
     """
 
@@ -54,10 +54,10 @@ def require_consistent(
     """Refuses bounds that contradict each other.
 
     Args:
-        problem: Network, points and radii.
-        lower: Proved lower bounds, [n].
+        problem: network, points and radii.
+        lower: proved lower bounds, [n].
         upper: f at the worst perturbation seen, [n].
-        minimiser: That perturbation, [n, d].
+        minimiser: that perturbation, [n, d].
 
     Raises:
         Contradiction: upper + its rounding error < lower somewhere.
@@ -65,7 +65,7 @@ def require_consistent(
     wrong = np.flatnonzero(lower > upper + problem.value_error())
     if len(wrong):
         i = int(wrong[0])
-        evidence = {
+        evidence: dict[str, Any] = {
             "weights": problem.weights,
             "bias": problem.bias,
             "point": problem.points[i],
@@ -85,11 +85,11 @@ class Effort:
 
     Attributes:
         q1_steps: Adam steps of Q1.
-        q2: Pace of Q2 at the root.
-        max_nodes: Branch-and-bound nodes for a point.
+        q2: pace of Q2 at the root.
+        max_nodes: branch-and-bound nodes for a point.
 
     Raises:
-        ValueError: A number of steps or nodes is no whole number ≥ 0, or a rate is not above 0.
+        ValueError: a number of steps or nodes is no whole number ≥ 0, or a rate is not above 0.
     """
 
     q1_steps: int = 300
@@ -117,16 +117,16 @@ class Certificate:
     """What the cascade proved.
 
     Attributes:
-        lower: Proved lower bound on the least f over each ball, [n] float64.
+        lower: proved lower bound on the least f over each ball, [n] float64.
         upper: f at the worst perturbation seen, [n] float64; not rounded rigorously.
         certified: lower > 0, [n].
-        stage: What decided each point, [n]: a stage's name, "broken" (upper ≤ 0) or "undecided".
-        minimiser: The worst perturbation seen (the dual minimiser, or one that was handed in), [n,
+        stage: what decided each point, [n]: a stage's name, "broken" (upper ≤ 0) or "undecided".
+        minimiser: the worst perturbation seen (the dual minimiser, or one that was handed in), [n,
             d] float64, inside the ball up to rounding. A start for attacks.
         slope: θ of the best dual point, [n, m]. With ``curvature`` a start for later stages.
         curvature: q of the same, [n, m].
-        seconds: Wall time by stage, compilation included.
-        evaluated: Points that entered each stage.
+        seconds: wall time by stage, compilation included.
+        evaluated: points that entered each stage.
     """
 
     lower: np.ndarray
@@ -149,20 +149,20 @@ class Ledger:
     """The best of everything known about each point, and its best dual point.
 
     Args:
-        problem: Network, n points and radii.
-        perturbations: As for `certify`, [n, d] float64.
+        problem: network, n points and radii.
+        perturbations: as for `certify`, [n, d] float64.
 
     Attributes:
-        problem: The same.
-        lower: Proved lower bounds, [n] float64; −∞ at first. One that an earlier ledger proved for
+        problem: the same.
+        lower: proved lower bounds, [n] float64; −∞ at first. One that an earlier ledger proved for
             the same question may be put in, with its dual point.
         slope: θ of the dual point that proves it, [n, m]; where Q2 starts. 0 at first.
         curvature: q of the same, [n, m].
         upper: f at the worst perturbation seen, [n] float64.
-        minimiser: That perturbation, [n, d] float64.
-        stage: The stage that certified each point, [n], else "undecided".
-        seconds: Wall time by stage.
-        evaluated: Points that entered each stage.
+        minimiser: that perturbation, [n, d] float64.
+        stage: the stage that certified each point, [n], else "undecided".
+        seconds: wall time by stage.
+        evaluated: points that entered each stage.
     """
 
     def __init__(self, problem: Problem, perturbations: np.ndarray | None = None) -> None:
@@ -239,12 +239,12 @@ def chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
     """The stages to run, in their order.
 
     Args:
-        stages: Names, or None for all that the norm has.
+        stages: names, or None for all that the norm has.
         norm: "l2" or "linf".
 
     Raises:
-        ValueError: An unknown stage, or one name instead of a list.
-        NotCertified: A stage that the norm does not have.
+        ValueError: an unknown stage, or one name instead of a list.
+        NotCertified: a stage that the norm does not have.
     """
     offered = BOX_STAGES if norm == "linf" else STAGES
     if stages is None:
@@ -288,23 +288,23 @@ def certify(
         smoothing: σ_ρ of the closed-form smoothed network, in units of the pre-activation; its
             distance to the soft threshold is charged to the bound, which is only worth having for
             σ_ρ well below b.
-        stages: Which of "linear", "q1", "q2", "branch" to run; by default all the norm has
+        stages: which of "linear", "q1", "q2", "branch" to run; by default all the norm has
             ("linear", "q1" in ℓ∞).
-        perturbations: Perturbations found by an attack, [n, d], scaled back into the ball if need
+        perturbations: perturbations found by an attack, [n, d], scaled back into the ball if need
             be. Points they break are not worked on, and a contradiction with a bound is an error.
         start: (θ, q) of an earlier certificate, each [n, m], in ℓ2: Q2 and branch and bound go on
             from there. Its bound is proved again.
-        effort: What to spend.
-        stop: Asked before each stage and each batch of nodes. Once it says True, what is proved by
+        effort: what to spend.
+        stop: asked before each stage and each batch of nodes. Once it says True, what is proved by
             then is returned.
 
     Returns:
         The certificate.
 
     Raises:
-        ValueError: Bad shapes or values, or an unknown stage.
-        NotCertified: A norm or stage without a certificate.
-        Contradiction: A perturbation breaks a certified point.
+        ValueError: bad shapes or values, or an unknown stage.
+        NotCertified: a norm or stage without a certificate.
+        Contradiction: a perturbation breaks a certified point.
 
     >>> import numpy as np
     >>> result = certify(np.eye(2), 0.1, [[1.0, 1.0]], 0.2, stages=["linear"])
@@ -338,10 +338,10 @@ def run_stages(
     Stages run in turn on ledgers that hand on bounds and dual points give what they give in one.
 
     Args:
-        ledger: What is known; what is found is added.
-        names: From `chosen`.
-        effort: As for `certify`.
-        stop: As for `certify`.
+        ledger: what is known; what is found is added.
+        names: from `chosen`.
+        effort: as for `certify`.
+        stop: as for `certify`.
 
     Returns:
         The certificate.
@@ -370,7 +370,7 @@ def run_stages(
         ledger.lower[index] = np.maximum(outcome.lower, ledger.lower[index])
         ledger.see(index, outcome.upper, outcome.minimiser)
 
-    runs = {
+    runs: dict[str, Callable[[np.ndarray], None]] = {
         "linear": lambda index: ledger.record(index, linear_dual(problem.select(index))),
         "q1": lambda index: ledger.record(index, first(problem.select(index), effort.q1_steps)),
         "q2": free,

@@ -20,9 +20,9 @@ def chord_slope(u: np.ndarray, low: np.ndarray, high: np.ndarray, bias: np.ndarr
     envelope.
 
     Args:
-        u: Pre-activations, [n, m].
-        low: Lower ends, ≤ 0, [n, m].
-        high: Upper ends, ≥ 0, [n, m].
+        u: pre-activations, [n, m].
+        low: lower ends, ≤ 0, [n, m].
+        high: upper ends, ≥ 0, [n, m].
         bias: b ≥ 0, [m].
 
     Returns:
@@ -39,7 +39,7 @@ def linear_dual(problem: Problem) -> DualPoint:
     """The dual point of the linear relaxation, in closed form.
 
     Args:
-        problem: Network, points and radii.
+        problem: network, points and radii.
 
     Returns:
         θ from `chord_slope`, q = 0, and the ball's multiplier and minimiser.

@@ -31,7 +31,7 @@ class Problem:
         network: W and b, with what was worked out from them; `select` and `replace` keep it.
         points: x times its label, [n, d] float64.
         radius: τ, [n] float64.
-        box: Whether the ball is ℓ∞'s.
+        box: whether the ball is ℓ∞'s.
         smoothing: σ_ρ of the closed-form smoothed network; 0 for the soft threshold.
     """
 
@@ -66,8 +66,8 @@ class Problem:
             The problem.
 
         Raises:
-            ValueError: A shape does not fit, a value is out of range or not finite.
-            NotCertified: The norm has no certificate.
+            ValueError: a shape does not fit, a value is out of range or not finite.
+            NotCertified: the norm has no certificate.
         """
         w, x = double("weights", weights, ndim=2), double("points", points, ndim=2)
         if x.shape[1] != w.shape[1]:

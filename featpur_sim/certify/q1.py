@@ -7,7 +7,7 @@ solved for in float64.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def _search(
         return bound(slope, full)[0], slope
 
     levels = jnp.asarray(grid, u.dtype)
-    values, slopes = jax.lax.map(start, levels)
+    values, slopes = cast(tuple[Array, Array], jax.lax.map(start, levels))
     which = values.argmax(0)
     slope, level = slopes[which, jnp.arange(u.shape[0])], levels[which]
     level_rate = RATE * max(grid) / 4
@@ -98,7 +98,7 @@ def _search(
     worst = jnp.full_like(level, -jnp.inf)
     moments = Moments.zero(slope), Moments.zero(level)
     first = _Search(slope, level, *moments, worst, slope, level)
-    state = jax.lax.fori_loop(0, steps.astype(int), ascend, first)
+    state = cast(_Search, jax.lax.fori_loop(0, steps.astype(int), ascend, first))
     return state.best_slope, state.best_level * unit
 
 
@@ -106,7 +106,7 @@ def q1_dual(problem: Problem, steps: int = 300) -> DualPoint:
     """Searches for Q1's best dual point.
 
     Args:
-        problem: Network, points and radii, in ℓ2.
+        problem: network, points and radii, in ℓ2.
         steps: Adam steps.
 
     Returns:
@@ -124,7 +124,7 @@ def q1_dual(problem: Problem, steps: int = 300) -> DualPoint:
         float32(steps),
     )
     slope, level = in_batches(
-        lambda *rows: _search(*rows, *fixed, grid=GRID),
+        lambda *rows: cast(tuple[Array, ...], _search(*rows, *fixed, grid=GRID)),
         (problem.pre_activation, problem.reach, problem.radius),
         BATCH,
     )

@@ -6,7 +6,7 @@ multiple, and the optimum makes it so. μ and δ̂ at the point found are solved
 μI − Q ⪰ 0 is proved by a shifted Cholesky factorisation.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ class Pace(NamedTuple):
 
     Attributes:
         steps: Adam steps, one eigendecomposition each.
-        rate: First learning rate in θ and in q over its unit; cosine-annealed.
-        barrier: First ε in units of τ²(λmax + ‖v‖/2τ)/d; falls geometrically to `LAST_BARRIER`.
+        rate: first learning rate in θ and in q over its unit; cosine-annealed.
+        barrier: first ε in units of τ²(λmax + ‖v‖/2τ)/d; falls geometrically to `LAST_BARRIER`.
     """
 
     steps: int = 300
@@ -74,13 +74,14 @@ def _search(
         phi, t = neuron_minimum(u, low, high, slope, curvature, bias)
         direction = slope @ weights
         quadratic = jnp.einsum("mi,nm,mj->nij", weights, curvature, weights)
-        values, vectors = jnp.linalg.eigh(quadratic)
+        values, vectors = cast(tuple[Array, Array], jnp.linalg.eigh(quadratic))
         coefficient = jnp.einsum("nji,nj->ni", vectors, direction)
         top = values[:, -1:].clip(0)
         gap = top - values
         s = ball_multiplier(gap, coefficient, tau)
         dual = (s + top) * tau**2 + (coefficient**2 / (4 * (s + gap))).sum(1, keepdims=True)
-        natural = top + jnp.linalg.norm(direction, axis=1, keepdims=True) / (2 * tau)
+        length = cast(Array, jnp.linalg.norm(direction, axis=1, keepdims=True))
+        natural = top + length / (2 * tau)
         epsilon = share * tau**2 * natural / size
         inverse = 1 / (ball_multiplier(gap, coefficient, tau, epsilon) + gap)
         rotated = jnp.einsum("mi,nij->nmj", weights, vectors)
@@ -109,7 +110,7 @@ def _search(
     worst = jnp.full_like(radius, -jnp.inf)
     moments = Moments.zero(slope), Moments.zero(level)
     first = _Search(slope, level, *moments, worst, slope, level)
-    state = jax.lax.fori_loop(0, steps.astype(int), ascend, first)
+    state = cast(_Search, jax.lax.fori_loop(0, steps.astype(int), ascend, first))
     return state.best_slope, state.best_level
 
 
@@ -124,12 +125,12 @@ def q2_dual(
     """Searches for Q2's best dual point from a given one.
 
     Args:
-        problem: Network, points and radii, in ℓ2.
-        low: Lower ends of t, [n, m].
-        high: Upper ends of t, [n, m].
+        problem: network, points and radii, in ℓ2.
+        low: lower ends of t, [n, m].
+        high: upper ends of t, [n, m].
         slope: θ to start from, [n, m].
         curvature: q to start from, [n, m].
-        pace: Steps, rate and barrier.
+        pace: steps, rate and barrier.
 
     Returns:
         The dual point, its excess proved.
@@ -139,7 +140,9 @@ def q2_dual(
     values = (network.weights, network.bias[None], unit[None], *pace)
     fixed = tuple(float32(value) for value in values)
     rows = (problem.pre_activation, low, high, problem.radius, slope, curvature / unit)
-    slope, level = in_batches(lambda *batch: _search(*batch, *fixed), rows, BATCH)
+    slope, level = in_batches(
+        lambda *batch: cast(tuple[Array, ...], _search(*batch, *fixed)), rows, BATCH
+    )
     return complete(problem, slope, level * unit)
 
 
@@ -147,7 +150,7 @@ def complete(problem: Problem, slope: np.ndarray, curvature: np.ndarray) -> Dual
     """The best μ and δ̂ for any (θ, q), in float64, with a proof that μI − Q ⪰ −e·I.
 
     Args:
-        problem: Network, points and radii, in ℓ2.
+        problem: network, points and radii, in ℓ2.
         slope: θ, [n, m].
         curvature: q, [n, m].
 

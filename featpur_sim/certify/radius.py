@@ -31,19 +31,19 @@ def certified_radius(
         weights: W, [m, d].
         bias: b, scalar or [m].
         points: x times its label, [n, d].
-        largest: The largest radius to try, positive.
+        largest: the largest radius to try, positive.
         norm: "l2" or "linf".
-        smoothing: As for `certify`.
-        stages: As for `certify`.
-        halvings: Bisection steps, at least 1; the result is within largest/2^halvings of where the
+        smoothing: as for `certify`.
+        stages: as for `certify`.
+        halvings: bisection steps, at least 1; the result is within largest/2^halvings of where the
             search fails.
-        effort: As for `certify`.
+        effort: as for `certify`.
 
     Returns:
         [n] float64; each radius is proved. 0 where nothing was.
 
     Raises:
-        ValueError: As for `certify`, or halvings or largest out of range.
+        ValueError: as for `certify`, or halvings or largest out of range.
 
     >>> import numpy as np
     >>> r = certified_radius(np.eye(1), 0.5, [[1.0]], 1.0, stages=["linear"])

@@ -11,7 +11,7 @@ search for a good dual point (θ, q, μ), in any precision; `rounding.py` evalua
 point found.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,9 @@ def neuron_minimum(
     to [low, high]. At the kink at −b the slope falls, so no minimum is there.
 
     Args:
-        u: Pre-activations, [..., m].
-        low: Lower ends of t, broadcastable to u.
-        high: Upper ends of t, broadcastable to u.
+        u: pre-activations, [..., m].
+        low: lower ends of t, broadcastable to u.
+        high: upper ends of t, broadcastable to u.
         slope: θ, broadcastable to u.
         curvature: q, broadcastable to u; either sign.
         bias: b ≥ 0, broadcastable to u.
@@ -82,12 +82,12 @@ def envelope_slope(
     q ≥ 0.
 
     Args:
-        u: Pre-activations, [..., m].
-        low: Lower ends of t, broadcastable to u.
-        high: Upper ends of t, broadcastable to u.
+        u: pre-activations, [..., m].
+        low: lower ends of t, broadcastable to u.
+        high: upper ends of t, broadcastable to u.
         curvature: q ≥ 0, broadcastable to u.
         bias: b ≥ 0, broadcastable to u.
-        iterations: Halvings; the error is (1 + 2q(high − low))/2^(iterations + 1).
+        iterations: halvings; the error is (1 + 2q(high − low))/2^(iterations + 1).
 
     Returns:
         θ, the shape of u.
@@ -101,7 +101,9 @@ def envelope_slope(
         _, t = neuron_minimum(u, low, high, middle, curvature, bias)
         return jnp.where(t < 0, middle, below), jnp.where(t < 0, above, middle)
 
-    below, above = jax.lax.fori_loop(0, iterations, halve, (below, above))
+    below, above = cast(
+        tuple[Array, Array], jax.lax.fori_loop(0, iterations, halve, (below, above))
+    )
     return (below + above) / 2
 
 

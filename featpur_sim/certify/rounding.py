@@ -24,10 +24,14 @@ moves φ_i by no more. Every error term below is a sum of non-negative floats wi
 far under 1 %: the total is multiplied by SAFETY = 1.02.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf  # pyright: ignore[reportAttributeAccessIssue]
+
+# SciPy makes these at run time, so that a checker does not see them.
+from scipy.linalg.lapack import (
+    dpotrf,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+)
 from scipy.special import ndtr
 
 from featpur_sim._ground.checks import double
@@ -91,7 +95,7 @@ def semidefinite_excess(matrix: np.ndarray, error: float) -> float:
     Args:
         matrix: [d, d] float64, exactly symmetric in its lower triangle's reading (only that is
             read).
-        error: Bound on the spectral norm of what the matrix misses.
+        error: bound on the spectral norm of what the matrix misses.
 
     Returns:
         e, or infinity where the factorisation fails.
@@ -106,7 +110,7 @@ def semidefinite_excess(matrix: np.ndarray, error: float) -> float:
     trace = np.abs(np.diag(matrix)).sum()
     shift = 2 * share * trace + error + UNDERFLOW
     shifted = matrix + shift * np.eye(size)
-    _, failed = dpotrf(shifted, lower=1)
+    failed = cast(tuple[np.ndarray, int], dpotrf(shifted, lower=1))[1]
     if failed or not np.isfinite(trace):
         return float("inf")
     return float(SAFETY * (shift + share * (trace + size * shift) + error)) + UNDERFLOW
@@ -144,9 +148,9 @@ def smoothing_excess(
     most e at the least |v + b|.
 
     Args:
-        u: Pre-activations, [n, m].
-        low: Lower ends of t, broadcastable to u.
-        high: Upper ends of t, broadcastable to u.
+        u: pre-activations, [n, m].
+        low: lower ends of t, broadcastable to u.
+        high: upper ends of t, broadcastable to u.
         bias: b ≥ 0, broadcastable to u.
         smoothing: s = σ_ρ ≥ 0, in units of the pre-activation.
 
@@ -178,9 +182,9 @@ def neuron_minimum_down(
     its evaluation costs 8u of its terms.
 
     Args:
-        u: Pre-activations, [n, m].
-        low: Lower ends of t, broadcastable to u.
-        high: Upper ends of t, broadcastable to u.
+        u: pre-activations, [n, m].
+        low: lower ends of t, broadcastable to u.
+        high: upper ends of t, broadcastable to u.
         slope: θ, [n, m].
         curvature: q, [n, m].
         bias: b, broadcastable to u.
@@ -223,7 +227,7 @@ def lower_bound(
         radius: τ ≥ 0, [n] float64.
         low: [n, m]; valid lower bounds of t over the region.
         high: [n, m]; valid upper bounds of t over the region.
-        dual: The dual point; its `excess` must have been proved.
+        dual: the dual point; its `excess` must have been proved.
         box: ℓ∞ instead of ℓ2.
         smoothing: σ_ρ of the closed-form smoothed network; 0 for the soft threshold.
 
@@ -317,7 +321,7 @@ def float32_inference_error(
     norm = double("point_norm", point_norm, least=0, most=np.inf, ndim=None)
     level = double("bias", bias, least=0, ndim=None)
     smoothing = float(double("smoothing", smoothing, least=0))
-    width, size = rows.shape
+    width, size = len(rows), rows.shape[1]
     reach = norms_up(rows) * norm[..., None]
     level = np.broadcast_to(level, (width,))
     each = (gamma(size + 1, unit) * reach + 2 * unit * (reach + level)).sum(-1)
