@@ -34,7 +34,8 @@ NAMES = population.Statistics._fields
 def observer(config):
     """What a direct run records: the entries of `population.Statistics`."""
 
-    def observe(network, problem, batch):
+    def observe(moment):
+        network, problem, batch = moment.network, moment.problem, moment.batch
         parts = decompose(network.weights, problem)
         alpha = parts.alpha * problem.wstar[parts.pure_index]
         margin = attacked_margin(

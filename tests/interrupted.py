@@ -13,8 +13,8 @@ from featpur_sim.training.checkpoint import Checkpoint
 RECORDS = 12  # six per phase
 
 
-def observe(network, problem, batch):
-    return {"largest": jnp.max(jnp.abs(network.weights))}
+def observe(moment):
+    return {"largest": jnp.max(jnp.abs(moment.network.weights))}
 
 
 def adam(rate):

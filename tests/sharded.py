@@ -161,7 +161,7 @@ def thresholds():
     attack = FGM(0.1)
     phases = [CleanPhase(40, batch=64, bias=PerNeuron(0.3, begin=0.1, end=0.7))]
     phases += [AdversarialPhase(attack, 40, batch=64, microbatch=16)]
-    watch = Watch(DenseMixture.of(PROBLEM, 0.1), attack)
+    watch = Watch(DenseMixture.of(PROBLEM, 0.1))
     run = train(PROBLEM, cut, phases, key=jax.random.key(3), records=10, observe=watch)
     return {"finite records": bool(np.isfinite(run.records["kappa_over_alpha"]).all())}
 

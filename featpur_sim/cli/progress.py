@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featpur_sim.cli._grid import NO_LIMIT, screen
-from featpur_sim.training.loop import Record
+from featpur_sim.training.course import Record
 
 
 class _Bars(Progress):

@@ -1,13 +1,15 @@
 """Is training at rest? The stationarity identity, per neuron (docs/dynamics.md, docs/theory.md §7).
 
 Where gradient descent rests, the data balance weight decay: λ(1 + ‖w_i‖)w_i = G_i with
-G_i = E[σ(−y f) y (∂f/∂u_i) x]. Both the pure and the dense coefficient are linear in w_i, so decay
-cancels from their ratio, for any network and without an ansatz [D]:
+G_i = E[σ(−y f) y (∂f/∂u_i) x]. The pure and the dense coefficient are linear in w_i, so each is
+balanced for itself, for any network and without an ansatz [D]:
 
-    κ_i/α_i = κ(G_i)/α(G_i).
+    α(G_i)/λ(1 + ‖w_i‖)α_i = 1,    κ(G_i)/λ(1 + ‖w_i‖)α_i = κ_i/α_i.
 
-In the symmetric ansatz this is c/α = E[g y (N X − T)]/((d − 1)E[g y T]). What the two sides differ
-by says how far from rest a neuron is, in which mixtures it grows or sheds.
+Both are measured against what decay takes from the pure coefficient, which the weights tell
+exactly. The ratio κ(G_i)/α(G_i), in which decay cancels, has the same value at rest, but where
+robust training leaves few errors its denominator is a small difference that no affordable sample
+tells from 0 [M].
 """
 
 from typing import NamedTuple
@@ -15,11 +17,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, Scalar
+from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.measure.weights import decompose
-from featpur_sim.models.losses import loss_sum_and_gradient
+from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 
 
@@ -28,8 +30,11 @@ class Stationarity(NamedTuple):
 
     weights: Scalar
     """κ/α of the weights."""
-    data: Scalar
-    """κ/α of what the data push towards, from one held-out batch."""
+    dense: Scalar
+    """What the data push onto the dense coefficient; at rest equal to ``weights``, above it where
+    mixtures grow."""
+    pure: Scalar
+    """What the data push onto the pure coefficient; at rest 1, above it where features grow."""
 
 
 @steady
@@ -39,34 +44,35 @@ def measure_stationarity(
     batch: Batch,
     attack: Attack | None = None,
     *,
-    key,
+    weight_decay: float | Scalar,
+    key: PRNGKey,
 ) -> Stationarity:
-    """Both sides of the identity on one batch.
+    """Both sides of the identity on one batch, pushes in units of decay's pull on the pure part.
 
-    Numerators and denominators are averaged over the carriers before they are divided: a single
-    neuron is active on too few samples for a ratio of its own.
+    Each is summed over the carriers before it is divided: a single neuron is active on too few
+    samples for a ratio of its own.
 
     Args:
         network: one network.
         problem: the data.
         batch: held-out samples.
         attack: of the phase; None for clean training.
+        weight_decay: λ of the phase.
         key: for the attack and sampled smoothing.
 
     Returns:
-        Equal entries at a stationary point of the phase, up to sampling error.
+        A `Stationarity`; pushes are infinite or NaN without decay or without a carrier.
     """
     x = batch.x if attack is None else batch.x + attack(network, batch, key=key)
     _, gradient, count = loss_sum_and_gradient(network, x, batch.y, key=key)
-    push = -gradient / jnp.maximum(count, 1)
     parts = decompose(network.weights, problem)
-    pure, dense = _along(push, parts.pure_index, problem)
     own = problem.wstar[parts.pure_index]
     weight = jnp.where(parts.carrier, parts.alpha, 0.0)
-    held = jnp.sum(weight * parts.kappa * own) / jnp.maximum(jnp.sum(weight * parts.alpha), 1e-30)
-    pushed = jnp.sum(weight * pure)
-    data = jnp.sum(weight * dense * own) / jnp.where(pushed == 0, jnp.nan, pushed)
-    return Stationarity(held, data)
+    pure, dense = _along(-gradient / jnp.maximum(count, 1), parts.pure_index, problem)
+    pull = weight_decay * regulariser_gradient(network.weights)
+    decay = jnp.sum(weight * _along(pull, parts.pure_index, problem)[0])
+    held = jnp.sum(weight * parts.kappa * own) / jnp.sum(weight * parts.alpha)
+    return Stationarity(held, jnp.sum(weight * dense * own) / decay, jnp.sum(weight * pure) / decay)
 
 
 def _along(

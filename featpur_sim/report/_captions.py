@@ -32,11 +32,10 @@ CAPTIONS: dict[str, str] = {
     "hold. {spread}",
     "accuracy_along": "Accuracy under PGD at the training radius during the adversarial phase, "
     "from the clean-trained network on. {spread} {samples} test samples each.",
-    "stationarity": "Both sides of the stationarity identity on held-out samples, over the "
-    "carriers: κ/α of the weights, and κ/α of what the data push them towards. Weight decay "
-    "cancels, so the two are equal where training rests; their distance is how far it is from "
-    "rest. The data's side is a ratio: a band or line that leaves the frame says that the push on "
-    "the pure parts is within its sampling error of 0. Scale linear within ±0.1. {spread}",
+    "stationarity": "Is training at rest? Solid: the dense over the pure coefficient κ/α of the "
+    "weights. Dashed: what the data push onto κ in units of what weight decay takes from α, on "
+    "fresh samples, each point a mean over five records. The two are equal where training rests; "
+    "above the solid line mixtures grow, below it they are shed. {spread}",
 }
 """Name → caption with fields to fill in; see `caption`."""
 

@@ -19,7 +19,8 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
 from featpur_sim.runs.config import RunConfig, dump
 from featpur_sim.runs.diagnosis import diagnose
-from featpur_sim.training.loop import Status, TrainingRun
+from featpur_sim.training.course import TrainingRun
+from featpur_sim.training.step import Status
 
 PHASES = ("init", "clean", "adversarial")
 REFERENCE_ATTACKS = ("dense mixture", "FGM", "PGD")
@@ -301,22 +302,20 @@ def _trajectories(trained: TrainingRun) -> dict[str, tuple]:
         "bias": ("threshold b, median over neurons", "[P] §3"),
         "dense_attack_accuracy": ("accuracy under the dense attack at τ", "[P] §5"),
         "stationarity_weights": ("κ/α of the weights, α²-weighted over carriers", "[D] §7"),
-        "stationarity_data": ("κ/α of what the data push towards; equal at rest", "[D] §7"),
+        "push_dense": (
+            "push of the data on κ, per pull of decay on α; equal to κ/α at rest",
+            "[D] §7",
+        ),
+        "push_pure": ("push of the data on α, per pull of decay on α; 1 at rest", "[D] §7"),
     }
     labels = SUMMARIES | extra
-    records = dict(trained.records)
-    if "stationarity_clean" in records:
-        # Each phase is measured on its own loss.
-        adversarial = (trained.record_phase == "adversarial")[:, None]
-        sides = records["stationarity_adversarial"], records["stationarity_clean"]
-        records["stationarity_data"] = np.where(adversarial, *sides)
     return {
         f"along_{name}": (
             ("record", "seed"),
             values,
             {"long_name": labels[name][0], "source": labels[name][1]},
         )
-        for name, values in records.items()
+        for name, values in trained.records.items()
         if name in labels
     }
 

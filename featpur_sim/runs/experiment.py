@@ -18,7 +18,7 @@ import optax
 import xarray as xr
 
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, PRNGKey
+from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.attacks.accuracy import attacked_margin
 from featpur_sim.attacks.gradient import Attack, DenseMixture
 from featpur_sim.attacks.kinds import AttackKind, AttackName
@@ -39,11 +39,15 @@ from featpur_sim.runs.config import (
 from featpur_sim.runs.evaluation_parts import EvaluationParts
 from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.training.checkpoint import Checkpoint
+from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread
-from featpur_sim.training.loop import Phase, Record, TrainingRun, replicate, train_many
+from featpur_sim.training.loop import Moment, replicate, train_many
+from featpur_sim.training.phase import Phase
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
 SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
+# Fresh samples at every record; twice the held-out ones cost what the two losses did together.
+STATIONARITY_SAMPLES = 2048
 
 
 @runtime_checkable
@@ -88,25 +92,28 @@ class Experiment(NamedTuple):
 
 class Watch(eqx.Module):
     """The observer of a run: weight statistics, active fraction, accuracy on the dense attack, and
-    both sides of the stationarity identity, for either phase's loss.
+    both sides of the stationarity identity of the phase's own loss.
     """
 
     attack: Attack
-    training_attack: Attack
 
-    def __call__(self, network, problem, batch):
-        key = jax.random.key(0)
-        margin = attacked_margin(network, batch, self.attack, key=key)
+    def __call__(self, moment: Moment) -> dict[str, Scalar]:
+        network, problem, batch, phase, key = moment
+        margin = attacked_margin(network, batch, self.attack, key=jax.random.key(0))
         labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
-        clean = measure_stationarity(network, problem, batch, key=key)
-        attacked = measure_stationarity(network, problem, batch, self.training_attack, key=key)
+        # The same samples at every record would repeat their error, and no mean would lower it.
+        sample_key, attack_key = jax.random.split(key)
+        fresh = problem.sample(sample_key, STATIONARITY_SAMPLES)
+        rest = measure_stationarity(
+            network, problem, fresh, phase.attack, weight_decay=phase.weight_decay, key=attack_key
+        )
         return {
             **summarise(decompose(network.weights, problem), problem),
             "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
             "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
-            "stationarity_weights": clean.weights,
-            "stationarity_clean": clean.data,
-            "stationarity_adversarial": attacked.data,
+            "stationarity_weights": rest.weights,
+            "push_dense": rest.dense,
+            "push_pure": rest.pure,
         }
 
 
@@ -310,8 +317,6 @@ def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
     phases = make_phases(config)
-    training_attack = phases[1].attack
-    assert training_attack is not None
     dense = DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)
     problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
@@ -326,7 +331,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         networks,
         phases,
         keys=keys,
-        observe=Watch(dense, training_attack),
+        observe=Watch(dense),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint),

@@ -30,7 +30,8 @@ from featpur_sim.runs.config import EvaluationConfig
 from featpur_sim.runs.dataset import SUMMARIES, TICKETS
 from featpur_sim.runs.diagnosis import OK, diagnose
 from featpur_sim.runs.evaluation import PURE_BIASES
-from featpur_sim.training.loop import Status, TrainingRun
+from featpur_sim.training.course import TrainingRun
+from featpur_sim.training.step import Status
 
 ATTACKS: tuple[AttackName, ...] = ("random noise", "dense mixture", "FGM", "PGD")
 CRITICAL_ATTACKS: tuple[AttackName, ...] = ("dense mixture", "PGD")

@@ -1,6 +1,7 @@
 from . import bias as bias
 from . import checkpoint as checkpoint
 from . import competitors as competitors
+from . import course as course
 from . import devices as devices
 from . import fingerprint as fingerprint
 from . import loop as loop
@@ -15,10 +16,11 @@ from .bias import PerNeuron as PerNeuron
 from .bias import Tabulated as Tabulated
 from .checkpoint import Checkpoint as Checkpoint
 from .competitors import Competitor as Competitor
+from .course import Record as Record
+from .course import TrainingRun as TrainingRun
 from .devices import split_neurons as split_neurons
 from .devices import spread as spread
-from .loop import Record as Record
-from .loop import TrainingRun as TrainingRun
+from .loop import Moment as Moment
 from .loop import train as train
 from .loop import train_many as train_many
 from .low_complexity import best_member as best_member

@@ -18,88 +18,40 @@ import numpy as np
 from jax import lax
 
 from featpur_sim._ground.checks import count
-from featpur_sim._ground.show import line, runs
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.losses import logistic_loss
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.training.checkpoint import Checkpoint
-from featpur_sim.training.devices import each_run, placed_like, run_mesh
+from featpur_sim.training.course import Course, Record, TrainingRun, plan_records
+from featpur_sim.training.devices import each_run, run_mesh
 from featpur_sim.training.fingerprint import fingerprint
-from featpur_sim.training.phase import AdversarialPhase, CleanPhase, Phase
-from featpur_sim.training.step import State, Status, gradient_step, start_phase, with_bias
+from featpur_sim.training.phase import Phase
+from featpur_sim.training.step import gradient_step, start_phase, with_bias
 
-__all__ = [
-    "AdversarialPhase",
-    "CleanPhase",
-    "Phase",
-    "Record",
-    "State",
-    "Status",
-    "TrainingRun",
-    "record_steps",
-    "replicate",
-    "train",
-    "train_many",
-]
-
-Observe = Callable[[SymmetricReLU, SparseCoding, Batch], Mapping[str, Scalar]]
+__all__ = ["Moment", "Observe", "observe_nothing", "replicate", "train", "train_many"]
 
 
-class Record(NamedTuple):
-    """One record point, as handed to ``on_record``."""
+class Moment(NamedTuple):
+    """What an observer sees at a record point of one run."""
 
-    phase: str
-    step: int
-    steps: int
-    values: dict[str, np.ndarray]
-
-
-class TrainingRun(NamedTuple):
-    """The outcome of training.
-
-    Attributes:
-        networks: ``"init"`` and the network at the end of each phase, by the phase's name.
-        snapshots: networks at the requested steps inside the phases: (phase, step) → network.
-        record_phase, record_step: where each record was taken, shape [R].
-        records: observed scalars, each of shape [R] (or [R, S] for many seeds).
-        status: per seed, one `Status`.
-        status_step: step of its last phase at which that status began.
-    """
-
-    networks: dict[str, SymmetricReLU]
-    snapshots: dict[tuple[str, int], SymmetricReLU]
-    record_phase: np.ndarray
-    record_step: np.ndarray
-    records: dict[str, np.ndarray]
-    status: np.ndarray
-    status_step: np.ndarray
-
-    @property
-    def network(self) -> SymmetricReLU:
-        """The network at the end."""
-        return list(self.networks.values())[-1]
-
-    def __repr__(self) -> str:
-        values, counts = np.unique(self.status, return_counts=True)
-        several = runs(self.status)
-        names = [Status(value).name.lower() for value in values]
-        ends = [f"{n} {name}" if several else name for n, name in zip(counts, names, strict=True)]
-        records = f"{len(self.record_step)} records"
-        return line("TrainingRun", " → ".join(self.networks), records, *several, *ends)
+    network: SymmetricReLU
+    problem: SparseCoding
+    batch: Batch
+    """Held-out samples, the same at every record of a run: what moves is the network."""
+    phase: Phase
+    """The phase that is being trained: its attack, learning rate and weight decay."""
+    key: PRNGKey
+    """Of this record point alone, for fresh samples."""
 
 
-def observe_nothing(network: SymmetricReLU, problem: SparseCoding, batch: Batch) -> dict:
-    """The default observer: record the training loss only."""
+Observe = Callable[[Moment], Mapping[str, Scalar]]
+
+
+def observe_nothing(moment: Moment) -> dict[str, Scalar]:
+    """The default observer: loss, accuracy and threshold only."""
     return {}
-
-
-def record_steps(steps: int, records: int) -> list[int]:
-    """About ``records`` steps from 0 to ``steps``, denser at the start (quadratic spacing)."""
-    steps, records = count("steps", steps, 0), count("records", records)
-    fractions = np.linspace(0, 1, max(2, records + 1)) ** 2
-    return sorted({int(round(f * steps)) for f in fractions})
 
 
 @steady
@@ -205,7 +157,7 @@ def train_many(
         network: batched along S.
         phases: each batched along S.
         keys: PRNG keys, shape [S].
-        observe: (network, problem, held-out batch) → named scalars, recorded along the way.
+        observe: `Moment` → named scalars, recorded along the way.
         records: record points per phase, denser at the start.
         test_samples: size of the held-out batch.
         snapshots: phase name → steps at which to keep the network.
@@ -229,9 +181,9 @@ def train_many(
         )
     problem.require_dimension(network.weights)
     test_samples = count("test_samples", test_samples)
-    plan = _plan(phases, count("records", records), snapshots or {})
+    plan = plan_records(phases, count("records", records), snapshots or {})
     mesh = run_mesh(network.weights)
-    course = _Course(network, start_phase(network, phases[0], _phase_keys(keys, 0)))
+    course = Course(network, start_phase(network, phases[0], _phase_keys(keys, 0)))
     if checkpoint is not None:
         settings = (plan, test_samples, observe)
         identity = fingerprint((problem, network, list(phases), keys), settings)
@@ -269,136 +221,6 @@ def _phase_keys(keys: Array, position: int) -> Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
 
 
-class _Point(NamedTuple):
-    """One record point: run from ``start`` to ``stop`` of a phase, then observe."""
-
-    phase: int
-    start: int
-    stop: int
-    steps: int
-    keep: bool
-
-    @property
-    def ends(self) -> bool:
-        return self.stop == self.steps
-
-
-def _plan(phases, records, snapshots) -> list[_Point]:
-    for phase in phases:
-        if not isinstance(phase, Phase):
-            raise ValueError(
-                f"phases hold {phase!r}: give phases, such as CleanPhase(steps) and "
-                "AdversarialPhase(attack, steps)."
-            )
-    names = [phase.name for phase in phases]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"phases need at least one entry and distinct names, got {names}.")
-    unknown = set(snapshots) - set(names)
-    if unknown:
-        raise ValueError(f"snapshots name unknown phases {sorted(unknown)}; phases are {names}.")
-    plan = []
-    for position, phase in enumerate(phases):
-        counts = np.unique(np.asarray(phase.steps))
-        if len(counts) != 1:
-            raise ValueError(
-                f"{phase.name} phase: runs trained together need one number of steps, "
-                f"got {counts.tolist()}."
-            )
-        steps = int(counts[0])
-        name = f"{phase.name} phase: a snapshot's step"
-        keep = {count(name, step, 0) for step in snapshots.get(phase.name, ())}
-        if keep and max(keep) > steps:
-            raise ValueError(f"{phase.name} phase: snapshots must lie in [0, {steps}], got {keep}.")
-        stops = sorted(keep.union(record_steps(steps, records)))
-        starts = [0, *stops[:-1]]
-        plan += [
-            _Point(position, a, b, steps, b in keep) for a, b in zip(starts, stops, strict=True)
-        ]
-    return plan
-
-
-class _Course:
-    """The host's side of a training run: what has been done so far."""
-
-    def __init__(self, network: SymmetricReLU, state: State):
-        self.state = state
-        self.networks = {"init": network}
-        self.snapshots: dict[tuple[str, int], SymmetricReLU] = {}
-        self.columns: dict[str, list[np.ndarray]] = {}
-        self.done = 0
-
-    @property
-    def latest(self) -> dict[str, np.ndarray]:
-        return {name: values[-1] for name, values in self.columns.items()}
-
-    def add(self, point: _Point, phase: Phase, state: State, values: dict) -> None:
-        self.state = state
-        for name, value in values.items():
-            self.columns.setdefault(name, []).append(value)
-        self._keep(point, phase.name, state.network)
-        self.done += 1
-
-    def _keep(self, point: _Point, name: str, network: SymmetricReLU) -> None:
-        if point.keep:
-            self.snapshots[name, point.stop] = network
-        if point.ends:
-            self.networks[name] = network
-
-    def pack(self) -> dict[str, np.ndarray]:
-        """Everything as one flat dictionary of arrays."""
-        flat = {f"column.{name}": np.stack(values) for name, values in self.columns.items()}
-        modules = {"state": self.state}
-        modules |= {f"network.{name}": net for name, net in self.networks.items()}
-        modules |= {f"snapshot.{name}.{s}": net for (name, s), net in self.snapshots.items()}
-        for name, module in modules.items():
-            for i, leaf in enumerate(jax.tree.leaves(module)):
-                flat[f"{name}.{i}"] = np.asarray(leaf)
-        return flat
-
-    def restore(self, saved, phases: Sequence[Phase], plan: list[_Point], keys: Array) -> None:
-        """Take over what `pack` wrote; the arrays come back bit for bit."""
-        if saved is None:
-            return
-        done, flat = saved
-        prefix = "column."
-        self.columns = {k[len(prefix) :]: list(v) for k, v in flat.items() if k.startswith(prefix)}
-
-        def unpack(name: str, like: Any) -> Any:
-            leaves, structure = jax.tree.flatten(like)
-            found = [flat[f"{name}.{i}"] for i in range(len(leaves))]
-            return placed_like(jax.tree.unflatten(structure, found), like, mesh)
-
-        network = self.networks["init"]
-        mesh = run_mesh(network.weights)
-        for point in plan[:done]:
-            name = phases[point.phase].name
-            if point.keep:
-                self.snapshots[name, point.stop] = unpack(f"snapshot.{name}.{point.stop}", network)
-            if point.ends:
-                self.networks[name] = unpack(f"network.{name}", network)
-        # Only the shapes and places of a state of this phase matter here.
-        like = start_phase(network, phases[plan[done - 1].phase], keys)
-        self.state = unpack("state", like)
-        self.done = done
-
-    def position(self, plan: list[_Point], phases: Sequence[Phase]) -> tuple[str, int, int]:
-        """The phase that goes on, the steps of it that are done, and all of its steps."""
-        over = self.done == len(plan)
-        point = plan[-1 if over else self.done]
-        return phases[point.phase].name, point.stop if over else point.start, point.steps
-
-    def result(self, plan: list[_Point], phases: Sequence[Phase]) -> TrainingRun:
-        return TrainingRun(
-            networks=self.networks,
-            snapshots=self.snapshots,
-            record_phase=np.array([phases[p.phase].name for p in plan]),
-            record_step=np.array([p.stop for p in plan]),
-            records={name: np.stack(values) for name, values in self.columns.items()},
-            status=np.asarray(self.state.status),
-            status_step=np.asarray(self.state.status_step),
-        )
-
-
 def _fixed_data(problem: SparseCoding, phase: Phase, keys: Array) -> Batch | None:
     """The training set of every run, stacked; None when each step draws fresh samples."""
     if phase.dataset_size is None:
@@ -429,7 +251,7 @@ def _segment(state, problem, phase, key, data, test_key, start, stop, observe, t
         "training_loss": training_loss,
         "bias": jnp.median(network.bias),
         "status": state.status,
-        **observe(network, problem, test),
+        **observe(Moment(network, problem, test, phase, jax.random.fold_in(test_key, stop))),
     }
     return state, values
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from featpur_sim.cli import tables
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli.progress import Meter
-from featpur_sim.training.loop import Record
+from featpur_sim.training.course import Record
 
 LONG = "robust_accuracy[phase=adversarial, attack=PGD, relative_radius=1]"
 

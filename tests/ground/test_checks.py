@@ -23,7 +23,8 @@ from featpur_sim.runs.budget import Budget
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.competitors import competitors
-from featpur_sim.training.loop import record_steps, replicate
+from featpur_sim.training.course import record_steps
+from featpur_sim.training.loop import replicate
 from featpur_sim.training.low_complexity import best_member, fit
 
 KEY = jax.random.key(0)

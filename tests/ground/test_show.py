@@ -10,7 +10,8 @@ from featpur_sim import FGM, AdversarialPhase, SparseCoding, initialise
 from featpur_sim._ground.show import shown
 from featpur_sim.data.laws import HiddenLaw, Levels
 from featpur_sim.training.bias import LinearRamp
-from featpur_sim.training.loop import TrainingRun, replicate
+from featpur_sim.training.course import TrainingRun
+from featpur_sim.training.loop import replicate
 
 PROBLEM = SparseCoding(100, 5, 0.3)
 NETWORK = initialise(100, 400, bias=0.04, key=jax.random.key(0))

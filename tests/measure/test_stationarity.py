@@ -1,5 +1,7 @@
 """Both sides of the stationarity identity: equal at rest, computed from scratch elsewhere."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from featpur_sim.measure.stationarity import measure_stationarity
 from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
 
 KEY = jax.random.key(0)
-both_sides = eqx.filter_jit(measure_stationarity)
+DECAY = 0.02
+both_sides = eqx.filter_jit(partial(measure_stationarity, weight_decay=DECAY))
 
 
 @pytest.mark.parametrize("attack", [None, FGM(0.1)], ids=["clean", "fgm"])
@@ -34,12 +37,17 @@ def test_against_numpy(mixed_network, problem, batch, attack):
     alpha = c[rows, j]
     keep = np.abs(alpha) >= 0.5 * np.abs(alpha).max()
 
-    def ratio(v):
-        pure, dense = v[rows, j], (v.sum(1) - v[rows, j]) / (v.shape[1] - 1)
-        return np.sum((alpha * dense)[keep]) / np.sum((alpha * pure)[keep])
+    decay = DECAY * (1 + np.linalg.norm(w, axis=1)) * alpha
 
-    assert float(found.weights) == pytest.approx(ratio(c), rel=1e-4)
-    assert float(found.data) == pytest.approx(ratio(push), rel=1e-3)
+    def along(v):
+        pure, dense = v[rows, j], (v.sum(1) - v[rows, j]) / (v.shape[1] - 1)
+        return np.array([np.sum((alpha * part)[keep]) for part in (pure, dense)])
+
+    pushed = along(push / (batch.y != 0).sum()) / np.sum((alpha * decay)[keep])
+    held = along(c)
+    assert float(found.weights) == pytest.approx(held[1] / held[0], rel=1e-4)
+    assert float(found.pure) == pytest.approx(pushed[0], rel=1e-3)
+    assert float(found.dense) == pytest.approx(pushed[1], rel=1e-3)
 
 
 def test_the_sides_meet_where_training_rests():
@@ -49,18 +57,21 @@ def test_the_sides_meet_where_training_rests():
 
     def step(weights, rate):
         _, gradient, count = loss_sum_and_gradient(SymmetricReLU(weights, 0.05), batch.x, batch.y)
-        return weights - rate * (gradient / count + 0.02 * regulariser_gradient(weights)), None
+        return weights - rate * (gradient / count + DECAY * regulariser_gradient(weights)), None
 
     # Gates jump, so that a fixed rate would keep hopping about the point of rest.
     rates = 0.5 / (1 + jnp.arange(5_000) / 500)
     rest, _ = jax.jit(lambda w: jax.lax.scan(step, w, rates))(start.weights)
     before = both_sides(start, problem, batch, key=KEY)
     after = both_sides(SymmetricReLU(rest, 0.05), problem, batch, key=KEY)
-    assert abs(float(before.weights - before.data)) > 0.05
-    assert float(after.weights) == pytest.approx(float(after.data), abs=0.01)
+    assert abs(float(before.weights - before.dense)) > 0.05
+    assert abs(float(before.pure) - 1) > 0.5
+    assert float(after.weights) == pytest.approx(float(after.dense), abs=0.01)
+    assert float(after.pure) == pytest.approx(1, abs=0.01)
     assert abs(float(after.weights)) > 0.02
 
 
-def test_a_network_that_nothing_pushes_has_no_data_side(problem, batch):
-    silent = SymmetricReLU(jnp.eye(32), 100.0)
-    assert np.isnan(both_sides(silent, problem, batch, key=KEY).data)
+def test_nothing_pushes_a_network_that_is_never_active(problem, batch):
+    found = both_sides(SymmetricReLU(jnp.eye(32), 100.0), problem, batch, key=KEY)
+    assert found.dense == 0
+    assert found.pure == 0

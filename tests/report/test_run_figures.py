@@ -309,17 +309,14 @@ def test_a_failed_drawing_touches_no_file(result, tmp_path, monkeypatch):
     assert old.read_bytes() == b"old"
 
 
-def test_a_ratio_to_nothing_does_not_set_the_scale(result):
-    """One seed's push on the pure parts passes through 0 in the clean phase, where weights rest."""
+def test_pushes_are_pooled_over_neighbouring_records(result):
+    """A push that swings about the weights' value from record to record is drawn at it."""
     clean = result.record_phase.values == "clean"
+    count = int(clean.sum())
+    swing = np.where(np.arange(count) % 5 == 0, 4.0, -1.0)  # any five in a row sum to 0
     result["along_stationarity_weights"][clean] = 0.05
-    result["along_stationarity_data"][clean] = 0.06
-    where = np.flatnonzero(clean)[-2:]
-    for step, value in zip(where, (-60.0, 50.0), strict=True):
-        result["along_stationarity_data"][{"record": step, "seed": 0}] = value
-    axes = figures.ALL["stationarity"](result).axes[0]
-    low, high = axes.get_ylim()
-    assert -2 < low < 0 and 1 < high < 2
-    result["along_stationarity_data"][clean] = 0.06
-    low, high = figures.ALL["stationarity"](result).axes[0].get_ylim()
-    assert -0.1 < low < 0 and 0.06 < high < 0.1
+    result["along_push_dense"][clean] = (0.05 + swing)[:, None]
+    weights, pushed = figures.ALL["stationarity"](result).axes[0].lines[:2]
+    assert weights.get_xdata().size == count
+    assert pushed.get_xdata().size == count - 4
+    np.testing.assert_allclose(pushed.get_ydata(), 0.05, atol=1e-6)

@@ -13,7 +13,8 @@ from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.saved import load_run
 from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.sweeps.measurements import survey
-from featpur_sim.training.loop import TrainingRun, replicate
+from featpur_sim.training.course import TrainingRun
+from featpur_sim.training.loop import replicate
 
 TAU = 0.17
 

@@ -111,8 +111,8 @@ def test_killed_from_outside(tmp_path, undisturbed, seed):
     assert_identical(resumed, undisturbed)
 
 
-def other_observe(network, problem, batch):
-    return {"smallest": jnp.min(network.weights)}
+def other_observe(moment):
+    return {"smallest": jnp.min(moment.network.weights)}
 
 
 @pytest.mark.parametrize(

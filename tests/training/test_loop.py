@@ -21,7 +21,8 @@ from featpur_sim import (
     train_many,
 )
 from featpur_sim.training.bias import LinearRamp, PerNeuron
-from featpur_sim.training.loop import record_steps, replicate
+from featpur_sim.training.course import record_steps
+from featpur_sim.training.loop import replicate
 from featpur_sim.training.phase import Phase
 from featpur_sim.training.step import Status
 
@@ -51,7 +52,7 @@ def test_a_run_returns_its_networks_records_and_status(start):
     seen = []
     run = train(
         *start, [clean(), adversarial()], key=KEY, records=4, test_samples=256,
-        observe=lambda net, problem, batch: {"largest": jnp.max(jnp.abs(net.weights))},
+        observe=lambda moment: {"largest": jnp.max(jnp.abs(moment.network.weights))},
         on_record=seen.append,
     )  # fmt: skip
     assert list(run.networks) == ["init", "clean", "adversarial"]
@@ -114,8 +115,8 @@ def test_the_adversarial_phase_keeps_the_threshold_of_the_clean_one(start):
 
 
 def test_observations_see_the_held_out_batch_of_the_run(start):
-    def observe(network, problem, batch):
-        return {"labelled": jnp.sum(batch.labelled), "first": batch.x[0, 0]}
+    def observe(moment):
+        return {"labelled": jnp.sum(moment.batch.labelled), "first": moment.batch.x[0, 0]}
 
     run = train(*start, [clean()], key=KEY, records=3, test_samples=128, observe=observe)
     assert len(set(run.records["first"])) == 1
@@ -216,7 +217,7 @@ def compilations():
 def test_settings_do_not_recompile():
     traces = []
 
-    def observe(network, problem, batch):
+    def observe(moment):
         traces.append(1)
         return {}
 
