@@ -1,0 +1,204 @@
+"""What is measured on many trained networks at once, one lane each (docs/theory.md §4, §5).
+
+A lane is one training run: a seed of a run, or one seed of one point of a sweep; a run is a sweep
+of one point. Lanes share their sizes; k, σ_x, w*, M, radii and keys are data. There is one compiled
+program per kind of attack and shape, for all phases, radii and lanes. Lanes go through it side by
+side, as many as fit in the memory allowed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float
+from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
+from featpur_sim.attacks.gradient import Attack, DenseMixture
+from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.measure.critical_radius import (
+    CriticalRadius,
+    bisect_critical_radius,
+    dense_critical_radius,
+)
+from featpur_sim.measure.tickets import TicketOutcome, ticket_outcome
+from featpur_sim.measure.weights import decompose, dense_part, overlap, summarise
+from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
+
+# Thresholds tried for the pure network, in units of 1/√k.
+PURE_BIASES = tuple(i / 10 for i in range(1, 10))
+# Variable → the phases whose weights it compares.
+OVERLAPS = {
+    "theta_init_clean": ("init", "clean"),
+    "theta_init_adversarial": ("init", "adversarial"),
+    "theta_clean_adversarial": ("clean", "adversarial"),
+}
+
+Make = Callable[[SparseCoding, Array], Attack]
+"""One lane's problem and radius → the attack; hashable, so that programs are shared."""
+
+
+class Lanes:
+    """The test points of L lanes, and what is measured of networks on them.
+
+    Networks and attacks have a leading axis L. All of a lane meet the same points.
+
+    Args:
+        problem: batched along L; sizes shared, everything else may differ.
+        keys: one key per lane for its test points; lanes with equal keys and laws share points.
+        samples: test points per lane.
+        memory: bytes that attacked samples may take; more lanes than fit go one group after
+            another.
+    """
+
+    @steady
+    def __init__(self, problem: SparseCoding, keys: Array, samples: int, memory: int = 2**30):
+        self.problem, self.keys = problem, keys
+        self.samples, self.memory = samples, memory
+
+    def on(self, keys: Array) -> "Lanes":
+        """The same lanes on other test points."""
+        return Lanes(self.problem, keys, self.samples, self.memory)
+
+    def width(self, networks: SymmetricReLU) -> int:
+        """Lanes that one pass may hold: activations, their kinks (critical radius), samples."""
+        points = min(CHUNK, self.samples)
+        lane = 4 * points * (12 * networks.m + 6 * (self.problem.d + self.problem.D))
+        return int(np.clip(self.memory // lane, 1, len(self.keys)))
+
+    def attacks(self, make: Make, radii: Array) -> Attack:
+        """The attack of every lane at its own radius, [L]."""
+        return eqx.filter_vmap(make)(self.problem, radii)
+
+    def accuracy(
+        self, networks: SymmetricReLU, attacks: Attack | None = None
+    ) -> Float[np.ndarray, " L"]:
+        """Accuracy of each lane's network under its attack; NaN for weights that are not finite."""
+        width = self.width(networks)
+        return np.array(
+            _accuracy(networks, self.problem, attacks, self.keys, self.samples, width), float
+        )
+
+    def excluded(self) -> Float[np.ndarray, " L"]:
+        """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""
+        return np.array(_excluded(self.problem, self.keys, self.samples), float)
+
+    def pure_networks(self, biases: Float[Array, " L"]) -> SymmetricReLU:
+        """Each lane's pure network with a threshold of its own (§5.2)."""
+        return jax.vmap(lambda p, bias: pure_network(p.wstar, bias, p.M))(self.problem, biases)
+
+    def pure_scores(self, attacks: Attack) -> tuple[Float[Array, "b L"], Float[np.ndarray, "b L"]]:
+        """The thresholds tried for the pure network and its accuracy with each of them.
+
+        A threshold chosen by these scores must be scored again on other points; see `on`.
+        """
+        biases = jnp.asarray(PURE_BIASES, jnp.float32)[:, None] / jnp.sqrt(self.problem.k)
+        return biases, np.array([self.accuracy(self.pure_networks(b), attacks) for b in biases])
+
+    def mixtures(self, networks: SymmetricReLU) -> Float[Array, "L m d"]:
+        """The dense mixture in every weight, for surgery (claims C3 and C4)."""
+        return _mixtures(networks.weights, self.problem)
+
+    def statistics(self, networks: SymmetricReLU) -> dict[str, Float[np.ndarray, " L"]]:
+        """The weight statistics of `summarise` and the active fraction."""
+        width = self.width(networks)
+        found = _statistics(networks, self.problem, self.keys, self.samples, width)
+        return {name: np.array(values, float) for name, values in found.items()}
+
+    def tickets(
+        self, initial: SymmetricReLU, final: SymmetricReLU, sigma_0: Float[Array, " L"]
+    ) -> TicketOutcome:
+        """The fate of each lane's lottery tickets; every field with a leading axis L."""
+        return _tickets(initial.weights, final.weights, self.problem, sigma_0)
+
+    def critical_radius(
+        self, networks: SymmetricReLU, make: Make, between: tuple[Array, Array]
+    ) -> CriticalRadius:
+        """Each lane's critical radius, [L] each; exact where the attack follows one direction.
+
+        Args:
+            networks: one per lane.
+            make: the attack.
+            between: least and largest radius of the bisection, [L] each.
+        """
+        width = self.width(networks)
+        return _critical(networks, self.problem, between, self.keys, make, self.samples, width)
+
+
+def put(networks: SymmetricReLU, mixtures: Float[Array, "L m d"]) -> SymmetricReLU:
+    """The networks with mixtures added to their weights."""
+    return eqx.tree_at(lambda n: n.weights, networks, networks.weights + mixtures)
+
+
+def overlaps(networks: Mapping[str, SymmetricReLU]) -> dict[str, Float[np.ndarray, "L m"]]:
+    """The overlap of every neuron between two phases, for each pair of `OVERLAPS`."""
+    weights = {phase: network.weights for phase, network in networks.items()}
+    return {name: np.asarray(_overlap(weights[a], weights[b])) for name, (a, b) in OVERLAPS.items()}
+
+
+def _over_lanes(one: Callable[..., Any], width: int, *lanes: Any) -> Any:
+    return lax.map(lambda lane: one(*lane), lanes, batch_size=width)
+
+
+@eqx.filter_jit
+def _accuracy(networks, problem, attacks, keys, n, width):
+    def lane(network, problem, attack, key):
+        robust, labelled = count_robust(network, problem, attack, key=key, n=n)
+        # Weights that are not numbers get nothing wrong either: they have no accuracy.
+        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
+
+    return _over_lanes(lane, width, networks, problem, attacks, keys)
+
+
+@eqx.filter_jit
+def _excluded(problem, keys, n):
+    def lane(problem, key):
+        sample_key, _ = jax.random.split(key)
+        return jnp.mean(~problem.sample(sample_key, n).labelled)
+
+    return _over_lanes(lane, 1, problem, keys)
+
+
+@eqx.filter_jit
+def _mixtures(weights, problem):
+    return jax.vmap(dense_part)(weights, problem)
+
+
+@eqx.filter_jit
+def _overlap(some, others):
+    return jax.vmap(overlap)(some, others)
+
+
+@eqx.filter_jit
+def _tickets(initial, final, problem, sigma_0):
+    return jax.vmap(ticket_outcome)(initial, final, problem, sigma_0)
+
+
+@eqx.filter_jit
+def _statistics(networks, problem, keys, n, width):
+    def lane(network, problem, key):
+        sample_key, _ = jax.random.split(key)
+        active = network.active(problem.sample(sample_key, min(CHUNK, n)).x)
+        parts = decompose(network.weights, problem)
+        return summarise(parts, problem) | {"active_fraction": jnp.mean(active.astype(jnp.float32))}
+
+    return _over_lanes(lane, width, networks, problem, keys)
+
+
+@eqx.filter_jit
+def _critical(networks, problem, between, keys, make: Make, n, width):
+    def lane(network, problem, between, key):
+        low, high = between
+        attack = make(problem, low)
+        exact = type(network) is SymmetricReLU and network.smoothing == "none"
+        if isinstance(attack, DenseMixture) and exact:
+            return dense_critical_radius(network, problem, attack.ball.norm, key=key, n=n)
+        return bisect_critical_radius(
+            network, problem, lambda r: make(problem, r), key=key, n=n, low=low, high=high
+        )
+
+    return _over_lanes(lane, width, networks, problem, between, keys)
