@@ -25,8 +25,8 @@ from featpur_sim import (
 )
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.attacks.kinds import AttackKind
+from featpur_sim.measure import lanes as measured
 from featpur_sim.runs.experiment import Watch
-from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.training.bias import PerNeuron
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.devices import run_mesh, split_neurons, spread
@@ -126,8 +126,8 @@ def surveyed():
     for place in (lambda tree: tree, spread):
         nets, own, names = place((networks, problem, keys))
         fgm, dense = (AttackKind(name, "l2", 3, 1) for name in ("FGM", "dense mixture"))
-        accuracy = surveys._accuracy(nets, own, tau, names, fgm, 300, RUNS)
-        radius = surveys._critical(nets, own, tau, names, dense, 300, RUNS)[0]
+        accuracy = measured._accuracy(nets, own, (fgm, tau, None), names, 300, RUNS)
+        radius = measured._critical(nets, own, tau, tau, names, dense, 300, RUNS)[0]
         found.append((np.asarray(accuracy), np.asarray(radius)))
     (accuracy, radius), (other_accuracy, other_radius) = found
     return {

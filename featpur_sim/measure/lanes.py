@@ -18,14 +18,14 @@ from jax import lax
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
-from featpur_sim.attacks.gradient import Attack, DenseMixture
+from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.critical_radius import (
     CriticalRadius,
     bisect_critical_radius,
     dense_critical_radius,
 )
-from featpur_sim.measure.tickets import TicketOutcome, ticket_outcome
+from featpur_sim.measure.tickets import ticket_outcome
 from featpur_sim.measure.weights import decompose, dense_part, overlap, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
 
@@ -37,9 +37,6 @@ OVERLAPS = {
     "theta_init_adversarial": ("init", "adversarial"),
     "theta_clean_adversarial": ("clean", "adversarial"),
 }
-
-Make = Callable[[SparseCoding, Array], Attack]
-"""One lane's problem and radius → the attack; hashable, so that programs are shared."""
 
 
 class Lanes:
@@ -70,18 +67,26 @@ class Lanes:
         lane = 4 * points * (12 * networks.m + 6 * (self.problem.d + self.problem.D))
         return int(np.clip(self.memory // lane, 1, len(self.keys)))
 
-    def attacks(self, make: Make, radii: Array) -> Attack:
-        """The attack of every lane at its own radius, [L]."""
-        return eqx.filter_vmap(make)(self.problem, radii)
-
     def accuracy(
-        self, networks: SymmetricReLU, attacks: Attack | None = None
+        self,
+        networks: SymmetricReLU,
+        kind: AttackKind | None = None,
+        radii: Float[Array, " L"] | None = None,
+        source: SymmetricReLU | None = None,
     ) -> Float[np.ndarray, " L"]:
-        """Accuracy of each lane's network under its attack; NaN for weights that are not finite."""
-        width = self.width(networks)
-        return np.array(
-            _accuracy(networks, self.problem, attacks, self.keys, self.samples, width), float
+        """Accuracy of each lane's network; NaN for weights that are not finite.
+
+        Args:
+            networks: one per lane.
+            kind: of attack; None for the clean accuracy.
+            radii: one per lane.
+            source: what transferred perturbations are found on, one per lane.
+        """
+        attack = None if kind is None else (kind, radii, source)
+        found = _accuracy(
+            networks, self.problem, attack, self.keys, self.samples, self.width(networks)
         )
+        return np.array(found, float)
 
     def excluded(self) -> Float[np.ndarray, " L"]:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""
@@ -91,13 +96,17 @@ class Lanes:
         """Each lane's pure network with a threshold of its own (§5.2)."""
         return jax.vmap(lambda p, bias: pure_network(p.wstar, bias, p.M))(self.problem, biases)
 
-    def pure_scores(self, attacks: Attack) -> tuple[Float[Array, "b L"], Float[np.ndarray, "b L"]]:
-        """The thresholds tried for the pure network and its accuracy with each of them.
+    def pure_biases(self) -> Float[Array, "b L"]:
+        """The thresholds to try for the pure network."""
+        return jnp.asarray(PURE_BIASES, jnp.float32)[:, None] / jnp.sqrt(self.problem.k)
 
-        A threshold chosen by these scores must be scored again on other points; see `on`.
+    def pure_scores(self, kind: AttackKind, radii: Float[Array, " L"]) -> Float[np.ndarray, "b L"]:
+        """The accuracy of the pure network with each of `pure_biases`.
+
+        A network chosen by these scores must be scored again on other points; see `on`.
         """
-        biases = jnp.asarray(PURE_BIASES, jnp.float32)[:, None] / jnp.sqrt(self.problem.k)
-        return biases, np.array([self.accuracy(self.pure_networks(b), attacks) for b in biases])
+        networks = map(self.pure_networks, self.pure_biases())
+        return np.array([self.accuracy(network, kind, radii) for network in networks])
 
     def mixtures(self, networks: SymmetricReLU) -> Float[Array, "L m d"]:
         """The dense mixture in every weight, for surgery (claims C3 and C4)."""
@@ -109,24 +118,36 @@ class Lanes:
         found = _statistics(networks, self.problem, self.keys, self.samples, width)
         return {name: np.array(values, float) for name, values in found.items()}
 
+    def median_overlaps(
+        self, networks: Mapping[str, SymmetricReLU]
+    ) -> dict[str, Float[np.ndarray, " L"]]:
+        """The median of each of `overlaps` over the carriers of the clean-trained network."""
+        found = _median_overlaps(dict(networks), self.problem)
+        return {name: np.array(values, float) for name, values in found.items()}
+
     def tickets(
         self, initial: SymmetricReLU, final: SymmetricReLU, sigma_0: Float[Array, " L"]
-    ) -> TicketOutcome:
-        """The fate of each lane's lottery tickets; every field with a leading axis L."""
-        return _tickets(initial.weights, final.weights, self.problem, sigma_0)
+    ) -> dict[str, Array]:
+        """The fate of each lane's lottery tickets: the fields of `TicketOutcome`, [L, …] each,
+        with the prefix ``ticket_``.
+        """
+        found = _tickets(initial.weights, final.weights, self.problem, sigma_0)._asdict()
+        return {f"ticket_{name.removeprefix('ticket_')}": value for name, value in found.items()}
 
     def critical_radius(
-        self, networks: SymmetricReLU, make: Make, between: tuple[Array, Array]
+        self,
+        networks: SymmetricReLU,
+        kind: AttackKind,
+        low: Float[Array, " L"],
+        high: Float[Array, " L"],
     ) -> CriticalRadius:
-        """Each lane's critical radius, [L] each; exact where the attack follows one direction.
+        """Each lane's critical radius; exact along a fixed direction, else bisected in [low, high].
 
-        Args:
-            networks: one per lane.
-            make: the attack.
-            between: least and largest radius of the bisection, [L] each.
+        Every field has the shape [L].
         """
         width = self.width(networks)
-        return _critical(networks, self.problem, between, self.keys, make, self.samples, width)
+        arguments = (networks, self.problem, low, high, self.keys)
+        return _critical(*arguments, kind, self.samples, width)
 
 
 def put(networks: SymmetricReLU, mixtures: Float[Array, "L m d"]) -> SymmetricReLU:
@@ -134,10 +155,13 @@ def put(networks: SymmetricReLU, mixtures: Float[Array, "L m d"]) -> SymmetricRe
     return eqx.tree_at(lambda n: n.weights, networks, networks.weights + mixtures)
 
 
-def overlaps(networks: Mapping[str, SymmetricReLU]) -> dict[str, Float[np.ndarray, "L m"]]:
+@eqx.filter_jit
+def overlaps(networks: Mapping[str, SymmetricReLU]) -> dict[str, Float[Array, "L m"]]:
     """The overlap of every neuron between two phases, for each pair of `OVERLAPS`."""
-    weights = {phase: network.weights for phase, network in networks.items()}
-    return {name: np.asarray(_overlap(weights[a], weights[b])) for name, (a, b) in OVERLAPS.items()}
+    return {
+        name: jax.vmap(overlap)(networks[a].weights, networks[b].weights)
+        for name, (a, b) in OVERLAPS.items()
+    }
 
 
 def _over_lanes(one: Callable[..., Any], width: int, *lanes: Any) -> Any:
@@ -145,13 +169,16 @@ def _over_lanes(one: Callable[..., Any], width: int, *lanes: Any) -> Any:
 
 
 @eqx.filter_jit
-def _accuracy(networks, problem, attacks, keys, n, width):
-    def lane(network, problem, attack, key):
-        robust, labelled = count_robust(network, problem, attack, key=key, n=n)
+def _accuracy(networks, problem, attack, keys, n, width):
+    kind, *data = (None,) if attack is None else attack
+
+    def lane(network, problem, key, radius=None, source=None):
+        made = kind and kind(radius, direction=problem.dense_direction(), source=source)
+        robust, labelled = count_robust(network, problem, made, key=key, n=n)
         # Weights that are not numbers get nothing wrong either: they have no accuracy.
         return jnp.where(is_finite(network), robust / labelled, jnp.nan)
 
-    return _over_lanes(lane, width, networks, problem, attacks, keys)
+    return _over_lanes(lane, width, networks, problem, keys, *data)
 
 
 @eqx.filter_jit
@@ -169,8 +196,12 @@ def _mixtures(weights, problem):
 
 
 @eqx.filter_jit
-def _overlap(some, others):
-    return jax.vmap(overlap)(some, others)
+def _median_overlaps(networks, problem):
+    carrier = jax.vmap(lambda own, p: decompose(own.weights, p).carrier)(networks["clean"], problem)
+    return {
+        name: jnp.nanmedian(jnp.where(carrier, values, jnp.nan), axis=1)
+        for name, values in overlaps(networks).items()
+    }
 
 
 @eqx.filter_jit
@@ -190,15 +221,15 @@ def _statistics(networks, problem, keys, n, width):
 
 
 @eqx.filter_jit
-def _critical(networks, problem, between, keys, make: Make, n, width):
-    def lane(network, problem, between, key):
-        low, high = between
-        attack = make(problem, low)
+def _critical(networks, problem, low, high, keys, kind: AttackKind, n, width):
+    def lane(network, problem, low, high, key):
         exact = type(network) is SymmetricReLU and network.smoothing == "none"
-        if isinstance(attack, DenseMixture) and exact:
-            return dense_critical_radius(network, problem, attack.ball.norm, key=key, n=n)
+        if kind.name == "dense mixture" and exact:
+            return dense_critical_radius(network, problem, kind.norm, key=key, n=n)
+        direction = problem.dense_direction()
         return bisect_critical_radius(
-            network, problem, lambda r: make(problem, r), key=key, n=n, low=low, high=high
-        )
+            network, problem, lambda r: kind(r, direction=direction),
+            key=key, n=n, low=low, high=high,
+        )  # fmt: skip
 
-    return _over_lanes(lane, width, networks, problem, between, keys)
+    return _over_lanes(lane, width, networks, problem, low, high, keys)

@@ -16,6 +16,7 @@ from . import reduced as reduced
 from . import saved as saved
 from . import schema as schema
 from . import starter as starter
+from . import variables as variables
 from .attack import attack_run as attack_run
 from .certify import certify_run as certify_run
 from .compare import compare_run as compare_run

@@ -24,6 +24,7 @@ from featpur_sim.runs.diagnosis import require_finished
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.folder import load_rows
 from featpur_sim.runs.saved import SavedRun
+from featpur_sim.runs.variables import variable
 
 EVALUATION = "evaluation.json"
 
@@ -208,17 +209,11 @@ def as_dataset(rows: list[dict[str, Any]]) -> xr.Dataset:
     first = rows[0]
     tau = first["radius"] / first["relative_radius"]
     return xr.Dataset(
-        {
-            "robust_accuracy": (
-                ("seed", "phase", "attack", "radius"),
-                np.array(table),
-                {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §8"},
-            )
-        },
+        {"robust_accuracy": variable("robust_accuracy", table)},
         {
             **axes,
             "attack": [first["protocol"]],
-            "radius": ("radius", [r * tau for r in relative], {"units": "units of x"}),
+            "radius": variable("radius", [r * tau for r in relative], ("radius",)),
             "relative_radius": ("radius", relative),
         },
         {"tau": tau, "norm": first["norm"], "samples": first["n"], "protocol": first["protocol"]},

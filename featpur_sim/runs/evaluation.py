@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.types import Array, Float
-from featpur_sim.attacks.accuracy import count_robust, is_finite
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.attacks.kinds import AttackKind, AttackName
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.certify import Contradiction, Effort
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure import both_sides as sandwich
-from featpur_sim.measure.weights import dense_part
-from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
+from featpur_sim.measure.lanes import Lanes, put
+from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.training.loop import replicate
 
 ATTACKS: tuple[AttackName, ...] = (
     "random noise",
@@ -43,8 +43,6 @@ MARGIN_QUANTILES = (0.1, 0.5, 0.9)
 CERTIFIED_PHASES = ("clean", "adversarial")
 CERTIFIED_RADII = (0.5, 1.0, 1.5)  # in units of τ, those of them that the run attacks at
 _STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
-# Thresholds tried for the pure network, in units of 1/√k.
-PURE_BIASES = tuple(i / 10 for i in range(1, 10))
 
 
 def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackKind]:
@@ -67,18 +65,6 @@ def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackK
         for name in ATTACKS
         if not missing.get(name, False)
     }
-
-
-@eqx.filter_jit
-def _accuracy(networks, problem, attacks, keys, n):
-    """Robust accuracy of S networks, each on its own test points: shape [S]."""
-
-    def one(network, attack, key):
-        robust, labelled = count_robust(network, problem, attack, key=key, n=n)
-        # Weights that are not numbers get nothing wrong either: they have no accuracy.
-        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
-
-    return eqx.filter_vmap(one)(networks, attacks, keys)
 
 
 @eqx.filter_jit
@@ -123,35 +109,26 @@ class Evaluator:
         parts: EvaluationParts | None = None,
     ):
         self.config, self.problem, self.keys = config, problem, keys
+        # A run is a sweep of one point: its lanes are its seeds.
+        self.lanes = Lanes(replicate(problem, config.seeds), keys, config.evaluation.samples)
         # Transfer: every seed is attacked with what works against its neighbour's clean network.
         self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
         self.family = attack_family(config, problem)
         self.kept = (EvaluationParts() if parts is None else parts).kept
         self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
 
-    def excluded_fraction(self) -> Float[np.ndarray, " S"]:
-        """Fraction of each seed's test points without a label, ⟨w*, z⟩ = 0."""
-        n = self.config.evaluation.samples
-
-        def one(key):
-            sample_key, _ = jax.random.split(key)
-            return jnp.mean(~self.problem.sample(sample_key, n).labelled)
-
-        return np.asarray(jax.jit(jax.vmap(one))(self.keys))
-
     def accuracy(
         self, networks: SymmetricReLU, attack: str | None = None, radius: float | None = None
     ) -> Float[np.ndarray, " S"]:
         """Accuracy of each seed's network under one attack; by default at the training radius."""
+        if attack is None:
+            return self.lanes.accuracy(networks)
         radius = self.config.adversarial.radius if radius is None else radius
-        attacks = None
-        if attack is not None:
-            kind, direction = self.family[attack], self.problem.dense_direction()
-            attacks = eqx.filter_vmap(
-                lambda source: kind(jnp.float32(radius), direction=direction, source=source)
-            )(self.sources)
-        samples = self.config.evaluation.samples
-        return np.asarray(_accuracy(networks, self.problem, attacks, self.keys, samples))
+        source = self.sources if attack == "transfer" else None
+        return self.lanes.accuracy(networks, self.family[attack], self._radii(radius), source)
+
+    def _radii(self, radius: float) -> Float[Array, " S"]:
+        return jnp.full(self.config.seeds, radius, jnp.float32)
 
     def curves(
         self,
@@ -187,19 +164,10 @@ class Evaluator:
 
         Chosen on the points of ``keys``, which must differ from those it is scored on.
         """
-        problem, S = self.problem, self.config.seeds
-        scorer = Evaluator(self.config, problem, keys, self.sources)
-        best: tuple[float, float, SymmetricReLU | None] = (-1.0, 0.0, None)
-        for multiple in PURE_BIASES:
-            bias = multiple / float(problem.k) ** 0.5
-            one = pure_network(problem.wstar, bias, problem.M)
-            network = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (S, *leaf.shape)), one)
-            accuracy = partial(scorer.accuracy, network, "PGD")
-            score = float(np.mean(self.kept(f"threshold {multiple}", accuracy)))
-            if score > best[0]:
-                best = (score, bias, network)
-        assert best[2] is not None
-        return best[2], best[1]
+        pgd, radii = self.family["PGD"], self._radii(self.config.adversarial.radius)
+        scores = self.kept("thresholds", partial(self.lanes.on(keys).pure_scores, pgd, radii))
+        best = self.lanes.pure_biases()[int(np.argmax(np.mean(scores, axis=1)))]
+        return self.lanes.pure_networks(best), float(best[0])
 
     def both_sides(
         self, networks: Mapping[str, SymmetricReLU], advance: Callable[[int, int], None]
@@ -262,15 +230,8 @@ class Evaluator:
         return np.asarray(_dense_quantiles(networks, self.problem, norm, radii, self.keys, samples))
 
 
-def surgery(
-    networks: Mapping[str, SymmetricReLU], problem: SparseCoding
-) -> dict[str, SymmetricReLU]:
+def surgery(networks: Mapping[str, SymmetricReLU], lanes: Lanes) -> dict[str, SymmetricReLU]:
     """Interventions behind claims C3 and C4: dense mixtures cut out of, and put into, a network."""
     clean, adversarial = networks["clean"], networks["adversarial"]
-    mixtures = jax.vmap(lambda weights: dense_part(weights, problem))(clean.weights)
-    return {
-        REFERENCES[1]: eqx.tree_at(lambda n: n.weights, clean, clean.weights - mixtures),
-        REFERENCES[2]: eqx.tree_at(
-            lambda n: n.weights, adversarial, adversarial.weights + mixtures
-        ),
-    }
+    mixtures = lanes.mixtures(clean)
+    return {REFERENCES[1]: put(clean, -mixtures), REFERENCES[2]: put(adversarial, mixtures)}

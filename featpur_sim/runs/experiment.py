@@ -149,8 +149,8 @@ def run_experiment(
     init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
     trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
     trained_seconds = time.perf_counter() - began
-    scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter, checkpoint)
-    result = dataset.assemble(config, problem, trained, scores)
+    lanes, scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter, checkpoint)
+    result = dataset.assemble(config, problem, lanes, trained, scores)
     result.attrs |= {
         "wall_seconds": time.perf_counter() - began,
         "training_seconds": trained_seconds,
@@ -341,7 +341,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
 
 
 def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
-    """Every accuracy of the run, as a `Scores`."""
+    """The seeds as lanes, and every accuracy of the run, as a `Scores`."""
     total = len(trained.networks) + len(evaluation.REFERENCES)
     networks = (trained.networks, trained.snapshots)
     compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
@@ -354,7 +354,7 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
     pure, pure_bias = evaluator.best_pure_network(tuning_keys)
     references: dict[str, SymmetricReLU] = {
         evaluation.REFERENCES[0]: pure,
-        **evaluation.surgery(trained.networks, problem),
+        **evaluation.surgery(trained.networks, evaluator.lanes),
     }
     done = 0
 
@@ -363,11 +363,11 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         done += 1
         meter.evaluating(done, total)
 
-    return dataset.Scores(
+    scores = dataset.Scores(
         accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
         reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
         pure_bias=pure_bias,
-        excluded=parts.kept("excluded", evaluator.excluded_fraction),
+        excluded=parts.kept("excluded", evaluator.lanes.excluded),
         along={
             step: parts.kept(f"step {step}", partial(evaluator.accuracy, network, "PGD"))
             for (_, step), network in trained.snapshots.items()
@@ -381,3 +381,4 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         ),
         sides=evaluator.both_sides(trained.networks, meter.certifying),
     )
+    return evaluator.lanes, scores

@@ -19,6 +19,7 @@ from featpur_sim.runs.dataset import PHASES
 from featpur_sim.runs.diagnosis import count, require_finished
 from featpur_sim.runs.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
 from featpur_sim.runs.folder import ResultError, load_result, load_weights
+from featpur_sim.runs.variables import variable
 
 
 class SavedRun(NamedTuple):
@@ -119,18 +120,14 @@ def evaluate_run(
         table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan
     return xr.Dataset(
         {
-            "robust_accuracy": (
-                ("seed", "phase", "attack", "radius"),
-                table,
-                {"long_name": "accuracy under attack (an upper bound)", "source": "[M] §5"},
-            ),
+            "robust_accuracy": variable("robust_accuracy", table),
             "status": run.result.status,
         },
         {
             "seed": run.result.seed,
             "phase": list(run.networks),
             "attack": list(evaluation.ATTACKS),
-            "radius": ("radius", evaluator.radii, {"units": "units of x"}),
+            "radius": variable("radius", evaluator.radii, ("radius",)),
             "relative_radius": ("radius", np.asarray(config.evaluation.radii)),
         },
         {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},

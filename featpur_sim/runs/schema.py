@@ -9,42 +9,7 @@ from typing import Any
 import xarray as xr
 
 from featpur_sim.runs.config import RunConfig, parse
-
-# Dimensions, then the variables that have them. `featpur_sim.runs.dataset` adds others.
-_DIMENSIONS: dict[tuple[str, ...], str] = {
-    (): "pure_bias",
-    ("seed",): "seed status status_step excluded_fraction ticket_rate ticket_win_rate "
-    "ticket_control_rate ticket_features_won",
-    ("phase",): "phase",
-    ("attack",): "attack",
-    ("radius",): "radius relative_radius",
-    ("reference",): "reference",
-    ("reference_attack",): "reference_attack",
-    ("margin_quantile",): "margin_quantile",
-    ("feature",): "feature wstar",
-    ("neuron",): "neuron",
-    ("record",): "record_phase record_step",
-    ("snapshot",): "snapshot",
-    ("shown",): "shown_neuron",
-    ("seed", "phase"): "alpha_max carriers dense_norm_over_alpha features_covered kappa_over_alpha "
-    "kappa_over_alpha_mean kappa_over_alpha_weighted neurons_per_feature "
-    "residual_norm_over_alpha sign_agreement",
-    ("seed", "neuron"): "theta_init_clean theta_init_adversarial theta_clean_adversarial beta "
-    "kept_norm removed_norm ticket_feature",
-    ("seed", "singular"): "update_singular_values rescaled_update_singular_values",
-    ("seed", "snapshot"): "accuracy_along",
-    ("record", "seed"): "along_accuracy along_active_fraction along_alpha_max along_bias "
-    "along_carriers along_dense_attack_accuracy along_dense_norm_over_alpha "
-    "along_features_covered along_kappa_over_alpha along_kappa_over_alpha_mean "
-    "along_kappa_over_alpha_weighted along_loss along_neurons_per_feature "
-    "along_residual_norm_over_alpha along_sign_agreement along_training_loss",
-    ("seed", "phase", "neuron"): "pure_index alpha kappa dense_norm residual_norm norm carrier",
-    ("phase", "shown", "feature"): "shown_coordinates",
-    ("seed", "phase", "attack", "radius"): "robust_accuracy",
-    ("seed", "phase", "radius", "margin_quantile"): "dense_margin",
-    ("seed", "reference", "reference_attack", "radius"): "reference_accuracy",
-}
-DIMENSIONS = {name: dims for dims, names in _DIMENSIONS.items() for name in names.split()}
+from featpur_sim.runs.variables import DIMENSIONS
 
 # Not in folders of development versions, which can still be read.
 NEW = ("certify_points",)

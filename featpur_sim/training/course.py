@@ -1,6 +1,6 @@
 """The host's side of training: where it is recorded, and what has been done so far (§3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax

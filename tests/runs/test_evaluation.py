@@ -69,11 +69,11 @@ def test_the_best_pure_network_is_scored_on_other_points_and_is_the_best(planted
 
 
 def test_surgery_moves_the_clean_dense_part_and_nothing_else(planted):
-    _, problem, clean, _ = planted
+    _, problem, clean, evaluator = planted
     key = jax.random.key(3)
     weights = jax.random.normal(key, clean.weights.shape)
     adversarial = jax.vmap(SymmetricReLU)(weights, jnp.asarray([0.3, 0.4]))
-    found = surgery({"clean": clean, "adversarial": adversarial}, problem)
+    found = surgery({"clean": clean, "adversarial": adversarial}, evaluator.lanes)
     assert tuple(found) == REFERENCES[1:]
     cut, put = found.values()
     for seed, share in enumerate((0.05, 0.3)):
@@ -152,7 +152,7 @@ def test_the_excluded_fraction_counts_ties(tiny):
     problem = make_problem(config)
     keys = seed_keys(config)[2]
     network = stacked(*[pure_network(problem.wstar, 0.2)] * 2)
-    found = Evaluator(config, problem, keys, network).excluded_fraction()
+    found = Evaluator(config, problem, keys, network).lanes.excluded()
     for seed in range(2):
         _, labelled = count_robust(
             jax.tree.map(lambda leaf, s=seed: leaf[s], network),
@@ -186,6 +186,6 @@ def test_radii_and_networks_of_one_shape_share_a_program(planted):
     found = [fresh.accuracy(network, "FGM", r) for network in (clean, other) for r in (0.1, 0.2)]
     assert compiled == [] and len(np.unique(found)) > 4
     # The listener does count: another number of test points is another program.
-    fresh.config = parse({**fresh.config.model_dump(), "evaluation": {"samples": 137}})
+    fresh.lanes.samples = 137
     fresh.accuracy(clean, "FGM", 0.1)
     assert len(compiled) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from featpur_sim import FGM, PGD, pure_network, robust_accuracy
 from featpur_sim.attacks.kinds import AttackKind
+from featpur_sim.measure import lanes as measured
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.saved import load_run
@@ -185,12 +186,11 @@ def test_the_width_changes_no_lane(arguments):
     kind = AttackKind("FGM", "l2", 5, 1)
     network = run.networks["clean"]
     wide, narrow = (
-        np.asarray(surveys._accuracy(network, problem, tau, keys, kind, 500, width))
+        np.asarray(measured._accuracy(network, problem, (kind, tau, None), keys, 500, width))
         for width in (4, 3)
     )
     np.testing.assert_allclose(narrow, wide, atol=2e-3)
     assert len(np.unique(wide)) == 4
-    lanes = surveys._Lanes(problem, run, keys, arguments[3], tau, "l2", 10**6)
-    assert lanes.width(network) == 1
+    assert measured.Lanes(problem, keys, 2000, 10**6).width(network) == 1
     alone = robust_accuracy(take(network, 3), take(problem, 3), FGM(TAU), key=keys[3], n=500)
     assert wide[3] == pytest.approx(alone.value, abs=2e-3)
