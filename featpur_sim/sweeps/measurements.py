@@ -177,7 +177,7 @@ class _Survey:
     def critical(self) -> dict[str, tuple]:
         shape = (len(self.tau), len(self.networks), len(CRITICAL_ATTACKS))
         tables = np.full((3, *shape), np.nan)
-        low, high = CRITICAL_RANGE[0] * self.tau, CRITICAL_RANGE[1] * self.tau
+        low, high = (jnp.multiply(multiple, self.tau) for multiple in CRITICAL_RANGE)
         for p, (phase, network) in enumerate(self.networks.items()):
             if phase == "init":  # it classifies by chance: there is nothing to flip
                 continue
