@@ -35,7 +35,8 @@ CAPTIONS: dict[str, str] = {
     "stationarity": "Is training at rest? Solid: the dense over the pure coefficient κ/α of the "
     "weights. Dashed: what the data push onto κ in units of what weight decay takes from α, on "
     "fresh samples, each point a mean over five records. The two are equal where training rests; "
-    "above the solid line mixtures grow, below it they are shed. {spread}",
+    "above the solid line mixtures grow, below it they are shed. Scale linear within "
+    "±0.1. {spread}",
 }
 """Name → caption with fields to fill in; see `caption`."""
 

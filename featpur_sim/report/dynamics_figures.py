@@ -260,6 +260,7 @@ def stationarity(result: xr.Dataset) -> Figure:
                 middle = sliding_window_view(step, window).mean(-1)
                 curve(axes, middle, pooled, BLACK, linestyle="--", label="κ/α that the data hold")
             axes.axhline(0, color=GREY, linewidth=0.6)
+            axes.set_yscale("symlog", linthresh=0.1)  # a phase starts hundreds of times off
             axes.set_title(PHASES[phase][0], loc="left")
             axes.set_xlabel("step of the phase")
             if axes.get_legend_handles_labels()[0]:
