@@ -140,12 +140,9 @@ class PGD(Attack):
 
     @steady
     def __call__(self, model, batch, *, key):
-        mask = self._mask(batch)
-
         def start(best, restart):
             restart_key = jax.random.fold_in(key, restart)
-            random = self.ball.random(restart_key, batch.x.shape) * mask
-            delta = jnp.where(restart == 0, 0.0, random)
+            delta = self.start(key, restart, batch.x.shape)
             return keep_better(best, *self.descend(model, batch, delta, key=restart_key)), None
 
         nothing = Found(jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
@@ -179,19 +176,37 @@ class PGD(Attack):
 
         def step(carry, t):
             delta, best = carry
-            fall = 0.05 + 0.95 * 0.5 * (1 + jnp.cos(jnp.pi * t / self.steps))
-            value, gradient = self._look(
-                model, batch.x + delta, fall, key=jax.random.fold_in(key, t)
+            following, margin = self.move(
+                model, batch, delta, t, mask, key=jax.random.fold_in(key, t)
             )
-            best = keep_better(best, batch.y * value, delta)
-            move = self.step_size * fall * self.ball.maximise(gradient * mask)
-            return (self.ball.project(delta - batch.y[:, None] * move), best), None
+            return (following, keep_better(best, margin, delta)), None
 
         nothing = Found(jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
         first = (self.ball.project(start * mask), nothing)
         (delta, best), _ = lax.scan(step, first, jnp.arange(self.steps))
         value = model(batch.x + delta, key=jax.random.fold_in(key, self.steps))
         return keep_better(best, batch.y * value, delta)
+
+    def start(self, key: PRNGKey, restart: int | Array, shape: tuple[int, ...]) -> Array:
+        """Where descent number ``restart`` begins: 0, or a random point of the ball."""
+        random = self.ball.random(jax.random.fold_in(key, restart), shape)
+        return jnp.where(restart == 0, 0.0, random)
+
+    def move(
+        self,
+        model: Classifier,
+        batch: Batch,
+        delta: Float[Array, "n d"],
+        t: int | Array,
+        mask: float | Array,
+        *,
+        key: PRNGKey | None = None,
+    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """Step t of a descent: the next δ, moved in ``mask`` only, and y f at ``delta``."""
+        fall = 0.05 + 0.95 * 0.5 * (1 + jnp.cos(jnp.pi * t / self.steps))
+        value, gradient = self._look(model, batch.x + delta, fall, key=key)
+        move = self.step_size * fall * self.ball.maximise(gradient * mask)
+        return self.ball.project(delta - batch.y[:, None] * move), batch.y * value
 
     def _look(self, model, x, fall, *, key):
         """f at x, and the gradient to follow there."""

@@ -6,18 +6,16 @@ program per kind of attack and shape, for all phases, radii and lanes. Lanes go 
 side, as many as fit in the memory allowed.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float
-from featpur_sim.attacks.accuracy import CHUNK, count_robust, is_finite
+from featpur_sim.attacks.accuracy import CHUNK, is_finite
 from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.critical_radius import (
@@ -25,6 +23,7 @@ from featpur_sim.measure.critical_radius import (
     bisect_critical_radius,
     dense_critical_radius,
 )
+from featpur_sim.measure.standing import Standing, over_lanes
 from featpur_sim.measure.tickets import ticket_outcome
 from featpur_sim.measure.weights import decompose, dense_part, overlap, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
@@ -50,22 +49,20 @@ class Lanes:
         samples: test points per lane.
         memory: bytes that attacked samples may take; more lanes than fit go one group after
             another.
+
+    Attributes:
+        standing: the test points, and which of them withstand an attack.
     """
 
     @steady
     def __init__(self, problem: SparseCoding, keys: Array, samples: int, memory: int = 2**30):
         self.problem, self.keys = problem, keys
         self.samples, self.memory = samples, memory
+        self.standing = Standing(problem, keys, samples, memory)
 
     def on(self, keys: Array) -> "Lanes":
         """The same lanes on other test points."""
         return Lanes(self.problem, keys, self.samples, self.memory)
-
-    def width(self, networks: SymmetricReLU) -> int:
-        """Lanes that one pass may hold: activations, their kinks (critical radius), samples."""
-        points = min(CHUNK, self.samples)
-        lane = 4 * points * (12 * networks.m + 6 * (self.problem.d + self.problem.D))
-        return int(np.clip(self.memory // lane, 1, len(self.keys)))
 
     def accuracy(
         self,
@@ -82,15 +79,17 @@ class Lanes:
             radii: one per lane.
             source: what transferred perturbations are found on, one per lane.
         """
-        attack = None if kind is None else (kind, radii, source)
-        found = _accuracy(
-            networks, self.problem, attack, self.keys, self.samples, self.width(networks)
-        )
-        return np.array(found, float)
+        if kind is None:
+            right = self.standing.right(networks)
+        else:
+            right = self.standing.withstand(networks, kind, radii, source)
+        # Weights that are not numbers get nothing wrong either: they have no accuracy.
+        finite = np.asarray(_finite(networks))
+        return np.where(finite, right.sum(1) / self.standing.labelled.sum(1), np.nan)
 
     def excluded(self) -> Float[np.ndarray, " L"]:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""
-        return np.array(_excluded(self.problem, self.keys, self.samples), float)
+        return 1 - self.standing.labelled.mean(1)
 
     def pure_networks(self, biases: Float[Array, " L"]) -> SymmetricReLU:
         """Each lane's pure network with a threshold of its own (§5.2)."""
@@ -114,7 +113,7 @@ class Lanes:
 
     def statistics(self, networks: SymmetricReLU) -> dict[str, Float[np.ndarray, " L"]]:
         """The weight statistics of `summarise` and the active fraction."""
-        width = self.width(networks)
+        width = self.standing.width(networks)
         found = _statistics(networks, self.problem, self.keys, self.samples, width)
         return {name: np.array(values, float) for name, values in found.items()}
 
@@ -145,7 +144,7 @@ class Lanes:
 
         Every field has the shape [L].
         """
-        width = self.width(networks)
+        width = self.standing.width(networks)
         arguments = (networks, self.problem, low, high, self.keys)
         return _critical(*arguments, kind, self.samples, width)
 
@@ -164,30 +163,9 @@ def overlaps(networks: Mapping[str, SymmetricReLU]) -> dict[str, Float[Array, "L
     }
 
 
-def _over_lanes(one: Callable[..., Any], width: int, *lanes: Any) -> Any:
-    return lax.map(lambda lane: one(*lane), lanes, batch_size=width)
-
-
 @eqx.filter_jit
-def _accuracy(networks, problem, attack, keys, n, width):
-    kind, *data = (None,) if attack is None else attack
-
-    def lane(network, problem, key, radius=None, source=None):
-        made = kind and kind(radius, direction=problem.dense_direction(), source=source)
-        robust, labelled = count_robust(network, problem, made, key=key, n=n)
-        # Weights that are not numbers get nothing wrong either: they have no accuracy.
-        return jnp.where(is_finite(network), robust / labelled, jnp.nan)
-
-    return _over_lanes(lane, width, networks, problem, keys, *data)
-
-
-@eqx.filter_jit
-def _excluded(problem, keys, n):
-    def lane(problem, key):
-        sample_key, _ = jax.random.split(key)
-        return jnp.mean(~problem.sample(sample_key, n).labelled)
-
-    return _over_lanes(lane, 1, problem, keys)
+def _finite(networks):
+    return jax.vmap(is_finite)(networks)
 
 
 @eqx.filter_jit
@@ -217,7 +195,7 @@ def _statistics(networks, problem, keys, n, width):
         parts = decompose(network.weights, problem)
         return summarise(parts, problem) | {"active_fraction": jnp.mean(active.astype(jnp.float32))}
 
-    return _over_lanes(lane, width, networks, problem, keys)
+    return over_lanes(lane, width, networks, problem, keys)
 
 
 @eqx.filter_jit
@@ -232,4 +210,4 @@ def _critical(networks, problem, low, high, keys, kind: AttackKind, n, width):
             key=key, n=n, low=low, high=high,
         )  # fmt: skip
 
-    return _over_lanes(lane, width, networks, problem, low, high, keys)
+    return over_lanes(lane, width, networks, problem, low, high, keys)
