@@ -126,7 +126,7 @@ def surveyed():
     for place in (lambda tree: tree, spread):
         nets, own, names = place((networks, problem, keys))
         fgm, dense = (AttackKind(name, "l2", 3, 1) for name in ("FGM", "dense mixture"))
-        accuracy = measured._accuracy(nets, own, (fgm, tau, None), names, 300, RUNS)
+        accuracy = measured.Lanes(own, names, 300).accuracy(nets, fgm, tau)
         radius = measured._critical(nets, own, tau, tau, names, dense, 300, RUNS)[0]
         found.append((np.asarray(accuracy), np.asarray(radius)))
     (accuracy, radius), (other_accuracy, other_radius) = found

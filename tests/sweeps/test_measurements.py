@@ -185,12 +185,14 @@ def test_the_width_changes_no_lane(arguments):
     problem, run, keys, _, tau = arguments
     kind = AttackKind("FGM", "l2", 5, 1)
     network = run.networks["clean"]
+    # 2^30 bytes hold all four lanes at once, 3·2^20 one.
     wide, narrow = (
-        np.asarray(measured._accuracy(network, problem, (kind, tau, None), keys, 500, width))
-        for width in (4, 3)
+        measured.Lanes(problem, keys, 500, memory).accuracy(network, kind, tau)
+        for memory in (2**30, 3 * 2**20)
     )
     np.testing.assert_allclose(narrow, wide, atol=2e-3)
     assert len(np.unique(wide)) == 4
-    assert measured.Lanes(problem, keys, 2000, 10**6).width(network) == 1
+    one = measured.Lanes(problem, keys, 2000, 10**6)
+    assert one.standing.width(network) == 1
     alone = robust_accuracy(take(network, 3), take(problem, 3), FGM(TAU), key=keys[3], n=500)
     assert wide[3] == pytest.approx(alone.value, abs=2e-3)
