@@ -79,7 +79,7 @@ class Lanes:
             radii: one per lane.
             source: what transferred perturbations are found on, one per lane.
         """
-        if kind is None:
+        if kind is None or radii is None:
             right = self.standing.right(networks)
         else:
             right = self.standing.withstand(networks, kind, radii, source)
