@@ -18,13 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from featpur_sim.theory.joint_law import JointLaw, joint_law
-from featpur_sim.theory.margin import check_size, tie_probability
+from featpur_sim.theory.margin import Floats, check_size, tie_probability
 
-Array = NDArray[np.floating]
 Corner = tuple[float, ...]
 
 # How far above the true maximum a branch-and-bound maximum may end, by number of variables. The
@@ -37,15 +35,15 @@ class ClassBound:
     """An upper bound on the robust accuracy of every member of a class.
 
     Attributes:
-        model_class: The class, in words.
-        bound: The bound, in [0, 1].
-        d: Input dimension.
-        k: Sparsity; None where the law has none (the Gaussian twin).
-        sigma_x: Noise level σ_x.
-        radius: Radius of the attack, ℓ2 unless `model_class` says ℓ∞.
-        formula: The bound in the letters of docs/lower-bound.md.
-        source: Source tag and section, e.g. "[D] §6, L2".
-        kind: Always "proved": measured figures have no place here.
+        model_class: the class, in words.
+        bound: the bound, in [0, 1].
+        d: input dimension.
+        k: sparsity; None where the law has none (the Gaussian twin).
+        sigma_x: noise level σ_x.
+        radius: radius of the attack, ℓ2 unless `model_class` says ℓ∞.
+        formula: the bound in the letters of docs/lower-bound.md.
+        source: source tag and section, e.g. "[D] §6, L2".
+        kind: always "proved": measured figures have no place here.
     """
 
     model_class: str
@@ -66,7 +64,7 @@ class ConvexOptimum:
     Attributes:
         robust_accuracy: RA of f(x) = ⟨Mw*, x⟩, the only direction such an optimum can have.
         mean_margin: E[|S| given S ≠ 0].
-        collapses: Whether τ√d ≥ E|S|. Then w = 0 is an optimum, and no w ≠ 0 does better.
+        collapses: whether τ√d ≥ E|S|. Then w = 0 is an optimum, and no w ≠ 0 does better.
     """
 
     robust_accuracy: float
@@ -80,17 +78,17 @@ def linear_moment_bound(
     """Every f = ⟨w,x⟩, from the second moment alone [D] §6, L1.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The bound (1 + p₁ + σ_x²)/(d τ² Pr[S ≠ 0]), at most 1.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_attack(sigma_x, radius)
     labelled = 1 - tie_probability(d, k, p_one)
@@ -108,17 +106,17 @@ def linear_bound(
     max_θ E[v/(v + (τ − μ)₊²)], μ = cos θ |S|/√d, v = sin²θ (Q − S²/d)/(d − 1) + σ_x²/d.
 
     Args:
-        d: Input dimension, an integer ≥ 2 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 2 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The bound, within 2e-4 above the maximum over the angle.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> linear_bound(64, 5, 0.3, radius=0.5).bound < 0.2
@@ -138,17 +136,17 @@ def affine_bound(
     constant has RA = ½, so this is never below ½.
 
     Args:
-        d: Input dimension, an integer ≥ 2 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 2 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The bound, within 2e-3 above the maximum over angle and intercept.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_attack(sigma_x, radius)
     _check_rotatable(d)
@@ -172,17 +170,17 @@ def quadratic_bound(
     RA(f) ≤ ½(1 + RA(f_odd)) for every f, and L2 bounds RA(f_odd).
 
     Args:
-        d: Input dimension, an integer ≥ 2 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 2 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The bound, never below ½.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     value = _linear_maximum(d, k, sigma_x, radius, p_one)
     value = (1 + value) / 2
@@ -210,19 +208,19 @@ def linear_linf_bound(
     escape it unless ε is well above 1/√d.
 
     Args:
-        d: Input dimension, an integer ≥ 2 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 2 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ∞ radius ε > 0.
         dictionary_norm: g = ‖Mw*‖_∞, in [1, √d]; 1 for M = I, about √(2 log d) for a random M.
         density: r in [1, √d]; the default covers every w.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The bound, within 2e-4 above the maximum over the angle.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_attack(sigma_x, radius)
     _check_rotatable(d)
@@ -248,8 +246,8 @@ def gaussian_twin_bound(d: int, sigma_x: float, radius: float, *, p_one: float =
     lowers what can be attained, so σ_x does not enter.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        sigma_x: Noise level σ_x ≥ 0; recorded, not used.
+        d: input dimension, an integer ≥ 1.
+        sigma_x: noise level σ_x ≥ 0; recorded, not used.
         radius: ℓ2 radius τ > 0.
         p_one: p₁ ≥ 0 of the two-level law that the twin matches.
 
@@ -257,7 +255,7 @@ def gaussian_twin_bound(d: int, sigma_x: float, radius: float, *, p_one: float =
         The bound, in [½, 1].
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> bound = gaussian_twin_bound(64, 0.3, radius=0.3 / 5**0.5).bound
@@ -284,17 +282,17 @@ def convex_optimum(
     accuracy is E Φ((|S| − τ√d)/σ_x), exactly.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The robust accuracy of Mw*, to about 1e-7, and whether training gets there.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> optimum = convex_optimum(64, 5, 0.3, radius=0.3 / 5**0.5)
@@ -334,7 +332,7 @@ def _cantelli_mean(
     return law.upper_mean(_cantelli(variance, threshold - mean))
 
 
-def _cantelli(variance: Array, gap: Array) -> Array:
+def _cantelli(variance: Floats, gap: Floats) -> Floats:
     """Cantelli's bound v/(v + gap²) on Pr[T ≥ E T + gap]; 1 where gap ≤ 0."""
     above = gap > 0
     return np.where(above, variance / np.where(above, variance + gap**2, 1.0), 1.0)

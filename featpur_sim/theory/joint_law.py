@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from featpur_sim.theory.margin import check_law, is_tie
-
-Array = NDArray[np.floating]
+from featpur_sim.theory.margin import Floats, check_law, is_tie
 
 # Mass that may be left out to save time; it is added back, on the unfavourable side.
 _TAIL = 1e-7
@@ -29,27 +27,27 @@ class JointLaw:
     Attributes:
         margin: |S| > 0 of each outcome, float64, shape [c]; an outcome may appear several times.
         energy: Q of each outcome, float64, shape [c].
-        mass: Unconditional probability of each outcome, float64, shape [c].
-        missing: Upper bound on the labelled probability that is not listed, rounding included.
+        mass: unconditional probability of each outcome, float64, shape [c].
+        missing: upper bound on the labelled probability that is not listed, rounding included.
     """
 
-    margin: Array
-    energy: Array
-    mass: Array
+    margin: Floats
+    energy: Floats
+    mass: Floats
     missing: float
 
-    def mean(self, values: Array) -> float:
+    def mean(self, values: Floats) -> float:
         """E[value | S ≠ 0] up to the missing mass, for values of shape [c]."""
         return float(self.mass @ values / self.mass.sum())
 
-    def upper_mean(self, values: Array) -> float:
+    def upper_mean(self, values: Floats) -> float:
         """Upper bound on the mean of values between 0 and 1 given S ≠ 0 [D] §6, L2.
 
         What is missing counts as 1: with A the listed part of the mean, B the listed mass and
         L ≥ L′ bounds on the missing mass, A ≤ B gives (A + L′)/(B + L′) ≤ (A + L)/(B + L).
 
         Args:
-            values: One number in [0, 1] an outcome, shape [c].
+            values: one number in [0, 1] an outcome, shape [c].
 
         Returns:
             The bound, at most 1.
@@ -61,15 +59,15 @@ def joint_law(d: int, k: float, p_one: float = 1.0) -> JointLaw:
     """Joint law of (|⟨w*,z⟩|, ‖z‖²) for w* ∈ {±1}^d and the two-level law [D] §6, L2.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d; a non-integer is read as the decimal it prints as.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d; a non-integer is read as the decimal it prints as.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The law; all but about 1e-7 of the mass is listed, and the rest is in `missing`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> law = joint_law(d=2, k=1, p_one=0)  # z_j = ±1 with probability ½, else 0
@@ -99,7 +97,7 @@ def _most(d: int, mean: float) -> int:
 
 def _log_count_mass(
     d: int, k: float, p_one: float, ones: NDArray[np.int64], smalls: NDArray[np.int64]
-) -> Array:
+) -> Floats:
     """log Pr[so many coordinates of size 1 and of size 1/√k], multinomial; −∞ if impossible."""
     zeros = d - ones - smalls
     rest = np.maximum(zeros, 0)
@@ -120,7 +118,7 @@ def _log_count_mass(
 
 def _split_signs(
     ones: int, smalls: int, k: float, mass: float
-) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
     """Margins, energies, masses and ties of all sign counts, (S, −S) merged, flattened."""
     a, b = _signed_counts(ones)[:, None], _signed_counts(smalls)[None, :]
     weight = mass * _sign_mass(ones)[:, None] * _sign_mass(smalls)[None, :]
@@ -138,6 +136,6 @@ def _signed_counts(n: int) -> NDArray[np.int64]:
     return 2 * np.arange(n + 1) - n
 
 
-def _sign_mass(n: int) -> Array:
+def _sign_mass(n: int) -> Floats:
     plus = np.arange(n + 1)
     return special.binom(n, plus) / 2.0**n

@@ -13,6 +13,9 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# NumPy arrays of any shape. Not in `featpur_sim._ground.types`, which would load JAX with them.
+Floats = NDArray[np.floating]
+
 
 def tie_probability(D: int, k: float, p_one: float = 1.0) -> float:
     """Fraction of samples without a label, Pr[⟨w*,z⟩ = 0] for w* ∈ {±1}^D [D] §1.
@@ -21,15 +24,15 @@ def tie_probability(D: int, k: float, p_one: float = 1.0) -> float:
     ±1/√k with probability k/D, else 0.
 
     Args:
-        D: Number of features, an integer ≥ 1.
-        k: Sparsity, k ≥ 1 and k + p_one ≤ D; a non-integer is read as the decimal it prints as.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        D: number of features, an integer ≥ 1.
+        k: sparsity, k ≥ 1 and k + p_one ≤ D; a non-integer is read as the decimal it prints as.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Returns:
         The probability, to about D·1e-16.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> round(tie_probability(D=2, k=1, p_one=0), 12)  # both zero, or +1 and -1
@@ -43,16 +46,16 @@ def margin_probability(D: int, k: float, p_one: float, threshold: float) -> floa
     """Pr[|⟨w*,z⟩| > threshold | ⟨w*,z⟩ ≠ 0] for w* ∈ {±1}^D and the two-level law [D] §5.2.
 
     Args:
-        D: Number of features, an integer ≥ 1.
-        k: Sparsity, k ≥ 1 and k + p_one ≤ D; a non-integer is read as the decimal it prints as.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
-        threshold: Margin ≥ 0; a margin within 1e-9 of it counts as equal, so not above.
+        D: number of features, an integer ≥ 1.
+        k: sparsity, k ≥ 1 and k + p_one ≤ D; a non-integer is read as the decimal it prints as.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        threshold: margin ≥ 0; a margin within 1e-9 of it counts as equal, so not above.
 
     Returns:
         The probability, to about D·1e-16.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> round(margin_probability(D=2, k=1, p_one=0, threshold=1), 12)  # |sum| = 2 against 1
@@ -73,9 +76,9 @@ def is_tie(ones: ArrayLike, smalls: ArrayLike, k: float) -> NDArray[np.bool_]:
     """Whether a + b/√k is exactly zero, decided in integers.
 
     Args:
-        ones: Integers a, the signed count of coordinates of size 1; any shape.
-        smalls: Integers b, the signed count of coordinates of size 1/√k; broadcasts with `ones`.
-        k: Sparsity; a non-integer is read as the decimal it prints as, so 2.56 has root 8/5.
+        ones: integers a, the signed count of coordinates of size 1; any shape.
+        smalls: integers b, the signed count of coordinates of size 1/√k; broadcasts with `ones`.
+        k: sparsity; a non-integer is read as the decimal it prints as, so 2.56 has root 8/5.
 
     Returns:
         Booleans of the broadcast shape.
@@ -96,12 +99,12 @@ def check_law(D: int, k: float, p_one: float) -> None:
     """Check the parameters of the two-level law of §1.
 
     Args:
-        D: Number of features, an integer ≥ 1.
-        k: Sparsity, k ≥ 1.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        D: number of features, an integer ≥ 1.
+        k: sparsity, k ≥ 1.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
 
     Raises:
-        ValueError: If one is out of range, or k + p_one > D.
+        ValueError: if one is out of range, or k + p_one > D.
     """
     check_size("D", D)
     check_sparsity_floor(k)

@@ -22,11 +22,11 @@ class Prediction:
     """A predicted number with its pedigree.
 
     Attributes:
-        name: What is predicted, in words.
-        value: The predicted value; dimensionless, or in units of ‖x‖ for a radius.
-        formula: The formula, in the letters of docs/theory.md.
-        source: Source tag and section, e.g. "[D] §5.1".
-        holds: Where the prediction is expected to hold.
+        name: what is predicted, in words.
+        value: the predicted value; dimensionless, or in units of ‖x‖ for a radius.
+        formula: the formula, in the letters of docs/theory.md.
+        source: source tag and section, e.g. "[D] §5.1".
+        holds: where the prediction is expected to hold.
     """
 
     name: str
@@ -46,14 +46,14 @@ def clean_dense_ratio(d: int, k: float) -> Prediction:
     """Dense over pure coefficient after clean training: κ/α ≈ k/d [D] §5.1.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
 
     Returns:
         The prediction; its value is dimensionless.
 
     Raises:
-        ValueError: If d or k is out of range.
+        ValueError: if d or k is out of range.
 
     Example:
         >>> clean_dense_ratio(d=100, k=5).value
@@ -69,14 +69,14 @@ def clean_dense_norm_ratio(d: int, k: float) -> Prediction:
     ‖v‖/|α| ≈ k/√d: κ/α times ‖w*‖ = √d.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
 
     Returns:
         The prediction; its value is dimensionless.
 
     Raises:
-        ValueError: If d or k is out of range.
+        ValueError: if d or k is out of range.
     """
     _check_sparsity(d, k)
     value = k / math.sqrt(d)
@@ -89,15 +89,15 @@ def adversarial_dense_ratio(d: int, k: float, radius: float) -> Prediction:
     """Dense over pure coefficient after adversarial training: κ/α ≈ 1/(τ√k·d) [D] §5.1.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
         radius: ℓ2 radius τ > 0 of the FGM training attack.
 
     Returns:
         The prediction; its value is dimensionless.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_sparsity(d, k)
     _check_radius(radius)
@@ -116,14 +116,14 @@ def purification_factor(k: float, radius: float) -> Prediction:
     The ratio of `clean_dense_ratio` to `adversarial_dense_ratio`; d cancels.
 
     Args:
-        k: Sparsity, k ≥ 1.
+        k: sparsity, k ≥ 1.
         radius: ℓ2 radius τ > 0 of the FGM training attack.
 
     Returns:
         The prediction; its value is dimensionless, above 1 where purification is expected.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     check_sparsity_floor(k)
     _check_radius(radius)
@@ -142,14 +142,14 @@ def clean_interference(d: int, k: float) -> Prediction:
     In units of the output, which is of order 1.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
 
     Returns:
         The prediction; harmless where its value is well below 1, that is k ≪ d^{1/2}.
 
     Raises:
-        ValueError: If d or k is out of range.
+        ValueError: if d or k is out of range.
     """
     _check_sparsity(d, k)
     return Prediction(
@@ -167,15 +167,15 @@ def dense_attack_strength(d: int, k: float, radius: float) -> Prediction:
     In units of the output, which is of order 1.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
         radius: ℓ2 radius τ > 0 of the attack.
 
     Returns:
         The prediction; the attack bites where its value exceeds 1.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_sparsity(d, k)
     _check_radius(radius)
@@ -189,14 +189,14 @@ def dense_radius(d: int, k: float) -> Prediction:
     Where `dense_attack_strength` is 1.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 1.
+        k: sparsity, 1 ≤ k ≤ d.
 
     Returns:
         The prediction; its value is an ℓ2 radius.
 
     Raises:
-        ValueError: If d or k is out of range.
+        ValueError: if d or k is out of range.
     """
     _check_sparsity(d, k)
     value = math.sqrt(d) / k**2
@@ -207,13 +207,13 @@ def critical_radius(k: float) -> Prediction:
     """Radius up to which a purified net can be robust: τ ≈ 1/√k [P] (claims C2, C5).
 
     Args:
-        k: Sparsity, k ≥ 1.
+        k: sparsity, k ≥ 1.
 
     Returns:
         The prediction; its value is an ℓ2 radius.
 
     Raises:
-        ValueError: If k is out of range.
+        ValueError: if k is out of range.
     """
     check_sparsity_floor(k)
     return Prediction(
@@ -228,13 +228,13 @@ def window(d: int) -> tuple[float, float]:
     `critical_radius` iff k > d^{1/3}, `clean_interference` below 1 iff k < d^{1/2}.
 
     Args:
-        d: Input dimension, an integer ≥ 1.
+        d: input dimension, an integer ≥ 1.
 
     Returns:
         The lower and the upper end of k, exponents only: constants are not known.
 
     Raises:
-        ValueError: If d is out of range.
+        ValueError: if d is out of range.
 
     Example:
         >>> low, high = window(196)
@@ -249,14 +249,14 @@ def sparsity_exponent(d: int, k: float) -> float:
     """The exponent a in k = d^a [D] §1.
 
     Args:
-        d: Input dimension, an integer ≥ 2.
-        k: Sparsity, 1 ≤ k ≤ d.
+        d: input dimension, an integer ≥ 2.
+        k: sparsity, 1 ≤ k ≤ d.
 
     Returns:
         log k / log d, in [0, 1].
 
     Raises:
-        ValueError: If d or k is out of range.
+        ValueError: if d or k is out of range.
 
     Example:
         >>> sparsity_exponent(d=100, k=10)
@@ -280,16 +280,16 @@ def margin_ceiling(D: int, k: float, p_one: float, radius: float) -> Prediction:
     reaches .831 ± .004 (σ_x = 0.3, 40,000 points) [M].
 
     Args:
-        D: Number of features, an integer ≥ 1.
-        k: Sparsity, k ≥ 1 and k + p_one ≤ D.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
+        D: number of features, an integer ≥ 1.
+        k: sparsity, k ≥ 1 and k + p_one ≤ D.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
         radius: ℓ2 radius τ > 0 of the attack.
 
     Returns:
         The prediction; its value is a probability, conditional on ⟨w*,z⟩ ≠ 0.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     _check_radius(radius)
     return Prediction(

@@ -20,9 +20,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
-from featpur_sim.theory.margin import check_law, is_tie
-
-Array = NDArray[np.floating]
+from featpur_sim.theory.margin import Floats, check_law, is_tie
 
 # Far above the rounding of a sum of d terms of order 1, far below any margin that matters.
 _ROUNDING = 1e-12
@@ -35,11 +33,11 @@ class PureNetwork:
     """Robust accuracy of a pure network, bracketed on a sample.
 
     Attributes:
-        lower: Fraction of points proved robust at the radius.
-        upper: Fraction of points on which no failing perturbation was found; lower ≤ upper.
-        clean_accuracy: Fraction of points with the right sign at radius 0.
-        bias: Threshold b of S_b, in units of x.
-        n: Number of labelled points.
+        lower: fraction of points proved robust at the radius.
+        upper: fraction of points on which no failing perturbation was found; lower ≤ upper.
+        clean_accuracy: fraction of points with the right sign at radius 0.
+        bias: threshold b of S_b, in units of x.
+        n: number of labelled points.
     """
 
     lower: float
@@ -63,20 +61,20 @@ def pure_network_robust_accuracy(
     """Bracket the ℓ2 robust accuracy of the pure network with threshold b [D] §5.2.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0; the noise has standard deviation σ_x/√d a coordinate.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0; the noise has standard deviation σ_x/√d a coordinate.
         radius: ℓ2 radius τ > 0.
-        bias: Threshold b ≥ 0, in units of x; 1/√k is the size of a small feature.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
-        n: Number of points, all with ⟨w*,z⟩ ≠ 0.
-        seed: Seed of the numpy generator that draws them.
+        bias: threshold b ≥ 0, in units of x; 1/√k is the size of a small feature.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        n: number of points, all with ⟨w*,z⟩ ≠ 0.
+        seed: seed of the numpy generator that draws them.
 
     Returns:
         The bracket and the clean accuracy, on those points.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> net = pure_network_robust_accuracy(64, 5, 0.3, radius=0.13, bias=0.2, n=500)
@@ -104,20 +102,20 @@ def best_pure_network(
     the selection, less than its sampling error; score its `bias` with another seed to remove that.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0; the noise has standard deviation σ_x/√d a coordinate.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0; the noise has standard deviation σ_x/√d a coordinate.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
-        multiples: Thresholds to try, in units of 1/√k, each ≥ 0.
-        n: Number of points, all with ⟨w*,z⟩ ≠ 0.
-        seed: Seed of the numpy generator that draws them.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        multiples: thresholds to try, in units of 1/√k, each ≥ 0.
+        n: number of points, all with ⟨w*,z⟩ ≠ 0.
+        seed: seed of the numpy generator that draws them.
 
     Returns:
         The bracket, clean accuracy and threshold of the winner.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     if len(multiples) == 0:
         raise ValueError("multiples is empty: must name at least one threshold, e.g. [0.5].")
@@ -126,7 +124,7 @@ def best_pure_network(
     return max(scores, key=lambda score: score.lower)
 
 
-def worst_case_bounds(x: Array, radius: float, bias: float) -> tuple[Array, Array]:
+def worst_case_bounds(x: Floats, radius: float, bias: float) -> tuple[Floats, Floats]:
     """Bracket min_{‖δ‖₂≤τ} Σ_j S_b(x_j + δ_j) for each point [D] §5.2, §8.
 
     With s = 1/(2μ) the inner minimum has two candidates a coordinate: move by min(s, x_j − b)
@@ -136,16 +134,16 @@ def worst_case_bounds(x: Array, radius: float, bias: float) -> tuple[Array, Arra
     feasible points, of which the better is the upper bound.
 
     Args:
-        x: Inputs times their labels (so the right sign is +), float, shape [n, d].
+        x: inputs times their labels (so the right sign is +), float, shape [n, d].
         radius: ℓ2 radius τ > 0.
-        bias: Threshold b ≥ 0.
+        bias: threshold b ≥ 0.
 
     Returns:
         Lower and upper bounds, float64, shape [n] each, up to rounding of about 1e-15·d. A lower
         bound far below zero may be loose: it is sharp where the sign is in question.
 
     Raises:
-        ValueError: If x is not 2-D and finite, or radius or bias is out of range.
+        ValueError: if x is not 2-D and finite, or radius or bias is out of range.
     """
     if x.ndim != 2 or not np.isfinite(x).all():
         raise ValueError(
@@ -158,13 +156,13 @@ def worst_case_bounds(x: Array, radius: float, bias: float) -> tuple[Array, Arra
     row, column = np.nonzero((x > bias) | (x < radius / 2 - bias))
     u = x[row, column]
 
-    def total(per_coordinate: Array) -> Array:
+    def total(per_coordinate: Floats) -> Floats:
         return _sum_by_point(row, per_coordinate, n)
 
-    def dual_slope(s: Array) -> Array:
+    def dual_slope(s: Floats) -> Floats:
         return total(np.minimum(s[row], _reach(u, s[row], bias)) ** 2) - radius**2
 
-    small, large = _bisect(dual_slope, np.full(n, radius / math.sqrt(d)), np.full(n, radius))
+    small, large = _bisect(dual_slope, radius, n, d)
     lower = np.full(n, -np.inf)
     upper = np.full(n, np.inf)
     for s in (small, large):
@@ -176,24 +174,24 @@ def worst_case_bounds(x: Array, radius: float, bias: float) -> tuple[Array, Arra
     return lower, upper
 
 
-def labelled_sample(d: int, k: float, sigma_x: float, p_one: float, n: int, seed: int) -> Array:
+def labelled_sample(d: int, k: float, sigma_x: float, p_one: float, n: int, seed: int) -> Floats:
     """Inputs times their labels, y·x, in the gauge w* = 1, M = I [P] §1.
 
     Samples without a label are drawn again.
 
     Args:
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
-        n: Number of points.
-        seed: Seed of the numpy generator that draws them.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        n: number of points.
+        seed: seed of the numpy generator that draws them.
 
     Returns:
         y·x, float64, shape [n, d].
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: if an argument is out of range.
     """
     check_law(d, k, p_one)
     _check_nonnegative("sigma_x", sigma_x, "the default is 0.3")
@@ -215,9 +213,9 @@ def labelled_sample(d: int, k: float, sigma_x: float, p_one: float, n: int, seed
     return np.sign(margin)[:, None] * x
 
 
-def _score(x: Array, radius: float, bias: float) -> PureNetwork:
+def _score(x: Floats, radius: float, bias: float) -> PureNetwork:
     lower, upper = worst_case_bounds(x, radius, bias)
-    clean = _soft(x, bias).sum(axis=1)
+    clean: Floats = _soft(x, bias).sum(axis=1)
     return PureNetwork(
         lower=float(np.mean(lower > _ROUNDING)),
         upper=float(np.mean(upper > _ROUNDING)),
@@ -227,21 +225,21 @@ def _score(x: Array, radius: float, bias: float) -> PureNetwork:
     )
 
 
-def _sum_by_point(row: NDArray[np.int64], values: Array, n: int) -> Array:
+def _sum_by_point(row: NDArray[np.int64], values: Floats, n: int) -> Floats:
     return np.bincount(row, weights=values, minlength=n).astype(np.float64)
 
 
-def _soft(u: Array, bias: float) -> Array:
+def _soft(u: Floats, bias: float) -> Floats:
     return np.sign(u) * np.maximum(np.abs(u) - bias, 0)
 
 
-def _coordinate_dual(u: Array, s: Array, bias: float) -> Array:
+def _coordinate_dual(u: Floats, s: Floats, bias: float) -> Floats:
     """min_t [S_b(u − t) + t²/(2s)], the least of the two candidates."""
     stay = np.minimum(s, np.maximum(u - bias, 0))
     return np.minimum(_soft(u, bias) - stay + stay**2 / (2 * s), u + bias - s / 2)
 
 
-def _reach(u: Array, s: Array, bias: float) -> Array:
+def _reach(u: Floats, s: Floats, bias: float) -> Floats:
     """How far a coordinate goes at price s: ∞ if it crosses, else to the edge of the dead zone."""
     edge = np.maximum(u - bias, 0)
     stay = np.minimum(s, edge)
@@ -249,17 +247,21 @@ def _reach(u: Array, s: Array, bias: float) -> Array:
     return np.where(crosses, np.inf, edge)
 
 
-def _fill_ball(reach: Array, row: NDArray[np.int64], radius: float, n: int, d: int) -> Array:
+def _fill_ball(reach: Floats, row: NDArray[np.int64], radius: float, n: int, d: int) -> Floats:
     """Largest common step s ≤ τ with Σ_j min(s, reach_j)² ≤ τ², shape [n]."""
 
-    def excess(s: Array) -> Array:
+    def excess(s: Floats) -> Floats:
         return _sum_by_point(row, np.minimum(s[row], reach) ** 2, n) - radius**2
 
-    return _bisect(excess, np.full(n, radius / math.sqrt(d)), np.full(n, radius))[0]
+    return _bisect(excess, radius, n, d)[0]
 
 
-def _bisect(excess: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array]:
-    """Shrink [low, high] around the sign change of a non-decreasing function, excess(low) ≤ 0."""
+def _bisect(
+    excess: Callable[[Floats], Floats], radius: float, n: int, d: int
+) -> tuple[Floats, Floats]:
+    """Shrink [τ/√d, τ] around the sign change of a function, ≤ 0 at τ/√d and rising, [n]."""
+    low: Floats = np.full(n, radius / math.sqrt(d))
+    high: Floats = np.full(n, radius)
     for _ in range(_HALVINGS):
         middle = np.sqrt(low * high)
         over = excess(middle) > 0

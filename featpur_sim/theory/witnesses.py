@@ -17,12 +17,9 @@ from numbers import Integral
 
 import numpy as np
 from numpy.polynomial import Polynomial
-from numpy.typing import NDArray
 
-from featpur_sim.theory.margin import check_law, check_sparsity_floor
+from featpur_sim.theory.margin import Floats, check_law, check_sparsity_floor
 from featpur_sim.theory.pure_network import labelled_sample
-
-Array = NDArray[np.floating]
 
 # Far above the rounding of a sum of d terms of order 1, far below any margin that matters.
 _ROUNDING = 1e-12
@@ -39,10 +36,10 @@ class WitnessScore:
     """Robust accuracy of one classifier, bracketed on a sample.
 
     Attributes:
-        lower: Fraction of points proved robust at the radius.
-        upper: Fraction of points on which no failing perturbation was found; lower ≤ upper.
-        clean_accuracy: Fraction of points with the right sign at radius 0.
-        n: Number of labelled points.
+        lower: fraction of points proved robust at the radius.
+        upper: fraction of points on which no failing perturbation was found; lower ≤ upper.
+        clean_accuracy: fraction of points with the right sign at radius 0.
+        n: number of labelled points.
     """
 
     lower: float
@@ -59,13 +56,13 @@ def power_sum_basis(degree: int) -> list[tuple[int, ...]]:
     independent for d ≥ `degree`.
 
     Args:
-        degree: Largest degree q, an integer ≥ 1.
+        degree: largest degree q, an integer ≥ 1.
 
     Returns:
         The terms, by degree: 1, 4, 11, 26 of them for q = 1, 3, 5, 7.
 
     Raises:
-        ValueError: If degree is not an integer ≥ 1.
+        ValueError: if degree is not an integer ≥ 1.
 
     Example:
         >>> power_sum_basis(3)
@@ -93,13 +90,13 @@ def septic_witness(k: float) -> Polynomial:
     robust accuracy tends to 1 whenever τ√k → 0 and k^{3/2}/d → 0.
 
     Args:
-        k: Sparsity, k ≥ 1.
+        k: sparsity, k ≥ 1.
 
     Returns:
         The polynomial h.
 
     Raises:
-        ValueError: If k is not finite and ≥ 1.
+        ValueError: if k is not finite and ≥ 1.
 
     Example:
         >>> h = septic_witness(k=4)
@@ -110,21 +107,21 @@ def septic_witness(k: float) -> Polynomial:
     return Polynomial([0, 0, 0, k + 2, 0, -(2 * k + 1), 0, k])
 
 
-def tangent_kernel_witness(x: Array, bias: float) -> Array:
+def tangent_kernel_witness(x: Floats, bias: float) -> Floats:
     """The tangent-kernel classifier of N2 at infinite width [D] §6, N2.
 
     f(x) = E⟨v(w),x⟩1{|⟨w,x⟩| ≥ b} over w ~ N(0, I) with v(w)_j = w*_j(w_j² − 1), which equals
     2βφ(β) Σ_j w*_j x_j³/‖x‖², β = b/‖x‖: the sign of the cubic, so its robust accuracy.
 
     Args:
-        x: Inputs in the gauge w* = 1, M = I, float, shape [n, d].
-        bias: Gate threshold b > 0, in units of the standard deviation of the weights.
+        x: inputs in the gauge w* = 1, M = I, float, shape [n, d].
+        bias: gate threshold b > 0, in units of the standard deviation of the weights.
 
     Returns:
         f(x), shape [n]; 0 at x = 0.
 
     Raises:
-        ValueError: If x is not 2-D and finite, or bias is out of range.
+        ValueError: if x is not 2-D and finite, or bias is out of range.
     """
     _check_inputs(x)
     _check_positive("bias", bias, "at b = 0 every gate is open and the kernel is linear")
@@ -135,6 +132,7 @@ def tangent_kernel_witness(x: Array, bias: float) -> Array:
     return gate * np.sum(x**3, axis=1) / safe**2
 
 
+# The problem's parameters are those of `pure_network_robust_accuracy`: both are called alike.
 def witness_robust_accuracy(
     h: Polynomial,
     d: int,
@@ -149,20 +147,20 @@ def witness_robust_accuracy(
     """Bracket the ℓ2 robust accuracy of f(x) = Σ_j w*_j h(⟨M_j,x⟩) on a sample [D] §6, P3.
 
     Args:
-        h: An odd polynomial, such as `cubic_witness()` or `septic_witness(k)`.
-        d: Input dimension, an integer ≥ 1 (D = d).
-        k: Sparsity, k ≥ 1 and k + p_one ≤ d.
-        sigma_x: Noise level σ_x ≥ 0.
+        h: an odd polynomial, such as `cubic_witness()` or `septic_witness(k)`.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
         radius: ℓ2 radius τ > 0.
-        p_one: Expected number p₁ ≥ 0 of coordinates of size 1.
-        n: Number of points, all with ⟨w*,z⟩ ≠ 0; they are drawn and scored block by block.
-        seed: Seed of the numpy generators that draw them.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        n: number of points, all with ⟨w*,z⟩ ≠ 0; they are drawn and scored block by block.
+        seed: seed of the numpy generators that draw them.
 
     Returns:
         The bracket and the clean accuracy, on those points.
 
     Raises:
-        ValueError: If an argument is out of range or h is not odd.
+        ValueError: if an argument is out of range or h is not odd.
 
     Example:
         >>> score = witness_robust_accuracy(septic_witness(5), 64, 5, 0.3, radius=0.1, n=100)
@@ -184,7 +182,7 @@ def witness_robust_accuracy(
     return WitnessScore(*(counts / n).tolist(), n=n)
 
 
-def separable_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Array]:
+def separable_bounds(h: Polynomial, x: Floats, radius: float) -> tuple[Floats, Floats]:
     """Bracket min_{‖δ‖₂≤τ} Σ_j h(x_j + δ_j) for each point [D] §6, P3.
 
     The dual is concave in μ with supergradient Σ_j t_j² − τ²; its sign steers a bisection of log μ.
@@ -192,8 +190,8 @@ def separable_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Arr
     by a few steps of δ ← −τ∇f(x+δ)/‖∇f(x+δ)‖, an upper bound.
 
     Args:
-        h: An odd polynomial.
-        x: Inputs times their labels (so the right sign is +), float, shape [n, d].
+        h: an odd polynomial.
+        x: inputs times their labels (so the right sign is +), float, shape [n, d].
         radius: ℓ2 radius τ > 0.
 
     Returns:
@@ -201,7 +199,7 @@ def separable_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Arr
         bound far below zero may be loose.
 
     Raises:
-        ValueError: If h is not odd, x not 2-D and finite, or radius out of range.
+        ValueError: if h is not odd, x not 2-D and finite, or radius out of range.
     """
     _check_odd(h)
     _check_inputs(x)
@@ -212,13 +210,15 @@ def separable_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Arr
     return np.concatenate(lower), np.concatenate(upper)
 
 
-def _block_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Array]:
+def _block_bounds(h: Polynomial, x: Floats, radius: float) -> tuple[Floats, Floats]:
     slope = h.deriv()
-    guess = np.maximum(np.linalg.norm(slope(x), axis=1) / (2 * radius), 1e-9)
+    guess: Floats = np.maximum(np.linalg.norm(slope(x), axis=1) / (2 * radius), 1e-9)
     low, high = guess / 16, guess * 16
     lower = np.full(len(x), -np.inf)
     upper = h(x).sum(axis=1)
     delta, step = np.zeros_like(x), np.zeros_like(x)
+    # Not the bisection of `pure_network`, which returns its two ends: here the ends are thrown away
+    # and every price on the way gives bounds, its minimiser the start of the next.
     for _ in range(_HALVINGS):
         price = np.sqrt(low * high)
         value, step = _coordinate_minima(h, x, price[:, None], radius, step)
@@ -232,8 +232,8 @@ def _block_bounds(h: Polynomial, x: Array, radius: float) -> tuple[Array, Array]
 
 
 def _keep_better(
-    h: Polynomial, x: Array, radius: float, direction: Array, upper: Array, delta: Array
-) -> tuple[Array, Array]:
+    h: Polynomial, x: Floats, radius: float, direction: Floats, upper: Floats, delta: Floats
+) -> tuple[Floats, Floats]:
     """Try the point of the sphere in this direction; keep it where it lowers f."""
     length = np.linalg.norm(direction, axis=1, keepdims=True)
     trial = direction * (radius / np.where(length > 0, length, 1.0))
@@ -243,8 +243,8 @@ def _keep_better(
 
 
 def _coordinate_minima(
-    h: Polynomial, x: Array, price: Array, radius: float, start: Array
-) -> tuple[Array, Array]:
+    h: Polynomial, x: Floats, price: Floats, radius: float, start: Floats
+) -> tuple[Floats, Floats]:
     """Lower bounds on min_{|t|≤τ} g(t), g(t) = h(x + t) + μt², and points t near the minimum.
 
     If g'' ≥ c > 0 on [−τ, τ], any t there gives g(t + s) ≥ g(t) + g'(t)s + cs²/2, whose least value
@@ -272,8 +272,8 @@ def _coordinate_minima(
 
 
 def _grid_minimum(
-    h: Polynomial, x: Array, price: Array, bend: Array, radius: float
-) -> tuple[Array, Array]:
+    h: Polynomial, x: Floats, price: Floats, bend: Floats, radius: float
+) -> tuple[Floats, Floats]:
     grid = np.linspace(-radius, radius, _CELLS + 1)
     nodes = h(x[:, None] + grid) + price[:, None] * grid**2
     best = np.argmin(nodes, axis=1)
@@ -300,7 +300,7 @@ def _check_odd(h: Polynomial) -> None:
         )
 
 
-def _check_inputs(x: Array) -> None:
+def _check_inputs(x: Floats) -> None:
     if x.ndim != 2 or not np.isfinite(x).all():
         raise ValueError(
             f"x has shape {x.shape}: must be 2-D [n, d] and finite. Pass x[None] for one point."
