@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def x64(enabled: bool) -> AbstractContextManager:
+def x64(enabled: bool) -> AbstractContextManager[None]:
     """JAX's 64-bit types switched on or off inside a ``with`` block."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)

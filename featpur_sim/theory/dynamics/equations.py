@@ -9,21 +9,27 @@ gate is regressed on it. This module imports no simulation code, so that agreeme
 evidence.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from featpur_sim._ground.types import Array, Float, Scalar
+from featpur_sim._ground.types import Array, Float, Int, Real, Scalar
 from featpur_sim.theory.dynamics.nodes import Nodes
 
 AttackName = Literal["none", "fgm", "dense"]
 
+_PerNode = Float[Array, " n"]
+_PerCategory = Float[Array, "n 5"]
+_PerPiece = Float[Array, "P n 5"]
+_Affine = tuple[float | Array, float | Array]
+"""a and b of a + bζ, broadcast to [P, n, 5]."""
+
 # Gauss-Hermite rule for the Gaussian part of the output.
-_HERMITE_AT, _HERMITE_WEIGHT = np.polynomial.hermite_e.hermegauss(9)
-_HERMITE_WEIGHT = _HERMITE_WEIGHT / _HERMITE_WEIGHT.sum()
+_HERMITE_AT, _hermite_mass = np.polynomial.hermite_e.hermegauss(9)
+_HERMITE_WEIGHT = _hermite_mass / _hermite_mass.sum()
 
 
 class Order(NamedTuple):
@@ -64,7 +70,12 @@ class Moments(NamedTuple):
 
 
 def moments(
-    order: Order, bias, radius, nodes: Nodes, setting: Setting, attack: AttackName = "none"
+    order: Order,
+    bias: Real,
+    radius: Real,
+    nodes: Nodes,
+    setting: Setting,
+    attack: AttackName = "none",
 ) -> Moments:
     """Output and gated sums on every node. [D] docs/dynamics.md, steps 3-5
 
@@ -82,8 +93,9 @@ def moments(
     small = 1 / jnp.sqrt(setting.k)
     value = jnp.stack([jnp.ones_like(small), -jnp.ones_like(small), small, -small, 0 * small])
     noise = setting.sigma_x * nodes.noise
-    total = nodes.counts @ value + noise
-    square = (nodes.counts @ value**2 + sigma2)[:, None]
+    counts = jnp.asarray(nodes.counts)
+    total = counts @ value + noise
+    square = (counts @ value**2 + sigma2)[:, None]
     own = value + noise[:, None] / d
     # u_j = centre + scale·ζ; the two parts of the noise are correlated with ζ.
     centre = a * own + c * total[:, None]
@@ -92,7 +104,7 @@ def moments(
     with_own = a * sigma2 / d / scale * jnp.ones_like(centre)
     with_residual = order.residual * square / d / scale * jnp.ones_like(centre)
     active = _below((centre - bias) / scale) + _below((-centre - bias) / scale)
-    push = _perturbation(attack, order, radius, jnp.sum(nodes.counts * active, 1), setting)
+    push = _perturbation(attack, order, radius, jnp.sum(counts * active, 1), setting)
     own_push, dense_push, residual_push, carried = (p[:, None] for p in push)
     moved = own_push * carried + dense_push * d
     # How far u_j moves where the feature is inactive, and how much further where it is active.
@@ -113,11 +125,13 @@ def moments(
     )
     sums = _expectations(z, output, observables)
     return _collect(
-        sums, with_own, with_residual, nodes.counts, setting, total - moved[:, 0], order.alpha
+        sums, with_own, with_residual, counts, setting, total - moved[:, 0], order.alpha
     )
 
 
-def _perturbation(attack, order: Order, radius, active, setting: Setting):
+def _perturbation(
+    attack: AttackName, order: Order, radius: Real, active: _PerNode, setting: Setting
+) -> tuple[_PerNode, _PerNode, _PerNode, _PerNode]:
     """(p, q, s, N): x_j moves by −y(p·1_j + q), ⟨q_j, x⟩ by −y·s·1_j. [D] docs/dynamics.md"""
     zero = 0 * active
     if attack == "none":
@@ -132,22 +146,22 @@ def _perturbation(attack, order: Order, radius, active, setting: Setting):
     return unit * a, unit * c * active, unit * order.residual, active
 
 
-def _pieces(attack, bias):
+def _pieces(attack: AttackName, bias: Real) -> list[Float[Array, " P"]]:
     """Sign of the gate after the attack, range of u before it, active before it: arrays [P]."""
     infinite = 1e30  # finite, so that derivatives are
-    ranges = [(-infinite, infinite, 0.0)]
+    ranges: list[tuple[Real, Real, float]] = [(-infinite, infinite, 0.0)]
     if attack == "fgm":
         ranges = [(bias, infinite, 1.0), (-infinite, -bias, 1.0), (-bias, bias, 0.0)]
     rows = [(side, *piece) for piece in ranges for side in (1.0, -1.0)]
     return [jnp.stack([jnp.asarray(v) for v in column]) for column in zip(*rows, strict=True)]
 
 
-def _below(t):
+def _below(t: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Φ(t): one special function, where `ndtr` compiles three."""
     return 0.5 * lax.erfc(-t / 2**0.5)
 
 
-def _truncated(low, high):
+def _truncated(low: _PerPiece, high: _PerPiece) -> tuple[_PerPiece, _PerPiece, _PerPiece]:
     """∫ (1, ζ, ζ²) φ(ζ) dζ over [low, high]; 0 where the range is empty."""
     low = jnp.clip(low, -37.0, 37.0)
     high = jnp.clip(jnp.maximum(high, low), -37.0, 37.0)
@@ -172,7 +186,9 @@ class _Expectations(NamedTuple):
     mass: Array  # Pr[gate]
 
 
-def _expectations(z, output, observables) -> _Expectations:
+def _expectations(
+    z: tuple[_PerPiece, _PerPiece, _PerPiece], output: _Affine, observables: tuple[_Affine, ...]
+) -> _Expectations:
     """Everything is affine in ζ on a piece; the pieces are the leading axis."""
     (z0, z1, z2), (s0, s1) = z, output
     s, zs = s0 * z0 + s1 * z1, s0 * z1 + s1 * z2
@@ -184,7 +200,13 @@ def _expectations(z, output, observables) -> _Expectations:
 
 
 def _collect(
-    e: _Expectations, with_own, with_residual, counts, setting: Setting, total, alpha
+    e: _Expectations,
+    with_own: _PerCategory,
+    with_residual: _PerCategory,
+    counts: _PerCategory,
+    setting: Setting,
+    total: _PerNode,
+    alpha: Scalar,
 ) -> Moments:
     """Sums over the d coordinates; the own noises ξ_j add up to a known number, so one direction of
     them is taken out of every covariance.
@@ -224,7 +246,12 @@ class Drive(NamedTuple):
 
 
 def drive(
-    order: Order, bias, radius, nodes: Nodes, setting: Setting, attack: AttackName = "none"
+    order: Order,
+    bias: Real,
+    radius: Real,
+    nodes: Nodes,
+    setting: Setting,
+    attack: AttackName = "none",
 ) -> Drive:
     """What the data do to the state: the expectations in the equations of motion. [D] §7"""
     m = moments(order, bias, radius, nodes, setting, attack)
@@ -267,7 +294,12 @@ def velocity(order: Order, force: Drive, setting: Setting) -> Order:
 
 
 def accuracy(
-    order: Order, bias, radius, nodes: Nodes, setting: Setting, attack: AttackName = "none"
+    order: Order,
+    bias: Real,
+    radius: Real,
+    nodes: Nodes,
+    setting: Setting,
+    attack: AttackName = "none",
 ) -> Scalar:
     """Pr[y f(x + δ) > 0] given a label: E Φ(mean/standard deviation). [D] docs/dynamics.md step 6
 
@@ -278,19 +310,19 @@ def accuracy(
 
 
 def radius_at(
-    level: float, order: Order, bias, nodes: Nodes, setting: Setting, attack: AttackName
+    level: float, order: Order, bias: Real, nodes: Nodes, setting: Setting, attack: AttackName
 ) -> Scalar:
     """The radius at which the accuracy under an attack falls to ``level``, by bisection in log τ.
 
     Searched between 1e-6 and 10; the upper end if the accuracy stays above the level.
     """
 
-    def halve(_, ends):
+    def halve(_: Int[Array, ""], ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = ends
         middle = (low + high) / 2
         above = accuracy(order, bias, jnp.exp(middle), nodes, setting, attack) > level
         return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-    ends = jnp.log(jnp.asarray([1e-6, 10.0]))
-    low, high = lax.fori_loop(0, 24, halve, (ends[0], ends[1]))
+    widest = jnp.log(jnp.asarray([1e-6, 10.0]))
+    low, high = cast(tuple[Scalar, Scalar], lax.fori_loop(0, 24, halve, (widest[0], widest[1])))
     return jnp.exp((low + high) / 2)

@@ -7,7 +7,7 @@ finite d, and the sampling error, from independent replicates of the nodes.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,11 @@ from jax import lax
 from scipy import stats
 
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float, Real, Scalar
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.dynamics.equations import Order, Setting, accuracy, radius_at
 from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_nodes
-from featpur_sim.theory.dynamics.trajectory import constant, integrate_phase
+from featpur_sim.theory.dynamics.trajectory import Trajectory, constant, integrate_phase
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
 
@@ -58,6 +59,28 @@ class Scaling:
 DEFAULT = Scaling()
 
 
+class _Clean(NamedTuple):
+    """What the clean phase ends in; as in `Point`."""
+
+    order: Order
+    bias: Scalar
+    ratio: Scalar
+    accuracy: Scalar
+    pure_accuracy: Scalar
+    dense_radius: Scalar
+    dense_accuracy: Scalar
+    pure_radius: Scalar
+    arrived: Array
+
+
+class _Purified(NamedTuple):
+    """What the adversarial phase ends in; as in `Point`."""
+
+    ratio: Scalar
+    radius: Scalar
+    arrived: Array
+
+
 class Point(NamedTuple):
     """What both phases end in, at one (d, k); arrays [R] over replicates."""
 
@@ -92,12 +115,25 @@ def solve(d: int, k: float, scaling: Scaling, nodes: Nodes) -> Point:
         setting = _setting(d, k, scaling)
         tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)
         fraction = scaling.bias_fraction / k**0.5
-        nodes = jax.tree.map(jnp.asarray, nodes)
-        order, b, *clean, fine = _clean(
-            nodes, setting, fraction, scaling.alpha, scaling.clean_time, tau
+        nodes = _on_device(nodes)
+        clean = cast(
+            _Clean, _clean(nodes, setting, fraction, scaling.alpha, scaling.clean_time, tau)
         )
-        *purified, also = _purify(order, b, nodes, setting, tau, scaling.adversarial_time)
-        return Point(*(np.asarray(v) for v in (*clean, *purified, fine & also)))
+        purified = cast(
+            _Purified,
+            _purify(clean.order, clean.bias, nodes, setting, tau, scaling.adversarial_time),
+        )
+        return Point(
+            clean_ratio=np.asarray(clean.ratio),
+            clean_accuracy=np.asarray(clean.accuracy),
+            pure_accuracy=np.asarray(clean.pure_accuracy),
+            dense_radius=np.asarray(clean.dense_radius),
+            dense_accuracy=np.asarray(clean.dense_accuracy),
+            pure_radius=np.asarray(clean.pure_radius),
+            adversarial_ratio=np.asarray(purified.ratio),
+            purified_radius=np.asarray(purified.radius),
+            arrived=np.asarray(clean.arrived & purified.arrived),
+        )
 
 
 def _setting(d: int, k: float, scaling: Scaling) -> Setting:
@@ -105,19 +141,30 @@ def _setting(d: int, k: float, scaling: Scaling) -> Setting:
     return Setting(*(jnp.asarray(float(v)) for v in values))
 
 
+def _on_device(nodes: Nodes) -> Nodes:
+    return Nodes(*(jnp.asarray(v) for v in nodes))
+
+
+def _last(order: Order) -> Order:
+    """The end of a trajectory."""
+    return Order(order.alpha[-1], order.dense[-1], order.residual[-1])
+
+
 @jax.jit
-def _clean(nodes, setting, fraction, alpha, duration, tau):
+def _clean(
+    nodes: Nodes, setting: Setting, fraction: Real, alpha: Real, duration: Real, tau: Real
+) -> _Clean:
     """The clean phase from a small α, and how the network it leads to stands up; arrays [R]."""
 
-    def one(sample):
+    def one(sample: Nodes) -> _Clean:
         zero = jnp.asarray(0.0)
         relative = constant(fraction)._replace(relative=zero + 1)
         start = Order(alpha + zero, zero, zero)
         times = jnp.stack([zero, zero + duration])
-        run = integrate_phase(start, zero, relative, 0.0, times, sample, setting)
-        order, b = jax.tree.map(lambda v: v[-1], (run.order, run.bias))
+        run = cast(Trajectory, integrate_phase(start, zero, relative, 0.0, times, sample, setting))
+        order, b = _last(run.order), run.bias[-1]
         attacked = (b, sample, setting)
-        return (
+        return _Clean(
             order,
             b,
             order.dense / setting.d / order.alpha,
@@ -129,24 +176,28 @@ def _clean(nodes, setting, fraction, alpha, duration, tau):
             run.arrived,
         )
 
-    return lax.map(one, nodes)
+    return cast(_Clean, lax.map(one, nodes))
 
 
 @jax.jit
-def _purify(order, b, nodes, setting, tau, duration):
+def _purify(
+    order: Order, b: Float[Array, " R"], nodes: Nodes, setting: Setting, tau: Real, duration: Real
+) -> _Purified:
     """The adversarial phase; arrays [R]."""
 
-    def one(inputs):
+    def one(inputs: tuple[Order, Scalar, Nodes]) -> _Purified:
         start, bias, sample = inputs
         times = jnp.stack([jnp.asarray(0.0), jnp.asarray(0.0) + duration])
-        run = integrate_phase(
-            start, bias, constant(bias), tau, times, sample, setting, attack="fgm"
+        run = cast(
+            Trajectory,
+            integrate_phase(start, bias, constant(bias), tau, times, sample, setting, attack="fgm"),
         )
-        final = jax.tree.map(lambda v: v[-1], run.order)
+        final = _last(run.order)
         ratio = final.dense / setting.d / final.alpha
-        return ratio, radius_at(0.5, final, bias, sample, setting, "fgm"), run.arrived
+        radius = radius_at(0.5, final, bias, sample, setting, "fgm")
+        return _Purified(ratio, radius, run.arrived)
 
-    return lax.map(one, (order, b, nodes))
+    return cast(_Purified, lax.map(one, (order, b, nodes)))
 
 
 @steady
@@ -173,15 +224,18 @@ def boundary(
         ValueError: there is no such k near d^{1/3}.
     """
 
-    def excess(log_k):
+    def excess(log_k: float) -> Float[np.ndarray, " R"]:
         k = float(np.exp(log_k))
         nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
         with double_precision():
-            found = _clean(
-                jax.tree.map(jnp.asarray, nodes), _setting(d, k, scaling),
-                scaling.bias_fraction / k**0.5, scaling.alpha, scaling.clean_time, 0.0,
+            clean = cast(
+                _Clean,
+                _clean(
+                    _on_device(nodes), _setting(d, k, scaling),
+                    scaling.bias_fraction / k**0.5, scaling.alpha, scaling.clean_time, 0.0,
+                ),
             )  # fmt: skip
-            return np.log(np.asarray(found[7]) / np.asarray(found[5]))
+            return np.log(np.asarray(clean.pure_radius) / np.asarray(clean.dense_radius))
 
     # Bisection: rounding of the counts makes the ratio a little rough in k. Then a straight line.
     low, high = np.log(d) / 3 - 0.6, np.log(d) / 3 + 0.6
@@ -200,7 +254,8 @@ def boundary(
     return k, k * float(roots.std(ddof=1)) / len(roots) ** 0.5
 
 
-class Quantity(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Quantity:
     """What is fitted against d, and what is predicted for it."""
 
     name: str
@@ -268,7 +323,7 @@ def solve_all(
     """
     if not 0 < a < 1:
         raise ValueError(f"a = {a!r}: must be in (0, 1), k = d^a. The window is 1/3 to 1/2.")
-    points = {}
+    points: dict[int, Point] = {}
     for d in dimensions:
         k = float(round(d**a))
         nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
@@ -317,10 +372,10 @@ def fit(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) -> list[
     """
     dimensions = np.array(sorted(points))
     log_d = np.log(dimensions)
-    rows = []
+    rows: list[Row] = []
     for quantity in QUANTITIES:
         table = np.array([quantity.of(points[int(d)]) for d in dimensions])  # [d, R]
-        formula = []
+        formula: list[float] = []
         for d in dimensions.tolist():
             k = float(round(d**a))
             tau = scaling.radius * k ** (-0.5 - scaling.radius_exponent)

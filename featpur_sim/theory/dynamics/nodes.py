@@ -10,17 +10,23 @@ error of anything computed from it, at any d; and `exact_nodes`, all counts with
 probabilities times Gauss-Hermite points of the noise, for small k.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from featpur_sim._ground.switches import x64
 from featpur_sim._ground.types import Array, Float
-from featpur_sim.theory.margin import check_law, is_tie
+from featpur_sim.theory.margin import Floats, check_law, is_tie
 
 CATEGORIES = 5
+
+
+_Columns = tuple[Floats, Floats, Floats]
+"""Counts, noise and weights of one set of nodes."""
 
 
 class Nodes(NamedTuple):
@@ -34,7 +40,7 @@ class Nodes(NamedTuple):
     """Probability given a label: sums to 1, and is 0 for ties."""
 
 
-def double_precision() -> AbstractContextManager:
+def double_precision() -> AbstractContextManager[None]:
     """Float64 inside a ``with`` block, whatever the user's JAX setting.
 
     Variances of order σ_x²/d are differences of numbers of order 1: float32 loses them at large d.
@@ -75,7 +81,7 @@ def sampled_nodes(
     if replicates < 1:
         raise ValueError(f"replicates = {replicates}: must be at least 1. Two give an error.")
     seeds = np.random.SeedSequence(seed).spawn(replicates)
-    parts = []
+    parts: list[_Columns] = []
     for child in seeds:
         sobol = stats.qmc.Sobol(CATEGORIES, scramble=True, rng=np.random.default_rng(child))
         # Sobol points may hit 0, where a quantile is infinite.
@@ -117,8 +123,8 @@ def exact_nodes(
     if points < 1:
         raise ValueError(f"points = {points}: must be at least 1. Seven converge.")
     most = [int(stats.binom.isf(dropped / 10, d, rate / d)) for rate in (p_one / 2, k / 2)]
-    grid = np.meshgrid(*(np.arange(top + 1) for top in np.repeat(most, 2)), indexing="ij")
-    counts = np.stack([axis.ravel() for axis in grid], axis=1)
+    axes: list[NDArray[np.int64]] = [np.arange(top + 1) for top in np.repeat(most, 2)]
+    counts = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
     counts = counts[counts.sum(axis=1) <= d]
     rates = np.array([p_one / 2, p_one / 2, k / 2, k / 2]) / d
     zeros = d - counts.sum(axis=1, keepdims=True)
@@ -137,11 +143,20 @@ def exact_nodes(
     return Nodes(*_labelled(d, k, one_up, one_down, small_up, small_down, noise, weight))
 
 
-def _margin(counts, k):
+def _margin(counts: Sequence[Floats] | NDArray[np.int64], k: float) -> Floats:
     return counts[0] - counts[1] + (counts[2] - counts[3]) / np.sqrt(k)
 
 
-def _labelled(d, k, one_up, one_down, small_up, small_down, noise, weight):
+def _labelled(
+    d: int,
+    k: float,
+    one_up: Floats,
+    one_down: Floats,
+    small_up: Floats,
+    small_down: Floats,
+    noise: Floats,
+    weight: Floats,
+) -> _Columns:
     """Counts turned to label +1; ties get weight 0."""
     flip = _margin((one_up, one_down, small_up, small_down), k) < 0
     one = np.where(flip, one_down, one_up), np.where(flip, one_up, one_down)

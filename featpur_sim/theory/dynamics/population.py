@@ -20,8 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Scalar
+from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.trajectory import largest_of
+
+_Inputs = Float[Array, "n d"]
+_Labels = Float[Array, " n"]
+_PerNeuron = Float[Array, "n m"]
 
 
 class Population(NamedTuple):
@@ -98,8 +102,13 @@ def of_weights(coordinates: Float[np.ndarray, "m d"]) -> Population:
     return _project(coordinates, feature, np.nanargmax(rest, axis=1), profile=True)
 
 
-def _project(coordinates, feature, second, profile: bool) -> Population:
-    m, d = coordinates.shape
+def _project(
+    coordinates: Float[np.ndarray, "m d"],
+    feature: Int[np.ndarray, " m"],
+    second: Int[np.ndarray, " m"],
+    profile: bool,
+) -> Population:
+    m, d = len(coordinates), coordinates.shape[1]
     rows = np.arange(m)
     alpha, beta = coordinates[rows, feature], coordinates[rows, second]
     others = np.ones((m, d))
@@ -112,11 +121,15 @@ def _project(coordinates, feature, second, profile: bool) -> Population:
         psi /= psi.mean()
         c = (rest @ psi) / (others @ psi**2)
     residual = np.sum((rest - others * c[:, None] * psi) ** 2, axis=1)
-    alpha, c, residual, psi, beta = (
-        jnp.asarray(v, jnp.float32) for v in (alpha, c, residual, psi, beta)
+    return Population(
+        alpha=jnp.asarray(alpha, jnp.float32),
+        dense=jnp.asarray(c, jnp.float32),
+        residual=jnp.asarray(residual, jnp.float32),
+        profile=jnp.asarray(psi, jnp.float32),
+        feature=jnp.asarray(feature, jnp.int32),
+        beta=jnp.asarray(beta, jnp.float32),
+        second=jnp.asarray(second, jnp.int32),
     )
-    feature, second = (jnp.asarray(v, jnp.int32) for v in (feature, second))
-    return Population(alpha, c, residual, psi, feature, beta, second)
 
 
 def largest_coordinate(state: Population) -> Float[Array, " m"]:
@@ -133,7 +146,7 @@ def evolve(
     state: Population,
     relative: Float[Array, " t"],
     frozen: Float[Array, " m"],
-    radius,
+    radius: Real,
     law: Law,
     key: PRNGKey,
     *,
@@ -153,17 +166,18 @@ def evolve(
         adversarial: whether inputs are attacked.
     """
 
-    def step(current, inputs):
+    def step(current: Population, inputs: tuple[Scalar, Int[Array, ""]]) -> tuple[Population, None]:
         nu, index = inputs
         b = jnp.where(nu > 0, nu * largest_coordinate(current), frozen)
         return _step(
             current, b, radius, law, jax.random.fold_in(key, index), batch, adversarial
         ), None
 
-    return jax.lax.scan(step, state, (relative, jnp.arange(relative.size)))[0]
+    index: Int[Array, " t"] = jnp.arange(relative.size)
+    return jax.lax.scan(step, state, (relative, index))[0]
 
 
-def _sample(key, law: Law, n: int, d: int, m: int):
+def _sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[_Inputs, _Labels, _PerNeuron]:
     """x [n, d], y [n] and the neurons' views of their residual, standard normal [n, m]."""
     level_key, sign_key, noise_key, residual_key = jax.random.split(key, 4)
     u = jax.random.uniform(level_key, (n, d), jnp.float32)
@@ -178,7 +192,7 @@ def _sample(key, law: Law, n: int, d: int, m: int):
     return x, y, jax.random.normal(residual_key, (n, m), jnp.float32)
 
 
-def _local(state: Population):
+def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """What stands out of the dense part at j(i) and at l(i)."""
     return (
         state.alpha - state.dense * state.profile[state.feature],
@@ -186,20 +200,22 @@ def _local(state: Population):
     )
 
 
-def _preactivation(state: Population, x, along):
+def _preactivation(state: Population, x: _Inputs, along: _PerNeuron) -> _PerNeuron:
     """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
     first, second = _local(state)
     carried = first * x[:, state.feature] + second * x[:, state.second]
     return carried + state.dense * (x @ state.profile)[:, None] + along
 
 
-def _along(state: Population, x, view):
+def _along(state: Population, x: _Inputs, view: _PerNeuron) -> _PerNeuron:
     """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
     square = jnp.sum(x**2, axis=1)[:, None]
     return jnp.sqrt(state.residual * square / x.shape[1]) * view
 
 
-def _attack(state: Population, u, b, radius, y, x):
+def _attack(
+    state: Population, u: _PerNeuron, b: Float[Array, " m"], radius: Real, y: _Labels, x: _Inputs
+) -> tuple[_Inputs, _PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     gate = (jnp.abs(u) > b).astype(x.dtype)
     first, second = _local(state)
@@ -213,7 +229,15 @@ def _attack(state: Population, u, b, radius, y, x):
     return unit * gradient, unit * residual
 
 
-def _step(state: Population, b, radius, law: Law, key, n: int, adversarial: bool) -> Population:
+def _step(
+    state: Population,
+    b: Float[Array, " m"],
+    radius: Real,
+    law: Law,
+    key: PRNGKey,
+    n: int,
+    adversarial: bool,
+) -> Population:
     m, d = state.alpha.size, state.profile.size
     x, y, view = _sample(key, law, n, d, m)
     along = _along(state, x, view)
@@ -255,7 +279,7 @@ def _step(state: Population, b, radius, law: Law, key, n: int, adversarial: bool
 
 @functools.partial(jax.jit, static_argnames=("n",))
 def measure(
-    state: Population, b: Float[Array, " m"], radius, law: Law, key: PRNGKey, *, n: int = 4000
+    state: Population, b: Float[Array, " m"], radius: Real, law: Law, key: PRNGKey, *, n: int = 4000
 ) -> Statistics:
     """Order parameters, and accuracies on n samples of the family itself.
 
@@ -270,7 +294,7 @@ def measure(
     m, d = state.alpha.size, state.profile.size
     x, y, view = _sample(key, law, n, d, m)
 
-    def score(x):
+    def score(x: _Inputs) -> tuple[Scalar, Scalar]:
         u = _preactivation(state, x, _along(state, x, view))
         f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
         right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
@@ -285,7 +309,7 @@ def measure(
     size = jnp.abs(carried)
     carrier = size >= 0.5 * jnp.max(size)
 
-    def mean(values):
+    def mean(values: Float[Array, " m"]) -> Scalar:
         return jnp.sum(jnp.where(carrier, values, 0.0)) / jnp.sum(carrier)
 
     alpha = mean(carried)

@@ -12,15 +12,19 @@ dependency. The tests hold it to SciPy's Radau.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from featpur_sim._ground.types import Array, Float, Int, Scalar
+from featpur_sim._ground.types import Array, Bool, Float, Int, Scalar
 
 _GAMMA = 1 - 0.5**0.5
+
+_State = Float[Array, " n"]
+_Progress = tuple[_State, Scalar, Int[Array, ""] | int]
+"""(t, u), the next step size and the steps tried."""
 
 
 class Arrival(NamedTuple):
@@ -77,15 +81,21 @@ def advance(
         An `Arrival`.
     """
 
-    def autonomous(u):
+    def autonomous(u: _State) -> _State:
         return jnp.concatenate([jnp.ones(1, u.dtype), field(u[0], u[1:])])
 
-    def attempt(carry):
+    def twice(u: _State) -> tuple[_State, _State]:
+        value = autonomous(u)
+        return value, value
+
+    def attempt(carry: _Progress) -> _Progress:
         u, h, tried = carry
         h_now = jnp.minimum(h, stop - u[0])
-        jacobian, here = jax.jacfwd(lambda v: (autonomous(v),) * 2, has_aux=True)(u)
+        jacobian, here = cast(
+            tuple[Float[Array, "n n"], _State], jax.jacfwd(twice, has_aux=True)(u)
+        )
         matrix = jnp.eye(u.size) - _GAMMA * h_now * jacobian
-        inverse = jnp.linalg.inv(matrix)
+        inverse = cast(Array, jnp.linalg.inv(matrix))
         k1 = inverse @ here
         k2 = inverse @ (autonomous(u + h_now * k1) - 2 * k1)
         new = u + h_now * (1.5 * k1 + 0.5 * k2)
@@ -97,27 +107,26 @@ def advance(
         grown = jnp.where(accept & (h_now < h), jnp.maximum(h, h_now * factor), h_now * factor)
         return jnp.where(accept, new, u), grown, tried + 1
 
-    def unfinished(carry):
-        u, _, tried, _ = carry
+    def unfinished(carry: tuple[_Progress, Kept | None]) -> Bool[Array, ""]:
+        u, _, tried = carry[0]
         return (u[0] < stop) & (tried < max_steps)
 
     begin = jnp.concatenate([jnp.reshape(start, 1).astype(state.dtype), state])
     # Landing within rounding of the end must count as having arrived.
     stop = jnp.asarray(stop, state.dtype)
 
-    def move(carry):
-        *now, kept = carry
+    def move(carry: tuple[_Progress, Kept | None]) -> tuple[_Progress, Kept | None]:
+        now, kept = carry
         then = _snap(attempt(now), stop)
-        return *then, None if kept is None else _between(kept, now[0], then[0])
+        return then, None if kept is None else _between(kept, now[0], then[0])
 
-    u, h, tried, kept = lax.while_loop(
-        unfinished, move, (begin, jnp.asarray(step, state.dtype), 0, kept)
-    )
+    first: tuple[_Progress, Kept | None] = (begin, jnp.asarray(step, state.dtype), 0), kept
+    (u, h, tried), kept = lax.while_loop(unfinished, move, first)
     arrived = (u[0] >= stop) & jnp.all(jnp.isfinite(u))
     return Arrival(u[1:], h, jnp.asarray(tried), arrived, kept)
 
 
-def _between(kept: Kept, before, after) -> Kept:
+def _between(kept: Kept, before: _State, after: _State) -> Kept:
     """The states at the times of one step, from its ends (t, u)."""
     times, states = kept
     length = jnp.maximum(after[0] - before[0], 1e-300)
@@ -127,7 +136,7 @@ def _between(kept: Kept, before, after) -> Kept:
     return Kept(times, jnp.where(inside[:, None], line, states))
 
 
-def _snap(carry, stop):
+def _snap(carry: _Progress, stop: Scalar) -> _Progress:
     u, h, tried = carry
     near = stop - u[0] <= 1e-12 * jnp.maximum(1.0, jnp.abs(stop))
     return u.at[0].set(jnp.where(near, stop, u[0])), h, tried

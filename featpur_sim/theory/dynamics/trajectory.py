@@ -1,8 +1,8 @@
 """One phase in the reduced model: threshold in, trajectory out (docs/dynamics.md)."""
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import lax
 from scipy import integrate as quadrature
 from scipy import stats
 
-from featpur_sim._ground.types import Array, Float
+from featpur_sim._ground.types import Array, Float, Real, Scalar
 from featpur_sim.theory.dynamics.equations import (
     AttackName,
     Drive,
@@ -36,12 +36,22 @@ class Schedule(NamedTuple):
     monotone: Float[Array | np.ndarray, "*S"]
     ceiling: Float[Array | np.ndarray, "*S"]
 
-    def bias(self, time, alpha, before):
+    def bias(
+        self,
+        time: float | Float[Array, "*t"],
+        alpha: float | Float[Array, "*t"],
+        before: float | Float[Array, "*t"],
+    ) -> Float[Array, "*t"]:
         """The threshold at a time, given the one so far."""
         value = jnp.interp(time, self.times, self.values)
         value = value * jnp.where(self.relative > 0, jnp.abs(alpha), 1.0)
         kept = jnp.where(self.monotone > 0, jnp.maximum(before, value), value)
         return jnp.minimum(kept, self.ceiling)
+
+
+_State = Float[Array, "3"]
+_Carry = tuple[_State, Scalar, Scalar, Array, Kept | None]
+"""The state, the threshold, the next step size, whether all is fine, and the states kept."""
 
 
 class Trajectory(NamedTuple):
@@ -61,12 +71,13 @@ def largest_of(count: int) -> float:
     >>> round(largest_of(2) * np.pi**0.5, 6)
     1.0
     """
-    density = stats.norm.pdf
+    density = cast(Callable[[float], float], stats.norm.pdf)
+    log_below = cast(Callable[[float], float], stats.norm.logcdf)
 
-    def integrand(t):
-        return t * count * density(t) * np.exp((count - 1) * stats.norm.logcdf(t))
+    def integrand(t: float) -> float:
+        return t * count * density(t) * np.exp((count - 1) * log_below(t))
 
-    return float(quadrature.quad(integrand, -8, 12, limit=200, epsabs=1e-10)[0])
+    return cast(tuple[float, float], quadrature.quad(integrand, -8, 12, limit=200, epsabs=1e-10))[0]
 
 
 def initial_order(d: int, sigma_0: float) -> Order:
@@ -82,7 +93,7 @@ def integrate_phase(
     order: Order,
     before: Array,
     schedule: Schedule,
-    radius,
+    radius: Real,
     times: Float[Array, " T"],
     nodes: Nodes,
     setting: Setting,
@@ -107,8 +118,8 @@ def integrate_phase(
             these to the last. In between the state is interpolated, and no step changes.
     """
 
-    def field_with(memory):
-        def field(time, u):
+    def field_with(memory: Scalar) -> Callable[[Scalar, _State], _State]:
+        def field(time: Scalar, u: _State) -> _State:
             state = Order(u[0], u[1], jnp.maximum(u[2], 0.0))
             b = schedule.bias(time, state.alpha, memory)
             return jnp.stack(
@@ -117,11 +128,11 @@ def integrate_phase(
 
         return field
 
-    def scale(u):
+    def scale(u: _State) -> _State:
         size = jnp.abs(u[0]) + 1e-9
         return jnp.stack([size, jnp.abs(u[1]) + 0.1 * size, jnp.abs(u[2]) + 0.1 * size**2])
 
-    def segment(carry, ends):
+    def segment(carry: _Carry, ends: Float[Array, "2"]) -> tuple[_Carry, tuple[_State, Scalar]]:
         u, memory, step, fine, kept = carry
         went = advance(
             field_with(memory), u, ends[0], ends[1], step=step, scale=scale, tolerance=tolerance,
@@ -137,9 +148,8 @@ def integrate_phase(
     first = 1e-3 * (times[-1] - times[0])
     ends = jnp.stack([times[:-1], times[1:]], axis=1)
     kept = None if recorded is None else Kept(recorded, jnp.tile(u, (len(recorded), 1)))
-    (_, _, _, fine, kept), (states, biases) = lax.scan(
-        segment, (u, memory, first, jnp.asarray(True), kept), ends
-    )
+    carry: _Carry = u, memory, first, jnp.asarray(True), kept
+    (_, _, _, fine, kept), (states, biases) = lax.scan(segment, carry, ends)
     biases = jnp.concatenate([memory[None], biases])
     if kept is None:
         states = jnp.concatenate([u[None], states])
@@ -150,11 +160,15 @@ def integrate_phase(
         biases = jnp.where(times[end] == kept.times, biases[end], between)
         times = kept.times
     orders = Order(*states.T)
-    forces = lax.map(lambda s: drive(s[0], s[1], radius, nodes, setting, attack), (orders, biases))
+
+    def force(at: tuple[Order, Scalar]) -> Drive:
+        return drive(at[0], at[1], radius, nodes, setting, attack)
+
+    forces = cast(Drive, lax.map(force, (orders, biases)))
     return Trajectory(times, orders, biases, forces, fine)
 
 
-def constant(bias) -> Schedule:
+def constant(bias: Real) -> Schedule:
     """The frozen threshold of the adversarial phase."""
     no = jnp.asarray(0.0)
     return Schedule(jnp.asarray([0.0, 1.0]), jnp.ones(2) * bias, no, no, no + jnp.inf)
