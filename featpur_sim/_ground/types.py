@@ -12,7 +12,15 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 Scalar = Float[Array, ""]
 Real = float | Scalar
 """One real number, Python's or the device's."""
-Numbers = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Array
+Numbers = (
+    float
+    | np.floating
+    | np.integer
+    | np.ndarray
+    | Array
+    | Sequence[float]
+    | Sequence[Sequence[float]]
+)
 """What `featpur_sim._ground.checks.number` makes an array of."""
 PRNGKey = Key[Array, ""]
 

@@ -5,12 +5,14 @@ code with the same budget.
 """
 
 import abc
+from collections.abc import Callable
+from typing import cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim._ground.types import Array, Float, PRNGKey, Real
 
 
 class Classifier(eqx.Module):
@@ -26,7 +28,7 @@ class Classifier(eqx.Module):
     ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         """f(x) and ∇ₓf(x), sample by sample."""
 
-    def smoothed(self, width: Float[Array, ""]) -> "Classifier":
+    def smoothed(self, width: Real) -> "Classifier":
         """x ↦ E f(x + width·g), g ~ N(0, I), to take gradients from in an attack.
 
         Models whose own gradient vanishes or jumps (dead or hard gates) should override this; it
@@ -43,6 +45,10 @@ def autodiff_input_gradient(
     model: Classifier, x: Float[Array, "n d"], *, key: PRNGKey | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
     """f(x) and ∇ₓf(x) by automatic differentiation, for models without a closed form."""
-    value, pullback = jax.vjp(lambda points: model(points, key=key), x)
+
+    def output(points: Float[Array, "n d"]) -> Float[Array, " n"]:
+        return model(points, key=key)
+
+    value, pullback = cast(tuple[Array, Callable[[Array], tuple[Array]]], jax.vjp(output, x))
     (gradient,) = pullback(jnp.ones_like(value))
     return value, gradient

@@ -11,7 +11,7 @@ import numpy as np
 
 from featpur_sim._ground.checks import count
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float
+from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.models.polynomial import PolynomialClassifier
 
@@ -57,7 +57,7 @@ class FullPolynomial(Classifier):
         return cls(jnp.asarray(tensor, jnp.float32))
 
     @steady
-    def __call__(self, x, *, key=None) -> Float[Array, " n"]:
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         padded = jnp.concatenate([jnp.ones_like(x[:, :1]), x], -1)
         value = jnp.tensordot(padded, self.tensor, 1)
         for _ in range(self.tensor.ndim - 1):
@@ -65,7 +65,9 @@ class FullPolynomial(Classifier):
         return value
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         return autodiff_input_gradient(self, x, key=key)
 
 

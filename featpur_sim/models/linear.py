@@ -4,6 +4,9 @@ f(x) = ⟨w,x⟩ + b. The worst perturbation of norm τ is known, so robust trai
 y f falls by τ‖w‖_*, the dual norm (ℓ2: ‖w‖₂; ℓ∞: ‖w‖₁).
 """
 
+from operator import attrgetter
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,8 +16,8 @@ from jax import lax
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.norms import Norm, length
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
-from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim._ground.types import Array, Float, Int, Numbers, PRNGKey, Real, Scalar
+from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 # The surrogate's width falls along these multiples of τ; the last is close to the 0-1 loss.
@@ -32,15 +35,17 @@ class LinearClassifier(Classifier):
     weight: Float[Array, " d"]
     intercept: Float[Array, ""]
 
-    def __init__(self, weight, intercept: float | Array = 0.0):
+    def __init__(self, weight: Numbers, intercept: Real = 0.0):
         self.weight = number("weight", weight, ndim=1)
         self.intercept = number("intercept", intercept)
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return x @ self.weight + self.intercept
 
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         if type(self) is not LinearClassifier:
             return autodiff_input_gradient(self, x, key=key)
         return self(x), jnp.broadcast_to(self.weight, x.shape)
@@ -107,30 +112,50 @@ def train_linear(
     return model
 
 
+# The state is that of optax.adam with a schedule.
+_State = tuple[optax.ScaleByAdamState, optax.ScaleByScheduleState]
+_Carry = tuple[LinearClassifier, _State]
+
+
 @eqx.filter_jit
-def _descend(model, problem, radius, width, norm, intercept, learning_rate, key, steps, batch):
+def _descend(
+    model: LinearClassifier,
+    problem: SparseCoding,
+    radius: Scalar,
+    width: Scalar,
+    norm: Norm,
+    intercept: bool,
+    learning_rate: float,
+    key: PRNGKey,
+    steps: int,
+    batch: int,
+) -> LinearClassifier:
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
-    def loss(model, sample):
+    def loss(model: LinearClassifier, sample: Batch) -> Scalar:
         scale = _dual_norm(model.weight, norm)
         margin = model.worst_margin(sample.x, sample.y, radius, norm) / (scale * width * radius)
         counted = sample.labelled
         return jnp.sum(jnp.where(counted, jax.nn.sigmoid(-margin), 0)) / jnp.sum(counted)
 
-    def step(t, carry):
+    def step(t: Int[Array, ""], carry: _Carry) -> _Carry:
         model, state = carry
-        gradient = jax.grad(loss)(model, problem.sample(jax.random.fold_in(key, t), batch))
+        sample = problem.sample(jax.random.fold_in(key, t), batch)
+        gradient = cast(optax.Updates, jax.grad(loss)(model, sample))
         if not intercept:
-            gradient = eqx.tree_at(lambda m: m.intercept, gradient, jnp.float32(0))
+            gradient = eqx.tree_at(attrgetter("intercept"), gradient, jnp.float32(0))
         updates, state = optimizer.update(gradient, state)
-        model = eqx.apply_updates(model, updates)
-        length = jnp.linalg.norm(model.weight)
-        return LinearClassifier(model.weight / length, model.intercept / length), state
+        model = cast(LinearClassifier, eqx.apply_updates(model, updates))
+        length = cast(Array, jnp.linalg.norm(model.weight))
+        return cast(
+            _Carry, (LinearClassifier(model.weight / length, model.intercept / length), state)
+        )
 
-    return lax.fori_loop(0, steps, step, (model, optimizer.init(model)))[0]
+    start = model, optimizer.init(cast(optax.Params, model))
+    return cast(_Carry, lax.fori_loop(0, steps, step, start))[0]
 
 
 def _dual_norm(weight: Float[Array, " d"], norm: Norm) -> Float[Array, ""]:
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")
-    return length(weight) if norm == "l2" else jnp.linalg.norm(weight, 1)
+    return length(weight) if norm == "l2" else cast(Array, jnp.linalg.norm(weight, 1))

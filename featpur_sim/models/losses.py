@@ -5,6 +5,9 @@
 The expectation is over labelled samples: ties carry y = 0 and weight 0.
 """
 
+from operator import attrgetter
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,14 +25,14 @@ def logistic_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
 @steady
 def regulariser(weights: Float[Array, "m d"]) -> Scalar:
     """Σ_i ‖w_i‖²/2 + ‖w_i‖³/3. [P]"""
-    norms = jnp.linalg.norm(weights, axis=-1)
+    norms = cast(Array, jnp.linalg.norm(weights, axis=-1))
     return jnp.sum(norms**2 / 2 + norms**3 / 3)
 
 
 @steady
 def regulariser_gradient(weights: Float[Array, "m d"]) -> Float[Array, "m d"]:
     """∇Reg(w_i) = (1 + ‖w_i‖) w_i. [D]"""
-    return (1 + jnp.linalg.norm(weights, axis=-1, keepdims=True)) * weights
+    return (1 + cast(Array, jnp.linalg.norm(weights, axis=-1, keepdims=True))) * weights
 
 
 @steady
@@ -49,8 +52,8 @@ def loss_sum_and_gradient(
     labelled = y != 0
     if type(network) is not SymmetricReLU:
 
-        def total(weights):
-            value = eqx.tree_at(lambda n: n.weights, network, weights)(x, key=key)
+        def total(weights: Float[Array, "m d"]) -> Scalar:
+            value = eqx.tree_at(attrgetter("weights"), network, weights)(x, key=key)
             return jnp.sum(jnp.where(labelled, logistic_loss(y * value), 0))
 
         return *jax.value_and_grad(total)(network.weights), jnp.sum(labelled)

@@ -14,7 +14,7 @@ import numpy as np
 
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float
+from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 from featpur_sim.theory.witnesses import power_sum_basis
@@ -42,7 +42,7 @@ class PolynomialClassifier(Classifier):
     @classmethod
     @steady
     def start(
-        cls, problem: SparseCoding, degree: int, weights: dict[Term, float], *, key
+        cls, problem: SparseCoding, degree: int, weights: dict[Term, float], *, key: PRNGKey
     ) -> "PolynomialClassifier":
         """The member with the given weights c_t/u_t on some terms, and 0 on the others.
 
@@ -56,7 +56,7 @@ class PolynomialClassifier(Classifier):
             ValueError: M ≠ I, w* not ±1, a term outside the family, weights that are not numbers or
                 all 0, or a wrong degree.
         """
-        _require_signs(problem)
+        require_signs(problem)
         terms = symmetric_terms(degree)
         unknown = set(weights) - set(terms)
         if unknown:
@@ -87,11 +87,13 @@ class PolynomialClassifier(Classifier):
         return jnp.stack(columns, -1) / self.units
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return self.features(x) @ self.coefficients
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         return autodiff_input_gradient(self, x, key=key)
 
 
@@ -116,7 +118,12 @@ def symmetric_terms(degree: int) -> tuple[Term, ...]:
     return tuple(sorted({*odd, *even}, key=lambda t: (sum(t), len(t))))
 
 
-def _require_signs(problem: SparseCoding) -> None:
+def require_signs(problem: SparseCoding) -> None:
+    """Refuse a problem outside the gauge M = I, w* ∈ {±1}^d, in which the family is symmetric.
+
+    Raises:
+        ValueError: M ≠ I, or w* not ±1.
+    """
     if problem.M is not None or not np.all(np.abs(np.asarray(problem.wstar)) == 1):
         raise ValueError(
             "the symmetric family needs M = I and w* ∈ {±1}^d: pass problem.gauge() of a problem "

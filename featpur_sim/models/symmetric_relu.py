@@ -6,6 +6,7 @@ with fixed output weights and pre-activation noise ρ_i ~ N(0, σ_ρ²). Without
 f(x) = Σ_i S_b(⟨w_i,x⟩) with the soft threshold S_b(u) = sign(u)·max(|u| − b, 0).
 """
 
+from operator import attrgetter
 from typing import Literal
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from featpur_sim._ground.checks import count, is_concrete, number
 from featpur_sim._ground.norms import length
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim._ground.types import Array, Bool, Float, Numbers, PRNGKey, Real
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 _LEAST_SIGMA = 1e-12
@@ -51,7 +52,14 @@ class SymmetricReLU(Classifier):
     smoothing: Smoothing = eqx.field(static=True)
 
     @steady
-    def __init__(self, weights, bias, *, sigma_rho: float = 0.0, smoothing: Smoothing = "none"):
+    def __init__(
+        self,
+        weights: Numbers,
+        bias: Numbers,
+        *,
+        sigma_rho: float = 0.0,
+        smoothing: Smoothing = "none",
+    ):
         if smoothing not in ("none", "sampled", "closed"):
             raise ValueError(f"smoothing must be 'none', 'sampled' or 'closed', got {smoothing!r}.")
         self.sigma_rho = number("sigma_rho", sigma_rho, least=0)
@@ -127,18 +135,20 @@ class SymmetricReLU(Classifier):
         return jnp.sum(sigma * value, neurons), cdf_up + cdf_down
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return self.output_and_gate(self.preactivations(x), key=key)[0]
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         if type(self) is not SymmetricReLU:
             return autodiff_input_gradient(self, x, key=key)
         value, gate = self.output_and_gate(self.preactivations(x), key=key)
         return value, gate @ self.weights
 
     @steady
-    def smoothed(self, width):
+    def smoothed(self, width: Real) -> Classifier:
         """E f(x + width·g) in closed form [D].
 
         ⟨w_i, g⟩ ~ N(0, ‖w_i‖²), f is a sum over neurons and E[S_b(u + ρ)] is the closed smoothing
@@ -154,7 +164,7 @@ class SymmetricReLU(Classifier):
         sigma = jnp.where(usual, sigma, jnp.hypot(own, length(width * self.weights)))
         closed = SymmetricReLU(self.weights, self.bias, sigma_rho=1.0, smoothing="closed")
         # A weight of 0 needs no smoothing, but 0/0 must not arise.
-        return eqx.tree_at(lambda n: n.sigma_rho, closed, jnp.maximum(sigma, _LEAST_SIGMA))
+        return eqx.tree_at(attrgetter("sigma_rho"), closed, jnp.maximum(sigma, _LEAST_SIGMA))
 
     @steady
     def active(self, x: Float[Array, "n d"]) -> Bool[Array, "n m"]:
@@ -200,7 +210,7 @@ def initialise(
 
 @steady
 def pure_network(
-    wstar: Float[Array, " D"], bias: float | Scalar, M: Float[Array, "d D"] | None = None
+    wstar: Float[Array, " D"], bias: Real, M: Float[Array, "d D"] | None = None
 ) -> SymmetricReLU:
     """The reference without any mixture: one neuron w*_j M_j per feature (docs/theory.md §5.2)."""
     wstar = number("wstar", wstar, ndim=1)

@@ -13,7 +13,7 @@ from jax.scipy.stats import norm
 from featpur_sim._ground.checks import count, double, number
 from featpur_sim._ground.norms import length
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim._ground.types import Array, Float, Numbers, PRNGKey, Real
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
@@ -33,14 +33,16 @@ class NTKClassifier(Classifier):
     gates: Float[Array, "m d"]
     bias: Float[Array, ""]
 
-    def __init__(self, v, gates, bias):
+    def __init__(self, v: Numbers, gates: Numbers, bias: Numbers):
         self.v, self.gates = number("v", v, ndim=2), number("gates", gates, ndim=2)
         self.bias = number("bias", bias, least=0)
         if self.v.shape != self.gates.shape:
             raise ValueError(f"v and gates differ in shape: {self.v.shape}, {self.gates.shape}.")
 
     @classmethod
-    def witness(cls, problem: SparseCoding, gates: Float[Array, "m d"], bias) -> "NTKClassifier":
+    def witness(
+        cls, problem: SparseCoding, gates: Float[Array, "m d"], bias: Real
+    ) -> "NTKClassifier":
         """v_i = w*∘(w_i² − 1)/m: the cubic's sign at infinite width. [D] §6, N2. Needs M = I."""
         if problem.M is not None:
             raise ValueError("the tangent-kernel witness needs M = I: pass problem.gauge().")
@@ -51,18 +53,20 @@ class NTKClassifier(Classifier):
         return (jnp.abs(x @ self.gates.T) >= self.bias).astype(x.dtype)
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return jnp.sum(self.open_gates(x) * (x @ self.v.T), -1)
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         """The gradient where it exists: no gate at its edge."""
         if type(self) is not NTKClassifier:
             return autodiff_input_gradient(self, x, key=key)
         open_gates = self.open_gates(x)
         return jnp.sum(open_gates * (x @ self.v.T), -1), open_gates @ self.v
 
-    def smoothed(self, width):
+    def smoothed(self, width: Real) -> Classifier:
         """E f(x + width·g), exactly; see `SmoothedNTK`."""
         if type(self) is not NTKClassifier:
             return super().smoothed(width)
@@ -80,11 +84,13 @@ class SmoothedNTK(Classifier):
     width: Float[Array, ""]
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return self.value_and_input_gradient(x)[0]
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         v, w, b = self.model.v, self.model.gates, self.model.bias
         sigma = jnp.maximum(self.width * length(w), _LEAST_SIGMA)
         u, a = x @ w.T, x @ v.T

@@ -18,10 +18,10 @@ from scipy import special
 
 from featpur_sim._ground.checks import double, number
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, Scalar
+from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
-from featpur_sim.models.polynomial import _require_signs
+from featpur_sim.models.polynomial import require_signs
 
 _UNIT_SAMPLES = 4096
 # Gauss-Legendre nodes on each half-line of the kernel's integral, cut at ten deviations.
@@ -45,13 +45,13 @@ class NTKLimit(Classifier):
 
     @classmethod
     @steady
-    def witness(cls, problem: SparseCoding, bias: float, *, key) -> "NTKLimit":
+    def witness(cls, problem: SparseCoding, bias: float, *, key: PRNGKey) -> "NTKLimit":
         """The member of N2: the sign of the cubic. ``key`` names the samples that set the units.
 
         Raises:
             ValueError: M ≠ I, w* not ±1 or bias not above 0, where the kernel is linear.
         """
-        _require_signs(problem)
+        require_signs(problem)
         level = number("bias", bias, above=0)
         ones = jnp.ones(6, jnp.float32)
         x = problem.sample(key, _UNIT_SAMPLES).x
@@ -80,11 +80,13 @@ class NTKLimit(Classifier):
         return jnp.stack(members, -1) / self.units
 
     @steady
-    def __call__(self, x, *, key=None):
+    def __call__(self, x: Float[Array, "n d"], *, key: PRNGKey | None = None) -> Float[Array, " n"]:
         return self.features(x) @ self.coefficients
 
     @steady
-    def value_and_input_gradient(self, x, *, key=None):
+    def value_and_input_gradient(
+        self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         return autodiff_input_gradient(self, x, key=key)
 
 
