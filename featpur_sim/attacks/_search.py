@@ -7,7 +7,7 @@ serves every radius and every number of survivors.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import equinox as eqx
 import jax
@@ -29,7 +29,7 @@ SMALL, LARGE = 128, 1024
 SPARSE_COORDINATES, SPARSE_FRACTION = 4, 0.1
 # An "inside" start has this fraction of the radius (ℓ2); in ℓ∞ it is uniform in the box.
 INSIDE_FRACTION = 0.3
-_ORDER = {"l2": 2, "linf": np.inf}
+_ORDER: dict[Norm, float] = {"l2": 2, "linf": np.inf}
 
 
 def batches(index: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " b"]]:
@@ -38,7 +38,8 @@ def batches(index: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " b"]]:
     >>> tuple(len(piece) for piece in batches(np.arange(1300)))
     (1024, 128, 128, 128)
     """
-    pieces, at = [], 0
+    pieces: list[Int[np.ndarray, " b"]] = []
+    at = 0
     while at < len(index):
         # Four small batches cost as much as one large one half empty.
         size = LARGE if len(index) - at > LARGE // 2 else SMALL
@@ -103,6 +104,26 @@ def inside_ball(delta: np.ndarray, radius: float, norm: Norm) -> np.ndarray:
     return (delta * shrink).astype(np.float32)
 
 
+class StageRecord(TypedDict):
+    """What one stage did.
+
+    Attributes:
+        attack: name of the stage.
+        points: on which it ran.
+        broken: among them by it.
+        new: among those by no earlier stage.
+        steps: gradient steps per point.
+        seconds: with compilation.
+    """
+
+    attack: str
+    points: int
+    broken: int
+    new: int
+    steps: float
+    seconds: float
+
+
 class Hunt:
     """The best perturbation so far of every point, and the record of who found it.
 
@@ -110,7 +131,7 @@ class Hunt:
         clean: y f(x), [n].
         margin: least y f so far, [n].
         delta: where it is, [n, d].
-        table: one row per stage.
+        table: one record per stage.
     """
 
     def __init__(self, model: Classifier, batch: Batch, radius: float, norm: Norm, key: PRNGKey):
@@ -122,21 +143,23 @@ class Hunt:
         self.clean[self.labelled] = self.score(self.labelled, np.zeros_like(self.x))
         self.margin = self.clean.copy()
         self.delta = np.zeros_like(self.x)
-        self.table: list[dict[str, Any]] = []
+        self.table: list[StageRecord] = []
 
     def score(self, index: Int[np.ndarray, " b"], delta: np.ndarray) -> Float[np.ndarray, " b"]:
         """y f(x + δ) of the points ``index``; ``delta`` has all n rows."""
-        return in_batches(
-            lambda x, y, delta: score(self.model, x + delta, y, self.key),
-            index,
-            self.x,
-            self.y,
-            delta,
-        )
+
+        def one_batch(x: np.ndarray, y: np.ndarray, delta: np.ndarray) -> Array:
+            return score(self.model, jnp.asarray(x + delta), jnp.asarray(y), self.key)
+
+        return in_batches(one_batch, index, self.x, self.y, delta)
 
     def look(self, index: Int[np.ndarray, " b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """f [b] and ∇ₓf [b, d] at the points ``index``, and f again with another key."""
-        columns = in_batches(lambda x: _look(self.model, x, self.key), index, self.x)
+
+        def one_batch(x: np.ndarray) -> Array:
+            return _look(self.model, jnp.asarray(x), self.key)
+
+        columns = in_batches(one_batch, index, self.x)
         return columns[:, 0], columns[:, 2:], columns[:, 1]
 
     def broken(self) -> Bool[np.ndarray, " n"]:
@@ -149,13 +172,12 @@ class Hunt:
         """Run an attack on the points ``index``: margins [b] and perturbations [b, d]."""
         key = jax.random.fold_in(self.key, number)
         delta = np.zeros_like(self.x)
-        found = in_batches(
-            lambda x, y, start: search(attack, self.model, x, y, start, key),
-            index,
-            self.x,
-            self.y,
-            start,
-        )
+
+        def one_batch(x: np.ndarray, y: np.ndarray, start: np.ndarray) -> Array:
+            points = jnp.asarray(x), jnp.asarray(y), jnp.asarray(start)
+            return search(attack, self.model, *points, key)
+
+        found = in_batches(one_batch, index, self.x, self.y, start)
         delta[index] = inside_ball(found, self.radius, self.norm)
         return self.score(index, delta), delta[index]
 

@@ -23,6 +23,7 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.statistics import wilson_interval
 
 CHUNK = 1024
+Totals = tuple[Int[Array, ""], Int[Array, ""]]
 
 
 class Accuracy(NamedTuple):
@@ -66,7 +67,7 @@ def count_robust(
     key: PRNGKey,
     n: int,
     chunk: int = CHUNK,
-) -> tuple[Int[Array, ""], Int[Array, ""]]:
+) -> Totals:
     """Numbers of robust and of labelled samples among n fresh ones; memory grows with ``chunk``.
 
     The samples depend on ``key`` alone, so every model and attack given one key is scored on the
@@ -76,7 +77,7 @@ def count_robust(
     chunk = min(chunk, n)
     sample_key, attack_key = jax.random.split(key)
 
-    def one_chunk(totals, i):
+    def one_chunk(totals: Totals, i: Int[Array, ""]) -> tuple[Totals, None]:
         batch = problem.sample(sample_key, chunk, start=i * chunk)
         counted = batch.labelled & (jnp.arange(chunk) + i * chunk < n)
         margin = attacked_margin(model, batch, attack, key=jax.random.fold_in(attack_key, i))

@@ -10,6 +10,8 @@ function of it with the same gradient direction, and the steps are normalised, s
 invariant to the scale of f and cannot be blinded by a saturated loss.
 """
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from jax import lax
 from featpur_sim._ground.checks import count
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
+from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.attacks.balls import ball
 from featpur_sim.attacks.gradient import Attack, Found, keep_better
 from featpur_sim.data.sparse_coding import Batch
@@ -39,7 +41,8 @@ def checkpoints(steps: int) -> list[int]:
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
     # In hundredths: ⌈0.57·100⌉ is 57, which binary fractions would miss.
-    found, before, now = [], 0, 22
+    found: list[int] = []
+    before, now = 0, 22
     while now <= 100:
         found.append(-(-now * steps // 100))
         before, now = now, now + max(now - before - 3, 6)
@@ -88,15 +91,13 @@ class APGD(Attack):
     steps: int = eqx.field(static=True)
     restarts: int = eqx.field(static=True)
 
-    def __init__(
-        self, radius: float | Array, norm: Norm = "l2", *, steps: int = 100, restarts: int = 1
-    ):
+    def __init__(self, radius: Real, norm: Norm = "l2", *, steps: int = 100, restarts: int = 1):
         self.ball = ball(norm, radius)
         self.steps, self.restarts = count("steps", steps), count("restarts", restarts)
 
     @steady
-    def __call__(self, model, batch, *, key):
-        def start(best, restart):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
+        def start(best: Found, restart: Int[Array, ""]) -> tuple[Found, None]:
             restart_key = jax.random.fold_in(key, restart)
             delta = jnp.where(restart == 0, 0.0, self.ball.random(restart_key, batch.x.shape))
             found = self.descend(model, batch, delta, key=restart_key)
@@ -145,15 +146,18 @@ class APGD(Attack):
         period = np.zeros(self.steps, np.float32)
         period[np.array(due, int) - 1] = np.diff([0, *due])
 
-        def step(state, at):
+        def step(state: _State, at: tuple[Int[Array, ""], Scalar]) -> tuple[_State, None]:
             t, length = at
             state = self._move(model, batch, state, t, jax.random.fold_in(key, t + 1))
-            return lax.cond(length > 0, _review, lambda state, _: state, state, length), None
+            state = cast(_State, lax.cond(length > 0, _review, _carry_on, state, length))
+            return state, None
 
         state, _ = lax.scan(step, state, (jnp.arange(self.steps), jnp.asarray(period)))
         return state.best
 
-    def _move(self, model, batch, state, t, key):
+    def _move(
+        self, model: Classifier, batch: Batch, state: _State, t: Int[Array, ""], key: PRNGKey
+    ) -> _State:
         """Algorithm 1, lines 6-9: a normalised step, momentum, projection, bookkeeping."""
         y = batch.y[:, None]
         plain = self.ball.project(
@@ -183,7 +187,12 @@ class APGD(Attack):
         )
 
 
-def _review(state: _State, length: Array) -> _State:
+def _carry_on(state: _State, length: Scalar) -> _State:
+    """Between checkpoints."""
+    return state
+
+
+def _review(state: _State, length: Scalar) -> _State:
     """At a checkpoint: halve the step and return to the best point where progress has stalled.
 
     Stalled means that fewer than 3/4 of the steps succeeded (condition 1), or that neither the step

@@ -17,7 +17,7 @@ from featpur_sim._ground.checks import count, is_concrete, number
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float, PRNGKey
+from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.attacks.balls import Ball, L2Ball, LinfBall, ball
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
@@ -40,7 +40,8 @@ class Attack(eqx.Module):
 
     def __repr__(self) -> str:
         radius = getattr(self.ball, "radius", None)
-        norm = {L2Ball: "l2", LinfBall: "linf"}.get(type(self.ball), type(self.ball).__name__)
+        names: dict[type[Ball], Norm] = {L2Ball: "l2", LinfBall: "linf"}
+        norm = names.get(type(self.ball), type(self.ball).__name__)
         settings = (f"{n}={v}" for n in ("steps", "restarts") if (v := getattr(self, n, None)))
         return line(type(self).__name__, f"τ={shown(radius)}", norm, *settings, *runs(radius))
 
@@ -69,11 +70,11 @@ class FGM(Attack):
     (FGM(τ=0.1, l2), PGD(τ=0.1, linf, steps=20, restarts=1))
     """
 
-    def __init__(self, radius: float | Array, norm: Norm = "l2"):
+    def __init__(self, radius: Real, norm: Norm = "l2"):
         self.ball = ball(norm, radius)
 
     @steady
-    def __call__(self, model, batch, *, key):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         _, gradient = model.value_and_input_gradient(batch.x, key=key)
         return -batch.y[:, None] * self.ball.maximise(gradient)
 
@@ -112,12 +113,12 @@ class PGD(Attack):
     @steady
     def __init__(
         self,
-        radius: float | Array,
+        radius: Real,
         norm: Norm = "l2",
         *,
         steps: int = 40,
         restarts: int = 1,
-        step_size: float | Array | None = None,
+        step_size: Real | None = None,
         smoothing: float = 0.0,
         on_support: bool = False,
     ):
@@ -139,8 +140,8 @@ class PGD(Attack):
         self.on_support = on_support
 
     @steady
-    def __call__(self, model, batch, *, key):
-        def start(best, restart):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
+        def start(best: Found, restart: Int[Array, ""]) -> tuple[Found, None]:
             restart_key = jax.random.fold_in(key, restart)
             delta = self.start(key, restart, batch.x.shape)
             return keep_better(best, *self.descend(model, batch, delta, key=restart_key)), None
@@ -174,7 +175,9 @@ class PGD(Attack):
         """
         mask = self._mask(batch)
 
-        def step(carry, t):
+        def step(
+            carry: tuple[Float[Array, "n d"], Found], t: Int[Array, ""]
+        ) -> tuple[tuple[Float[Array, "n d"], Found], None]:
             delta, best = carry
             following, margin = self.move(
                 model, batch, delta, t, mask, key=jax.random.fold_in(key, t)
@@ -208,7 +211,9 @@ class PGD(Attack):
         move = self.step_size * fall * self.ball.maximise(gradient * mask)
         return self.ball.project(delta - batch.y[:, None] * move), batch.y * value
 
-    def _look(self, model, x, fall, *, key):
+    def _look(
+        self, model: Classifier, x: Float[Array, "n d"], fall: Scalar, *, key: PRNGKey | None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         """f at x, and the gradient to follow there."""
         if self.smoothing is None:
             return model.value_and_input_gradient(x, key=key)
@@ -217,7 +222,7 @@ class PGD(Attack):
         smooth = model.smoothed(fall * self.smoothing * longest)
         return model(x, key=key), smooth.value_and_input_gradient(x, key=key)[1]
 
-    def _mask(self, batch):
+    def _mask(self, batch: Batch) -> Float[Array, "..."]:
         if not self.on_support:
             return jnp.ones((), batch.x.dtype)
         if batch.z.shape != batch.x.shape:
@@ -237,17 +242,17 @@ class DenseMixture(Attack):
     direction: Float[Array, " d"]
 
     @steady
-    def __init__(self, radius: float | Array, direction: Float[Array, " d"], norm: Norm = "l2"):
+    def __init__(self, radius: Real, direction: Float[Array, " d"], norm: Norm = "l2"):
         self.ball = ball(norm, radius)
         self.direction = number("direction", direction, ndim=1)
 
     @classmethod
-    def of(cls, problem: SparseCoding, radius: float | Array, norm: Norm = "l2") -> "DenseMixture":
+    def of(cls, problem: SparseCoding, radius: Real, norm: Norm = "l2") -> "DenseMixture":
         """The attack along the dense mixture of ``problem``."""
         return cls(radius, problem.dense_direction(), norm)
 
     @steady
-    def __call__(self, model, batch, *, key):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         return -batch.y[:, None] * self.ball.maximise(self.direction[None])
 
 
@@ -256,11 +261,11 @@ class RandomNoise(Attack):
 
     worst_case: ClassVar[bool] = False
 
-    def __init__(self, radius: float | Array, norm: Norm = "l2"):
+    def __init__(self, radius: Real, norm: Norm = "l2"):
         self.ball = ball(norm, radius)
 
     @steady
-    def __call__(self, model, batch, *, key):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         return self.ball.random(key, batch.x.shape)
 
 
@@ -274,5 +279,5 @@ class Transfer(Attack):
         self.ball = attack.ball
         self.source, self.attack = source, attack
 
-    def __call__(self, model, batch, *, key):
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         return self.attack(self.source, batch, key=key)

@@ -19,7 +19,7 @@ from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
 from featpur_sim.attacks import warning_signs
-from featpur_sim.attacks._search import LARGE, SMALL, Hunt, Start
+from featpur_sim.attacks._search import LARGE, SMALL, Hunt, StageRecord, Start
 from featpur_sim.attacks.accuracy import Accuracy, is_finite
 from featpur_sim.attacks.apgd import APGD
 from featpur_sim.attacks.gradient import PGD, Attack
@@ -57,7 +57,7 @@ class Stage:
     step_size: float = 0.0
     smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, allowed in (
             ("method", self.method, get_args(Method)),
             ("start", self.start, get_args(Start)),
@@ -119,7 +119,7 @@ class Attacked:
     labelled: Bool[np.ndarray, " n"]
     margin: Float[np.ndarray, " n"]
     delta: Float[np.ndarray, "n d"]
-    table: list[dict[str, Any]]
+    table: list[StageRecord]
     warnings: list[str]
     protocol: str
 
@@ -144,7 +144,7 @@ class Protocol:
     version: str
     stages: tuple[Stage, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
             raise ValueError(f"protocol {self.name!r} has no stages: it would attack nothing.")
@@ -243,7 +243,9 @@ class Protocol:
         return [*found, sentence] if sentence else found
 
 
-def _check(batch: Batch, radius: float, norm: Norm, starts: Sequence[np.ndarray]):
+def _check(
+    batch: Batch, radius: float, norm: Norm, starts: Sequence[np.ndarray]
+) -> tuple[float, list[np.ndarray]]:
     """The radius as a Python number, and the starts as arrays."""
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}.")

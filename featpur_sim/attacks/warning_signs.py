@@ -18,7 +18,7 @@ def zero_gradients(gradient: Float[np.ndarray, "n d"]) -> str | None:
     >>> zero_gradients(np.zeros((4, 2), np.float32)).split(":")[0]
     'zero gradients'
     """
-    fraction = float(np.mean(~np.any(gradient, axis=-1)))
+    fraction = float(np.mean(~gradient.any(axis=-1)))
     if fraction <= ZERO_GRADIENTS:
         return None
     return (

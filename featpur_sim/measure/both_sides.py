@@ -12,7 +12,6 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
 from featpur_sim.attacks._search import in_batches, score
-from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol
+from featpur_sim.attacks.protocol import STANDARD, Attacked, Protocol, StageRecord
 from featpur_sim.certify import (
     DEFAULT_EFFORT,
     Certificate,
@@ -66,7 +65,7 @@ class Sandwich:
     float32: Bool[np.ndarray, " n"]
     seconds: dict[str, float]
     evaluated: dict[str, int]
-    table: list[dict[str, Any]]
+    table: list[StageRecord]
     warnings: list[str]
     protocol: str
 
@@ -234,7 +233,7 @@ class Squeeze:
                 self.certify(names, index)
         return self.sandwich(found.table, found.warnings, found.protocol)
 
-    def sandwich(self, table: list[dict[str, Any]], warnings: list[str], protocol: str) -> Sandwich:
+    def sandwich(self, table: list[StageRecord], warnings: list[str], protocol: str) -> Sandwich:
         """What is known by now.
 
         Raises:

@@ -232,7 +232,9 @@ def test_dense_mixture_of_a_dictionary_points_along_mwstar(norm):
     batch = problem.sample(KEY, 5)
     direction = np.asarray(problem.M, float) @ np.asarray(problem.wstar, float)
     unit = {"l2": direction / np.linalg.norm(direction), "linf": np.sign(direction)}[norm]
-    delta = DenseMixture.of(problem, 0.2, norm)(None, batch, key=KEY)
+    delta = DenseMixture.of(problem, 0.2, norm)(
+        pure_network(problem.wstar, 0.1, problem.M), batch, key=KEY
+    )
     np.testing.assert_allclose(delta, -0.2 * np.asarray(batch.y)[:, None] * unit, atol=1e-6)
 
 
