@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,6 +31,7 @@ from experiments.cifar10.settings import (
 from experiments.cifar10.training import check_batch, train
 from featpur_sim import __version__
 from featpur_sim._ground.disk import atomic_path, write_text
+from featpur_sim.training.identity import Identity, identify_settings, software
 
 SETTINGS, RESULT = "settings.json", "result.nc"
 PATCHES = 20_000
@@ -57,16 +59,24 @@ def claim(folder: Path, settings: Settings, train_set: Images, test_set: Images)
         "settings": dataclasses.asdict(settings),
         "train": train_set.fingerprint(),
         "test": test_set.fingerprint(),
-        "version": __version__,
+        "software": software(),
     }
-    text = json.dumps(own, indent=2) + "\n"
     path = folder / SETTINGS
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if not path.exists():
+        write_text(path, json.dumps(own, indent=2) + "\n")
+        return
+    held = json.loads(path.read_text(encoding="utf-8"))
+    if found := _identity(held).difference(_identity(own)):
         raise OtherRun(
-            f"{folder} holds a run with other settings, data or software ({path}): give another "
+            f"{folder} holds another run ({found.what}): {found.undo} to go on, give another "
             "folder with --out, or remove that one."
         )
-    write_text(path, text)
+
+
+def _identity(held: dict[str, Any]) -> Identity:
+    # Folders of development versions name the version of this package alone.
+    by = held.get("software", f"featpur_sim {held.get('version')}")
+    return identify_settings(by, {name: held.get(name) for name in ("settings", "train", "test")})
 
 
 def networks(

@@ -24,7 +24,7 @@ from experiments.cifar10.low_rank import LowRankUpdate
 from experiments.cifar10.nets import Network
 from featpur_sim.attacks.gradient import Attack
 from featpur_sim.training.checkpoint import Checkpoint
-from featpur_sim.training.fingerprint import fingerprint
+from featpur_sim.training.identity import Identity, identify
 
 Array = jax.Array
 Report = Callable[[int, int, float], None]
@@ -107,6 +107,7 @@ def train(
     check_batch(schedule.batch, len(images.labels))
     steps = len(images.labels) // schedule.batch
     spread = NamedSharding(Mesh(np.array(jax.local_devices()), ("batch",)), PartitionSpec("batch"))
+    trained: Any
     if rank is None:
         trained, frozen = eqx.partition(network, eqx.is_inexact_array)
         assemble = eqx.combine
@@ -117,16 +118,21 @@ def train(
     rates = schedule.rates(schedule.epochs * steps)
     state = (trained, _optimiser(0.0, 0.0).init(trained))
     checkpoint = Checkpoint(folder) if folder else None
-    identity = fingerprint((trained, attack, key), schedule, rank, images.fingerprint())
+    identity = identify(
+        (trained, attack, key),
+        *(schedule, rank, images.fingerprint()),
+        settings={"attack": attack, "schedule": schedule, "rank": rank, "key": key},
+        parts={"network": trained, "images": images.fingerprint()},
+    )
     done, state = _restore(checkpoint, identity, state)
     for epoch in range(done, schedule.epochs):
         epoch_key = jax.random.fold_in(key, epoch)
         losses = []
         for i, batch in enumerate(_batches(images, schedule.batch, steps, epoch_key)):
-            shared = jax.device_put(batch, spread)
+            pixels, labels = jax.device_put(batch, spread)
             step_key = jax.random.fold_in(epoch_key, i)
             speed = jnp.array([rates[epoch * steps + i], schedule.weight_decay])
-            state, loss = _step(state, frozen, attack, *shared, speed, step_key, assemble)
+            state, loss = _step(state, frozen, attack, pixels, labels, speed, step_key, assemble)
             losses.append(loss)
         mean = float(np.mean(losses))
         if not np.isfinite(mean):
@@ -190,7 +196,7 @@ def _pack(state: Any) -> dict[str, np.ndarray]:
     return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def _restore(checkpoint: Checkpoint | None, identity: np.ndarray, state: Any) -> tuple[int, Any]:
+def _restore(checkpoint: Checkpoint | None, identity: Identity, state: Any) -> tuple[int, Any]:
     found = checkpoint.restore(identity) if checkpoint else None
     if found is None:
         return 0, state

@@ -1,6 +1,7 @@
 """The headline: both training regimes, one scorecard, one report (docs/theory.md §5.3, §7.1)."""
 
 import shutil
+import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,7 @@ from featpur_sim.claims import of_run as claims
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
-from featpur_sim.runs.config import RunConfig, dump
+from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.experiment import Experiment, Meter, run_experiment
 from featpur_sim.runs.folder import (
@@ -31,6 +32,7 @@ from featpur_sim.runs.folder import (
     save_scorecard,
 )
 from featpur_sim.runs.presets import dense_regime, sparse_regime
+from featpur_sim.training.identity import identify_settings, software
 
 
 def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
@@ -93,7 +95,7 @@ def reproduce(
         The rows of the common scorecard, which is also written to ``directory``.
 
     Raises:
-        ResultError: a folder holds a run with other settings.
+        ResultError: a folder holds a run with other settings, or of other versions.
     """
     folders = _folders(directory, configs)
     kept = [
@@ -121,9 +123,13 @@ def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
     if not is_saved(folder):
         return None
     result = load_result(folder)
-    if result.attrs["config"] != dump(config):
+    # Read, not compared as text: what an older file leaves out has its default.
+    then = parse(tomllib.loads(result.attrs["config"]))
+    by = result.attrs.get("software", f"featpur_sim {result.attrs['version']}")
+    old = identify_settings(by, then.model_dump(mode="json"))
+    if found := old.difference(identify_settings(software(), config.model_dump(mode="json"))):
         raise ResultError(
-            f"{folder} holds a run with other settings: choose another folder with --out, or pass "
-            "--overwrite to replace it."
+            f"{folder} holds another run ({found.what}): {found.undo} to go on, choose another "
+            "folder with --out, or pass --overwrite to replace it."
         )
     return result

@@ -24,7 +24,7 @@ from featpur_sim.runs.folder import load_rows, to_json
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import fraction_interval
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
-from featpur_sim.training.fingerprint import fingerprint
+from featpur_sim.training.identity import Identity, identify
 
 CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
 # The folder of the state to go on from; the number changes with what it holds or means.
@@ -152,9 +152,21 @@ def certify_run(
         _announce(campaign, budget, note)
         campaign.run()
         return rows(campaign)
-    identity = fingerprint(
+    identity = identify(
         [(p.squeeze.model, p.squeeze.points, p.squeeze.radius, p.squeeze.key) for p in parts],
         (norm, chosen, protocol, effort, FORMAT),
+        settings={
+            "norm": norm,
+            "points": points,
+            "radius": list(radii),
+            "stages": chosen,
+            "seeds": seeds,
+            "phases": list(phases),
+            "protocol": f"{protocol.name}/{protocol.version}",
+            "seed": seed,
+            "effort": effort,
+        },
+        parts={"networks": run.networks, "problem": run.problem, "format": FORMAT},
     )
     with _claimed(directory):
         state = Checkpoint(Path(directory) / STATE, every=every)
@@ -184,13 +196,13 @@ def _claimed(directory: str | Path) -> Iterator[None]:
 
 
 def _resume(
-    campaign: Campaign, state: Checkpoint, identity: np.ndarray, note: Callable[[str], None]
+    campaign: Campaign, state: Checkpoint, identity: Identity, note: Callable[[str], None]
 ) -> None:
     """Go on from the folder's state if it belongs to the same question."""
     try:
         found = state.restore(identity)
-    except CheckpointError:
-        note("the folder's certificate has other settings, networks or versions: starting anew.")
+    except CheckpointError as error:
+        note(f"the folder's certificate is another one ({error.what}): starting anew.")
         return
     if found is not None:
         campaign.unpack(found[1])

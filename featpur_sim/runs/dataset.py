@@ -21,6 +21,7 @@ from featpur_sim.runs.config import RunConfig, dump
 from featpur_sim.runs.diagnosis import diagnose
 from featpur_sim.runs.variables import VARIABLES, variable
 from featpur_sim.training.course import TrainingRun
+from featpur_sim.training.identity import software
 from featpur_sim.training.step import Status
 
 PHASES = ("init", "clean", "adversarial")
@@ -81,6 +82,7 @@ def assemble(
         "name": config.name,
         "config": dump(config),
         "version": __version__,
+        "software": software(),
         "d": problem.d,
         "D": problem.D,
         "m": config.network.neurons,

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
-from featpur_sim.training.fingerprint import fingerprint
+from featpur_sim.training.identity import Identity
 
 FOLDER = "evaluation"
 
@@ -18,19 +17,21 @@ class EvaluationParts:
     Args:
         directory: the checkpoint folder of the run, in which a folder ``evaluation`` is made; None
             saves nothing.
-        identity: everything that the parts depend on, as for
-            `featpur_sim.training.fingerprint.fingerprint`. Parts that were saved under another
-            identity, or that are damaged, are computed again.
+        identity: of everything that the parts depend on. Parts that were saved under another, or
+            that are damaged, are computed again.
+
+    Attributes:
+        anew: why parts that were there are computed again; "" if none are.
 
     Raises:
         ResultError: the folder cannot be written to.
     """
 
-    def __init__(self, directory: str | Path | None = None, *identity: Any):
-        self._checkpoint, self._arrays = None, {}
-        if directory is not None:
+    def __init__(self, directory: str | Path | None = None, identity: Identity | None = None):
+        self._checkpoint, self._arrays, self.anew = None, {}, ""
+        if directory is not None and identity is not None:
             self._checkpoint = Checkpoint(Path(directory) / FOLDER, every=0)
-            self._identity = fingerprint(identity)
+            self._identity = identity
             self._arrays = self._found(self._checkpoint)
 
     def __len__(self) -> int:
@@ -53,7 +54,8 @@ class EvaluationParts:
     def _found(self, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
         try:
             saved = checkpoint.restore(self._identity)
-        except CheckpointError:
+        except CheckpointError as error:
+            self.anew = error.what
             # The training beside it was accepted, so only settings of the evaluation are others:
             # no reason to refuse the run.
             return {}

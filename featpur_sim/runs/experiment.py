@@ -41,6 +41,7 @@ from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuro
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread
+from featpur_sim.training.identity import identify
 from featpur_sim.training.loop import Moment, replicate, train_many
 from featpur_sim.training.phase import Phase
 
@@ -321,6 +322,8 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
     problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     steps = config.adversarial.steps
+    # The evaluation may change under a training that goes on.
+    asked = config.model_dump(exclude={"name", "evaluation"})
 
     def resumed(phase: str, step: int, steps: int) -> None:
         where = f"going on at step {step} of {steps} of the {phase} phase"
@@ -334,7 +337,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         observe=Watch(dense),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
-        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint, settings=asked),
         on_record=meter.training,
         on_resume=resumed,
     )
@@ -345,7 +348,13 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
     total = len(trained.networks) + len(evaluation.REFERENCES)
     networks = (trained.networks, trained.snapshots)
     compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
-    parts = EvaluationParts(checkpoint, config.model_dump(), networks, compared)
+    asked = config.model_dump()
+    identity = identify(
+        (asked, networks, compared), settings=asked, parts={"networks": trained.networks}
+    )
+    parts = EvaluationParts(checkpoint, identity)
+    if parts.anew:
+        meter.note(f"{config.name}: the evaluation is computed anew ({parts.anew}).")
     if len(parts):
         meter.note(f"{config.name}: {len(parts)} parts of the evaluation are done.")
     meter.evaluating(0, total)  # shown before the first program compiles

@@ -22,6 +22,7 @@ from featpur_sim import __version__
 from featpur_sim._ground.disk import ResultError, atomic_path, write_text
 from featpur_sim._ground.manifest import foreign, recorded, require_intact, rewriting, start_anew
 from featpur_sim.runs.schema import require_whole
+from featpur_sim.training.identity import can_read
 
 RESULT, SCORECARD, WEIGHTS, CONFIG = "result.nc", "scorecard.json", "weights.npz", "config.toml"
 REPORT, FIGURES, CHECKPOINT = "report.html", "figures", ".checkpoint"
@@ -249,8 +250,7 @@ def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
 
 
 def _require_version(path: Path, version: Any) -> None:
-    major_minor = __version__.rsplit(".", 1)[0]
-    if not isinstance(version, str) or version.rsplit(".", 1)[0] != major_minor:
+    if not can_read(version):
         raise ResultError(
             f"{path} was written by featpur_sim {version or '(unknown)'}, this is {__version__}: "
             "repeat the run from its config.toml, or install that version."

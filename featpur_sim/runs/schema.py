@@ -12,8 +12,8 @@ from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.variables import DIMENSIONS
 
 # Not in folders of development versions, which can still be read.
-NEW = ("certify_points",)
-TEXTS, NUMBERS = ("title", "version", "platform"), ("wall_seconds", "training_seconds")
+NEW = ("certify_points", "software")
+TEXTS, NUMBERS = ("title", "version", "software", "platform"), ("wall_seconds", "training_seconds")
 
 
 def require_whole(result: xr.Dataset) -> RunConfig:
@@ -35,7 +35,8 @@ def require_whole(result: xr.Dataset) -> RunConfig:
     except ValueError as error:
         raise ValueError(f"its settings cannot be read: {error}") from None
     for name in TEXTS:
-        _attribute(result, name, str)
+        if name not in NEW or name in result.attrs:
+            _attribute(result, name, str)
     for name in NUMBERS:
         _attribute(result, name, int | float)
     for name, expected in _from_settings(config).items():

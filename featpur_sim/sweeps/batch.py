@@ -29,7 +29,7 @@ from featpur_sim.runs.experiment import (
 )
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import software
 from featpur_sim.training.loop import train_many
 from featpur_sim.training.phase import Phase
 

@@ -19,7 +19,7 @@ from typing import Any
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.sweeps.batch import Survey, Task, compute
 from featpur_sim.sweeps.run import Execute, Outcome
-from featpur_sim.training import fingerprint
+from featpur_sim.training.identity import software, software_change
 
 PATIENCE = 600.0
 """Seconds without a worker that computes, by default, after which a sweep ends."""
@@ -169,12 +169,12 @@ def _require_versions(client: Any) -> None:
     Raises:
         ClusterError: a worker has other versions, or none can import this package.
     """
-    ours = fingerprint.software()
-    answers = client.run(fingerprint.software, on_error="return")
+    answers = client.run(software, on_error="return")
     for address, theirs in answers.items():
-        if isinstance(theirs, str) and theirs != ours:
+        if isinstance(theirs, str) and (change := software_change(theirs, software())):
             raise ClusterError(
-                f"worker {address} runs {theirs}, this process {ours}: install the same versions"
+                f"worker {address} has other versions than this process ({change}): install the "
+                "same there"
             )
     # Some may be dying or starting at this moment: their batches go to the others.
     if answers and not any(isinstance(theirs, str) for theirs in answers.values()):

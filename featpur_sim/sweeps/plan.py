@@ -9,7 +9,6 @@ on a machine with less memory still computes the very same batches (docs/how-to/
 import hashlib
 import json
 import math
-import reprlib
 import tomllib
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from featpur_sim.runs.config import ConfigError, RunConfig, estimate_memory, mac
 from featpur_sim.runs.experiment import check
 from featpur_sim.sweeps.batch import Lane, Structure, Task, structure
 from featpur_sim.sweeps.file import Sweep
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import Difference, identify_settings, software
 
 # Most lanes of a batch. On a CPU more than 8 gain nothing [M]; the number also bounds what a kill
 # can cost.
@@ -154,24 +153,10 @@ def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
     }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """How two manifests differ in what a batch depends on, widths and memory aside, in words."""
-    found = []
-    if old["software"] != new["software"]:
-        found.append(f"software was {old['software']}, is {new['software']}")
-    before, after = (_leaves(tomllib.loads(m["sweep"])) for m in (old, new))
-    for name in dict.fromkeys([*before, *after]):
-        was, now = (reprlib.repr(leaves.get(name, "absent")) for leaves in (before, after))
-        if was != now or before.get(name) != after.get(name):
-            found.append(f"{name} was {was}, is {now}")
-    if not found and old["points"] != new["points"]:
-        found.append("the defaults or presets behind the points have changed")
-    return found
-
-
-def _leaves(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        nested = isinstance(value, dict)
-        found |= _leaves(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return found
+def difference(old: dict[str, Any], new: dict[str, Any]) -> Difference | None:
+    """How two manifests differ in what a batch depends on, widths and memory aside."""
+    before, after = (
+        identify_settings(held["software"], tomllib.loads(held["sweep"]), held["points"])
+        for held in (old, new)
+    )
+    return before.difference(after)

@@ -27,7 +27,7 @@ from featpur_sim.sweeps.batch import Survey, Task, compute, lane_numbers
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, make_plan
 from featpur_sim.training.course import Record
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import software, software_change
 
 SWEEP, MANIFEST, SETTINGS, BATCHES = "sweep.nc", "sweep.json", "sweep.toml", "batches"
 
@@ -190,9 +190,9 @@ def _require_software(outcome: Outcome) -> Outcome:
     """The outcome, unless a worker's versions are not ours: its bits would be others."""
     if isinstance(outcome, Exception) or outcome.attrs.get("software") == software():
         return outcome
+    change = software_change(str(outcome.attrs.get("software")), software())
     return ResultError(
-        f"the worker runs {outcome.attrs.get('software')}, the folder is of {software()}: install "
-        "the same versions there"
+        f"the worker has other versions than the folder ({change}): install the same there"
     )
 
 
@@ -203,10 +203,10 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
         _clear(out)
     if (out / MANIFEST).exists():
         old = _read_manifest(out)
-        if found := sweep_plan.differences(old, new):
+        if found := sweep_plan.difference(old, new):
             raise ResultError(
-                f"{out} holds another sweep: {'; '.join(found)}. Undo the change, choose "
-                "another folder with --out, or pass --overwrite."
+                f"{out} holds another sweep ({found.what}): {found.undo} to go on, choose another "
+                "folder with --out, or pass --overwrite to replace it."
             )
         # Folders from before memory was kept were measured with 1 GiB.
         plan = make_plan(sweep, old.get("memory", 2**30), widths=old["widths"])

@@ -4,6 +4,7 @@ from . import competitors as competitors
 from . import course as course
 from . import devices as devices
 from . import fingerprint as fingerprint
+from . import identity as identity
 from . import loop as loop
 from . import low_complexity as low_complexity
 from . import low_rank as low_rank

@@ -1,31 +1,39 @@
 """Checkpoints of a training run, so that a run killed at any moment goes on bit for bit.
 
 A checkpoint is one NumPy archive, replaced whole: a kill part-way leaves the previous one. No
-pickles. It holds a digest of its contents, the versions that its bits depend on, and the
-fingerprint of the settings that it belongs to.
+pickles. It holds a digest of its contents and the identity of the run that it belongs to.
 """
 
 import hashlib
+import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featpur_sim._ground.checks import double
 from featpur_sim._ground.disk import DiskWarning, atomic_path, require_writable
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import Identity
 
 STATE = "state.npz"
 
 # What the archive says about itself; the caller's arrays have a prefix, and no name of these.
 _DONE, _IDENTITY, _SOFTWARE, _DIGEST = "done", "identity", "software", "digest"
+# Not in archives of development versions, which can still be read.
+_WORDS = "words"
 _ARRAY, _TYPE = "array.", "type."
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not belong to this run."""
+    """A checkpoint that does not belong to this run; ``what`` differs, in words."""
+
+    def __init__(self, message: str, what: str):
+        super().__init__(message)
+        self.what = what
 
 
 class Checkpoint:
@@ -34,13 +42,21 @@ class Checkpoint:
     Args:
         directory: created if absent.
         every: seconds between saves (phase ends are always saved).
+        settings: what the run was asked for, nested tables, in which a refusal names what differs.
 
     Raises:
         ValueError: ``every`` is not a number ≥ 0, or ``directory`` is a file.
     """
 
-    def __init__(self, directory: str | Path, *, every: float = 30.0):
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        every: float = 30.0,
+        settings: Mapping[str, Any] | None = None,
+    ):
         self.every = float(double("Checkpoint: every (seconds)", every, least=0, most=np.inf))
+        self.settings = settings
         self.directory = Path(directory).absolute()
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"Checkpoint: {self.directory} is a file: name a folder.")
@@ -49,8 +65,8 @@ class Checkpoint:
     def save_if_due(
         self,
         done: int,
-        pack: Callable[[], dict[str, np.ndarray]],
-        identity: np.ndarray,
+        pack: Callable[[], Mapping[str, npt.ArrayLike]],
+        identity: Identity,
         *,
         force: bool = False,
     ) -> bool:
@@ -65,21 +81,21 @@ class Checkpoint:
         if not force and time.monotonic() - self._last < self.every:
             return False
         archive = _storable({name: np.asarray(value) for name, value in pack().items()})
-        archive |= {_DONE: np.array(done), _IDENTITY: identity, _SOFTWARE: np.array(software())}
+        archive |= {_DONE: np.array(done)} | _written(identity)
         archive[_DIGEST] = _digest(archive)
         with atomic_path(self.directory / STATE) as temporary:
             np.savez(temporary, **archive)  # pyright: ignore[reportArgumentType]
         self._last = time.monotonic()
         return True
 
-    def restore(self, identity: np.ndarray) -> tuple[int, dict[str, np.ndarray]] | None:
+    def restore(self, identity: Identity) -> tuple[int, dict[str, np.ndarray]] | None:
         """The checkpoint as (record points done, arrays); None if there is none.
 
         A damaged one is none, with a `DiskWarning`: nothing in it can be trusted.
 
         Raises:
-            CheckpointError: the checkpoint belongs to a run with other settings or was written by
-                other versions, whose bits would be others.
+            CheckpointError: the checkpoint is of another run, or was written by other versions,
+                whose bits would be others.
             ResultError: the folder cannot be written to, so that nothing could be saved.
         """
         require_writable(self.directory)
@@ -97,17 +113,11 @@ class Checkpoint:
                 stacklevel=2,
             )
             return None
-        remedy = f"remove the folder {self.directory} to start again"
-        if (wrote := str(archive[_SOFTWARE])) != software():
+        if found := _identity(archive).difference(identity):
             raise CheckpointError(
-                f"the checkpoint in {self.directory} was written by {wrote}; this is "
-                f"{software()}, whose last digits may differ: install those versions to go on, or "
-                f"{remedy}."
-            )
-        if not np.array_equal(archive[_IDENTITY], identity):
-            raise CheckpointError(
-                f"the checkpoint in {self.directory} belongs to a run with other settings, seeds "
-                f"or code: {remedy}, or restore the old settings."
+                f"the checkpoint in {self.directory} belongs to another run ({found.what}): "
+                f"{found.undo} to go on, or remove that folder to start again.",
+                found.what,
             )
         return int(archive[_DONE]), _arrays(archive)
 
@@ -117,8 +127,24 @@ class Checkpoint:
             raise CheckpointError(
                 f"the checkpoint in {self.directory} was written by an older version, in a "
                 "format that this one does not read: remove that folder to start again, or go on "
-                "with that version."
+                "with that version.",
+                "an older format",
             )
+
+
+def _written(identity: Identity) -> dict[str, np.ndarray]:
+    """An identity as an archive holds it."""
+    return {
+        _IDENTITY: np.frombuffer(identity.digest, np.uint8),
+        _SOFTWARE: np.array(identity.software),
+        _WORDS: np.array(json.dumps([dict(identity.settings), dict(identity.parts)])),
+    }
+
+
+def _identity(archive: dict[str, np.ndarray]) -> Identity:
+    """What `_written` was given."""
+    settings, parts = json.loads(str(archive.get(_WORDS, "[{}, {}]")))
+    return Identity(str(archive[_SOFTWARE]), archive[_IDENTITY].tobytes(), settings, parts)
 
 
 def _storable(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

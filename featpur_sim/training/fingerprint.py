@@ -1,23 +1,18 @@
-"""What tells one run from another: its arrays, settings and functions, and what computed it."""
+"""Arrays, settings and functions in one number, equal in every process for equal ones."""
 
 import dataclasses
 import functools
 import hashlib
-import platform
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
-import optax
 
-import featpur_sim
-
-_SCALAR = types.NoneType | bool | int | float | complex | str | bytes
-_ARRAY = jax.Array | np.ndarray | np.generic
+SCALAR = types.NoneType | bool | int | float | complex | str | bytes
+ARRAY = jax.Array | np.ndarray | np.generic
 
 
 def fingerprint(tree: Any, *extra: Any) -> np.ndarray:
@@ -35,16 +30,6 @@ def fingerprint(tree: Any, *extra: Any) -> np.ndarray:
     return np.frombuffer(digest.digest(), np.uint8)
 
 
-def software() -> str:
-    """The versions that the bits of a run or a batch, and the fingerprint of code, depend on."""
-    python = ".".join(platform.python_version_tuple()[:2])
-    return (
-        f"featpur_sim {featpur_sim.__version__}, jax {jax.__version__}, "
-        f"jaxlib {jaxlib.version.__version__}, "
-        f"optax {optax.__version__}, numpy {np.__version__}, Python {python}"
-    )
-
-
 class _Walk:
     """One walk over nested values; each part is written with its type and its length."""
 
@@ -59,7 +44,7 @@ class _Walk:
             self._write(f"{len(data)}:".encode() + data)
 
     def value(self, value: Any) -> None:
-        if isinstance(value, _SCALAR):
+        if isinstance(value, SCALAR):
             self._word(type(value).__qualname__, value if isinstance(value, bytes) else repr(value))
         elif any(value is outer for outer in self._open):
             self._word("again")  # a function that encloses itself
@@ -69,7 +54,7 @@ class _Walk:
             self._open.pop()
 
     def _nested(self, value: Any) -> None:
-        if isinstance(value, _ARRAY):
+        if isinstance(value, ARRAY):
             self._array(value)
         elif isinstance(value, Mapping):
             self._word("mapping", len(value))
@@ -77,7 +62,7 @@ class _Walk:
                 self.value(key)
                 self.value(value[key])
         elif isinstance(value, tuple | list):
-            self._word(_name(type(value)), len(value))
+            self._word(name_of(type(value)), len(value))
             for item in value:
                 self.value(item)
         elif isinstance(value, set | frozenset):
@@ -92,14 +77,14 @@ class _Walk:
         elif isinstance(value, types.CodeType):
             self._all("code", value.co_code, value.co_names, value.co_consts)
         elif isinstance(value, type | types.BuiltinFunctionType | types.ModuleType | np.ufunc):
-            self._word(_name(value))
+            self._word(name_of(value))
         elif isinstance(value, np.dtype):
             self._word("dtype", value)
         elif dataclasses.is_dataclass(value):  # every equinox module is one
             fields = [field.name for field in dataclasses.fields(value)]
-            self._all(_name(type(value)), {name: getattr(value, name, None) for name in fields})
+            self._all(name_of(type(value)), {name: getattr(value, name, None) for name in fields})
         elif hasattr(value, "__wrapped__"):  # what jax.jit and its like return
-            self._all(_name(type(value)), value.__wrapped__)
+            self._all(name_of(type(value)), value.__wrapped__)
         else:
             self._object(value)
 
@@ -111,7 +96,7 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> None:
         enclosed = [_contents(cell) for cell in function.__closure__ or ()]
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        self._all("function", _name(function), function.__code__)
+        self._all("function", name_of(function), function.__code__)
         if hasattr(function, "__wrapped__"):
             # A decorator may hold machinery, such as a type checker, that has no value of its own.
             self.value(function.__wrapped__)
@@ -127,9 +112,9 @@ class _Walk:
 
     def _object(self, value: Any) -> None:
         if hasattr(value, "__dict__"):
-            self._all(_name(type(value)), vars(value))
+            self._all(name_of(type(value)), vars(value))
         elif " at 0x" not in (text := repr(value)):
-            self._word(_name(type(value)), text)
+            self._word(name_of(type(value)), text)
         else:
             raise ValueError(
                 f"{text} cannot be told from another {type(value).__name__}, so that a resumed run "
@@ -138,7 +123,8 @@ class _Walk:
             )
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """The name of a type or a function."""
     # Without the module, which is "__main__" or not by how the same file was started.
     return getattr(value, "__qualname__", getattr(value, "__name__", repr(value)))
 
@@ -151,4 +137,4 @@ def _contents(cell: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, _SCALAR | _ARRAY)
+    return isinstance(value, SCALAR | ARRAY)

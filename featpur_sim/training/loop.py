@@ -26,7 +26,7 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Course, Record, TrainingRun, plan_records
 from featpur_sim.training.devices import each_run, run_mesh
-from featpur_sim.training.fingerprint import fingerprint
+from featpur_sim.training.identity import identify
 from featpur_sim.training.phase import Phase
 from featpur_sim.training.step import gradient_step, start_phase, with_bias
 
@@ -185,8 +185,20 @@ def train_many(
     mesh = run_mesh(network.weights)
     course = Course(network, start_phase(network, phases[0], _phase_keys(keys, 0)))
     if checkpoint is not None:
-        settings = (plan, test_samples, observe)
-        identity = fingerprint((problem, network, list(phases), keys), settings)
+        identity = identify(
+            (problem, network, list(phases), keys),
+            (plan, test_samples, observe),
+            settings=checkpoint.settings,
+            parts={
+                **{phase.name: phase for phase in phases},
+                "keys": keys,
+                "problem": problem,
+                "network": network,
+                "record steps": [point.stop for point in plan],
+                "test_samples": test_samples,
+                "observe": observe,
+            },
+        )
         course.restore(checkpoint.restore(identity), phases, plan, keys)
     if course.done and on_resume is not None:
         on_resume(*course.position(plan, phases))

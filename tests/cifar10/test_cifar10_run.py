@@ -129,7 +129,7 @@ def test_a_run_leaves_everything_and_goes_on(command, data_folder, tmp_path, few
     xr.testing.assert_identical(first[list(rest)], rest)
 
     code, _, err = command(*arguments, "--width", 8)
-    assert code == 2 and "holds a run with other settings" in err
+    assert code == 2 and "holds another run (settings.width 4 → 8)" in err
 
 
 def test_the_tables_give_means_and_intervals():

@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_bit_for_bit(start, images, tmp_path, monkeypa
 
     with pytest.raises(Killed):
         train(start, images, SHORT, key=KEY, folder=folder, report=kill)
-    with pytest.raises(CheckpointError, match="other settings"):
+    with pytest.raises(CheckpointError, match=r"attack None → FGM"):
         train(start, images, SHORT, FGM(0.6), key=KEY, folder=folder)
     seen = []
     resumed = train(

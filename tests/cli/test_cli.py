@@ -344,7 +344,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
         assert featpur("run", settings_file(), "--out", out)[0] == 3
     before = listing(out)
     code, _, err = featpur("run", settings_file(seed=5), "--out", out)
-    assert code == 2 and "belongs to a run with other settings" in err
+    assert code == 2 and "belongs to another run (seed 3 → 5): undo the change" in err
     assert set(listing(out)) == set(before)
 
 
@@ -389,7 +389,11 @@ def test_reproduce_goes_on_with_the_regime_that_was_cut_off(
     assert code == 130 and "interrupted: the same command continues" in err
     first = (out / RESULT).read_bytes()
     code, _, err = featpur("reproduce", "--out", out, "--seed", "1")
-    assert code == 2 and "holds a run with other settings" in err
+    assert code == 2 and "holds another run (seed 0 → 1): undo the change" in err
+    with monkeypatch.context() as patch:
+        patch.setattr("jax.__version__", "0.0.7")
+        code, _, err = featpur("reproduce", "--out", out)
+    assert code == 2 and " → 0.0.7): install those versions to go on" in err
     assert featpur("reproduce", "--out", out, "-q")[0] == 0
     assert ran == ["dense", "sparse", "sparse"] and (out / RESULT).read_bytes() == first
     assert {row["regime"] for row in load_scorecard(out)} == {"dense", "sparse"}

@@ -49,7 +49,7 @@ def computed(monkeypatch):
     """The names of the parts that are computed; ``computed.limit`` parts, then `Cut`."""
 
     class Names(list):
-        limit = None
+        limit: int | None = None
 
     names, kept = Names(), EvaluationParts.kept
 
@@ -145,10 +145,10 @@ def test_without_a_folder_nothing_is_kept():
 
 
 def lines(config, folder, quiet=False):
-    console = Console(width=60, file=io.StringIO())
+    console = Console(width=60, file=(log := io.StringIO()))
     with Meter(config.name, quiet=quiet, console=console) as meter:
         run_experiment(config, meter=meter, checkpoint=folder)
-    return re.findall(r"^tiny: .*\.$", console.file.getvalue(), re.MULTILINE)
+    return re.findall(r"^tiny: .*\.$", log.getvalue(), re.MULTILINE)
 
 
 def test_a_resumed_run_says_where_it_goes_on(settings, computed, tmp_path):
@@ -173,3 +173,8 @@ def test_a_resumed_run_says_where_it_goes_on(settings, computed, tmp_path):
         "tiny: 7 parts of the evaluation are done.",
     ]
     assert lines(config, tmp_path / "parts", quiet=True) == []
+    # All of them were computed and saved again by the command before.
+    assert lines(settings(samples=120), tmp_path / "parts") == [
+        "tiny: training is done.",
+        "tiny: the evaluation is computed anew (evaluation.samples 100 → 120).",
+    ]

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import distributed
 import pytest
@@ -17,7 +18,7 @@ from featpur_sim.sweeps import run as sweep
 from featpur_sim.sweeps.dask import ClusterError, _replacing, _signals_held, cluster, execute_on
 from featpur_sim.sweeps.file import parse_sweep
 from featpur_sim.sweeps.run import run_sweep
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import software
 
 # Dask warns of ports in use and of slow starts; neither is about us.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -80,7 +81,7 @@ def test_a_killed_worker_changes_nothing(tmp_path):
     some = parse_sweep(SETTINGS)
     run_sweep(some, tmp_path / "here", survey=quick_survey)
     with cluster("local:2") as execute:
-        client = distributed.get_client()
+        client: Any = distributed.get_client()
         workers = client.run(os.getpid)
         assert len(set(workers.values())) == 2
 
@@ -132,7 +133,8 @@ def test_a_lost_scheduler_ends_a_sweep(quickly, tmp_path):
 
 def worker_dies(problem, run, keys, evaluation, tau, norm):
     """What Dask raises when four workers have died of a batch."""
-    raise distributed.KilledWorker("batch-0000-12ab", SimpleNamespace(address="tcp://1"), 3)
+    worker: Any = SimpleNamespace(address="tcp://1")
+    raise distributed.KilledWorker("batch-0000-12ab", worker, 3)
 
 
 def test_a_batch_that_kills_its_workers_is_named_by_its_points(tmp_path):
@@ -150,7 +152,7 @@ def answering(answers):
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ({"a": software(), "b": "featpur_sim 9"}, "worker b runs featpur_sim 9, this process"),
+        ({"a": software(), "b": "featpur_sim 9"}, r"worker b has .* \(featpur_sim 9 → 0.1"),
         ({"a": ImportError("jax"), "b": OSError("c")}, "no worker can import this package; a: jax"),
     ],
 )
@@ -206,7 +208,7 @@ def test_a_process_that_is_not_started_again_is_replaced(monkeypatch, tmp_path):
     """Its nanny is told not to restart it; Dask then misses it for good."""
     monkeypatch.setattr("featpur_sim.sweeps.dask._SECONDS_TO_RESTART", 5.0)
     with cluster("local:1") as execute:
-        client = distributed.get_client()
+        client: Any = distributed.get_client()
         (pid,) = client.run(os.getpid).values()
         (nanny,) = client.cluster.workers.values()
         nanny.close_gracefully()

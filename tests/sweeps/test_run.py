@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from featpur_sim.sweeps.assemble import as_grid
 from featpur_sim.sweeps.file import parse_sweep
 from featpur_sim.sweeps.plan import lane_memory, make_plan, memory_budget
 from featpur_sim.sweeps.run import in_process, load_sweep, run_sweep
-from featpur_sim.training.fingerprint import software
+from featpur_sim.training.identity import software
 
 SETTINGS = {
     "name": "small",
@@ -420,11 +421,11 @@ def test_a_folder_with_a_sweep_needs_resume_or_overwrite(small, undisturbed):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seeds": 3}, "seeds was 2, is 3"),
-        ({"seed": 4}, "seed was 3, is 4"),
-        ({"axes": {"d": [16, 24], "k": [2, 3]}}, r"axes.k was \[2, 2.5, 3, 3.5, 4\], is \[2, 3\]"),
-        ({"derived": {"tau": "0.2/sqrt(k)"}}, "derived.tau was '0.3/sqrt.k.', is '0.2/sqrt.k.'"),
-        ({"preset": "sparse-regime"}, "preset was 'dense-regime', is 'sparse-regime'"),
+        ({"seeds": 3}, "seeds 2 → 3"),
+        ({"seed": 4}, "seed 3 → 4"),
+        ({"axes": {"d": [16, 24], "k": [2, 3]}}, r"axes.k \[2, 2.5, 3, 3.5, 4\] → \[2, 3\]"),
+        ({"derived": {"tau": "0.2/sqrt(k)"}}, "derived.tau '0.3/sqrt.k.' → '0.2/sqrt.k.'"),
+        ({"preset": "sparse-regime"}, "preset 'dense-regime' → 'sparse-regime'"),
     ],
 )
 def test_another_sweep_is_refused_and_the_difference_named(half_done, change, words):
@@ -437,8 +438,12 @@ def test_another_sweep_is_refused_and_the_difference_named(half_done, change, wo
 def test_other_software_or_presets_are_refused(small, half_done):
     manifest = json.loads((half_done / "sweep.json").read_text(encoding="utf-8"))
     for key, value, words in (
-        ("software", "featpur_sim 0.0.1, jax 0.1", "software was featpur_sim 0.0.1"),
-        ("points", "0" * 64, "presets behind the points have changed"),
+        (
+            "software",
+            "featpur_sim 0.0.1, jax 0.1",
+            "featpur_sim 0.0.1 → .*; jax 0.1 → ",
+        ),
+        ("points", "0" * 64, "presets and defaults behind the points 00000000 → "),
     ):
         (half_done / "sweep.json").write_text(json.dumps(manifest | {key: value}), encoding="utf-8")
         with pytest.raises(ResultError, match=words):
@@ -454,7 +459,8 @@ def test_a_damaged_manifest_is_one_message(small, half_done):
 
 def test_a_folder_of_something_else_is_never_written_to(small, tmp_path):
     (tmp_path / "thesis.tex").touch()
-    for flags in ({}, {"resume": True}, {"overwrite": True}):
+    choices: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
+    for flags in choices:
         with pytest.raises(ResultError, match="holds something other than a sweep"):
             run_sweep(small, tmp_path, **flags)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -507,7 +513,7 @@ def test_a_failing_batch_is_recorded_and_tried_again(small, undisturbed, tmp_pat
 
 
 def test_when_every_batch_fails_the_result_says_so(tmp_path):
-    def breaks(*arguments, memory):
+    def breaks(*arguments: Any, **settings: Any) -> Any:
         raise RuntimeError("no")
 
     result = run_sweep(parse_sweep(FEW), tmp_path, survey=breaks).result
@@ -553,10 +559,11 @@ def test_a_full_disk_leaves_whole_files_only(small, undisturbed, tmp_path):
 def test_a_batch_of_other_software_is_a_failure(tmp_path):
     def elsewhere(tasks, survey, status):
         for number, outcome in in_process(tasks, survey, status):
+            assert isinstance(outcome, xr.Dataset)
             yield number, outcome.assign_attrs(software="featpur_sim 9, jax 1")
 
     finished = run_sweep(parse_sweep(FEW), tmp_path, execute=elsewhere)
-    assert "featpur_sim 9, jax 1" in finished.failed[0]
+    assert "(featpur_sim 9 → 0.1.0; jax 1 → " in finished.failed[0]
 
 
 def test_padding_does_not_reach_the_result(small, undisturbed):
@@ -583,7 +590,7 @@ def test_command(featpur, sweep_file, tmp_path, monkeypatch):
     code, stdout, err = featpur("sweep", sweep_file, "--out", out)
     assert code == 2 and "--resume" in err and err.count("\n") == 1
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--resume", "--seed", 5)
-    assert code == 2 and "seed was 3, is 5" in err
+    assert code == 2 and "(seed 3 → 5): undo the change to go on" in err
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--resume")
     assert code == 0 and "sweep.nc" in err and "4 ok" in err
 

@@ -19,8 +19,10 @@ import pytest
 
 import featpur_sim
 from featpur_sim._ground.disk import DiskWarning, ResultError
+from featpur_sim.training import checkpoint
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.training.fingerprint import fingerprint
+from featpur_sim.training.identity import identify
 
 
 class Stop(Exception):
@@ -99,6 +101,7 @@ def test_killed_from_outside(tmp_path, undisturbed, seed):
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     with child:
+        assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(chance.randint(2, 12))]
         time.sleep(chance.uniform(0, 0.1))  # in the next steps, or in the middle of a save
         child.kill()
@@ -116,23 +119,26 @@ def other_observe(moment):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        {"rate": 0.4},
-        {"steps": 31},
-        {"batch": 32},
-        {"seed": 1},
-        {"radius": 0.11},
-        {"records": 6},
-        {"test_samples": 64},
-        {"observe": other_observe},
+        ({"rate": 0.4}, "(clean.learning_rate 0.5 → 0.4)"),
+        ({"steps": 31}, "(clean.steps 30 → 31; record steps ["),
+        ({"batch": 32}, "(clean.batch 64 → 32; clean.microbatch 64 → 32)"),
+        ({"seed": 1}, "(keys array [1] ("),
+        ({"radius": 0.11}, "(adversarial.attack.ball.radius 0.1 → 0.11)"),
+        ({"records": 6}, "(record steps ["),
+        ({"test_samples": 64}, "(test_samples 128 → 64)"),
+        ({"observe": other_observe}, "(observe observe ("),
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_other_settings_are_refused(tmp_path_factory, change, half_done):
+def test_other_settings_are_refused_and_named(change, words, half_done):
     before = sorted(p.name for p in half_done.iterdir())
-    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+    with pytest.raises(CheckpointError) as caught:
         interrupted.run(half_done, **change)
+    message = str(caught.value)
+    assert f"belongs to another run {words}" in message and "\n" not in message
+    assert "undo the change to go on, or remove that folder" in message
     assert sorted(p.name for p in half_done.iterdir()) == before
 
 
@@ -147,11 +153,13 @@ def half_done(tmp_path_factory):
 def test_saves_when_due_and_when_forced(tmp_path):
     folder = tmp_path / "late"
     rare = Checkpoint(folder, every=3600)
-    identity = fingerprint(jnp.zeros(1))
+    identity = identify(jnp.zeros(1))
     rare.save_if_due(1, lambda: {"a": np.arange(3)}, identity)
     assert rare.restore(identity) is None
     rare.save_if_due(2, lambda: {"a": np.arange(3), "b": np.float32(0.1)}, identity, force=True)
-    done, tree = Checkpoint(folder).restore(identity)
+    saved = Checkpoint(folder).restore(identity)
+    assert saved is not None
+    done, tree = saved
     assert done == 2
     assert tree.keys() == {"a", "b"}
     assert np.array_equal(tree["a"], np.arange(3)) and tree["b"].dtype == np.float32
@@ -179,9 +187,11 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_any_legal_path_works(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    identity = fingerprint(0)
+    identity = identify(0)
     Checkpoint(name, every=0).save_if_due(1, lambda: {"a": np.arange(3)}, identity)
-    done, tree = Checkpoint(tmp_path / name).restore(identity)
+    saved = Checkpoint(tmp_path / name).restore(identity)
+    assert saved is not None
+    done, tree = saved
     assert done == 1 and np.array_equal(tree["a"], np.arange(3))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["state.npz"]
 
@@ -196,9 +206,11 @@ def test_any_array_comes_back_bit_for_bit(tmp_path):
         "order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "nan": np.array([np.nan, -0.0]),
     }
-    identity = fingerprint(0)
+    identity = identify(0)
     Checkpoint(tmp_path, every=0).save_if_due(7, lambda: arrays, identity)
-    done, found = Checkpoint(tmp_path).restore(identity)
+    saved = Checkpoint(tmp_path).restore(identity)
+    assert saved is not None
+    done, found = saved
     assert done == 7 and found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == np.asarray(array).dtype, name
@@ -206,7 +218,7 @@ def test_any_array_comes_back_bit_for_bit(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
-    identity = fingerprint(0)
+    identity = identify(0)
     checkpoint = Checkpoint(tmp_path, every=0)
     checkpoint.save_if_due(1, lambda: {"a": np.arange(3)}, identity)
 
@@ -217,12 +229,13 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save_if_due(2, lambda: {"a": np.arange(4)}, identity)
-    assert Checkpoint(tmp_path).restore(identity)[0] == 1
+    saved = Checkpoint(tmp_path).restore(identity)
+    assert saved is not None and saved[0] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
 
 
 def test_a_damaged_checkpoint_is_said_and_not_used(tmp_path):
-    identity = fingerprint(0)
+    identity = identify(0)
     arrays = {"a": np.arange(3), "b": np.zeros(5)}
     Checkpoint(tmp_path, every=0).save_if_due(1, lambda: arrays, identity)
     path = tmp_path / "state.npz"
@@ -248,21 +261,40 @@ def test_a_damaged_checkpoint_is_said_and_not_used(tmp_path):
     assert refused > len(found) / 2
 
 
-def test_checkpoints_of_other_versions_are_named(tmp_path, monkeypatch):
-    identity = fingerprint(0)
-    Checkpoint(tmp_path, every=0).save_if_due(1, lambda: {}, identity)
-    for module in (jax, jaxlib.version, np, optax, featpur_sim):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "__version__", "0.0.7")
-            with pytest.raises(CheckpointError, match="was written by .*; this is .*0.0.7"):
-                Checkpoint(tmp_path).restore(identity)
-    assert Checkpoint(tmp_path).restore(identity) == (1, {})
+@pytest.mark.parametrize("module", [jax, jaxlib.version, np, optax, featpur_sim])
+def test_checkpoints_of_other_versions_are_named(tmp_path, monkeypatch, module):
+    Checkpoint(tmp_path, every=0).save_if_due(1, lambda: {}, identify(0))
+    name, ours = module.__name__.removesuffix(".version"), module.__version__
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "__version__", "0.0.7")
+        with pytest.raises(CheckpointError) as caught:
+            Checkpoint(tmp_path).restore(identify(0))
+    assert f"({name} {ours} → 0.0.7): install those versions to go on" in str(caught.value)
+    assert Checkpoint(tmp_path).restore(identify(0)) == (1, {})
+
+
+def without_words(path):
+    """Make a checkpoint what development versions wrote: the digest alone says what it is of."""
+    with np.load(path) as found:
+        archive = {name: found[name] for name in found.files if name not in ("words", "digest")}
+    np.savez(path, **archive, digest=checkpoint._digest(archive))
+
+
+def test_a_checkpoint_that_has_no_words_goes_on(tmp_path, undisturbed):
+    with pytest.raises(Stop):
+        interrupted.run(tmp_path, on_record=stop_after(4))
+    without_words(tmp_path / "state.npz")
+    with pytest.raises(CheckpointError, match=r"another run \(settings, seeds or code\): undo"):
+        interrupted.run(tmp_path, seed=1)
+    seen = []
+    assert_identical(interrupted.run(tmp_path, on_record=counting(seen)), undisturbed)
+    assert len(seen) == 10
 
 
 def test_a_checkpoint_in_the_old_format_is_refused(tmp_path):
     (tmp_path / "30" / "default").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="older version, .* remove that folder"):
-        Checkpoint(tmp_path).restore(fingerprint(0))
+        Checkpoint(tmp_path).restore(identify(0))
 
 
 def test_folders_that_cannot_hold_a_checkpoint_are_refused_before_training(tmp_path):
