@@ -4,10 +4,10 @@
 what C5 compares, the claim is judged by it.
 """
 
-import numpy as np
 import xarray as xr
 
-from featpur_sim.claims.verdict import Row
+from featpur_sim.claims.claim import Row
+from featpur_sim.claims.run_measures import nearest
 from featpur_sim.runs.certify import FUNCTION
 
 _PHASES = ("clean", "adversarial")
@@ -44,8 +44,7 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
     least = min(found[phase, seed]["n"] for phase in _PHASES for seed in seeds)
     if least <= result.attrs.get("certify_points", 0):
         return result
-    nearest = int(np.argmin(np.abs(result.relative_radius.values - 1)))
-    radius = result.radius.values[[nearest]]
+    radius = result.radius.values[[nearest(result, 1)]]
     sides = {
         f"{side}_accuracy": (
             ("seed", "phase", "radius"),

@@ -3,33 +3,64 @@
 The labels are those of `featpur_sim.runs.model_classes`. Nothing here trains or attacks.
 """
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import xarray as xr
 
+from featpur_sim.claims.claim import Claim, Row, judge
+from featpur_sim.claims.measured import Measured
+from featpur_sim.claims.rule import ByEvidence
+from featpur_sim.claims.verdict import Verdict
 from featpur_sim.runs.diagnosis import count
 from featpur_sim.runs.folder import load_rows
-from featpur_sim.runs.model_classes import CLEAN, COUNTEREXAMPLE, MEASURED, PROVED, PURE, PURIFIED
+from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED
 
 COMPARISON = "compare.json"
-Row = dict[str, Any]
 _NEEDED = {"class", "training", "robust_accuracy", "ci", "class_bound", "label", "curve"}
-_RULES = {
-    PROVED: "'proved class-wide': the bound holds for every member of the class at this size, "
-    "whatever trained it.",
-    MEASURED: "'measured best member': no bound below 1 is proved for this class at this size and "
-    "no member is proved robust on more than half of the samples; better training may raise the "
-    "figure, a better attack lower it.",
-    COUNTEREXAMPLE: "'counterexample': a member of the class is proved robust on more than half of "
-    "the samples (lower end of the 95 % interval of the certified fraction above 0.5).",
+_EVIDENCE = {
+    Verdict.PROVED: "the bound holds for every member of the class at this size, whatever trained "
+    "it.",
+    Verdict.MEASURED: "no bound below 1 is proved for this class at this size and no member is "
+    "proved robust on more than half of the samples; better training may raise the figure, a "
+    "better attack lower it.",
+    Verdict.COUNTEREXAMPLE: "a member of the class is proved robust on more than half of the "
+    "samples (lower end of the 95 % interval of the certified fraction above 0.5).",
 }
-
 _SEPARATION_RULE = (
     " Separation, on the run's first network: the class-wide bound at some radius is below the "
     "lower limit of the certified fraction on fresh points (exact binomial limit; all radii "
     "together 95 %)."
 )
+
+
+class Best(NamedTuple):
+    """The best member found of a class."""
+
+    row: Row
+    """Of compare.json."""
+    separation: str
+    """What the certificate of the purified network adds; empty if nothing."""
+
+
+def _accuracy(best: Best) -> Measured:
+    row, separation = best
+    bound = row["class_bound"]
+    said = "no bound" if bound is None else f"≤ {bound:.3f}"
+    words = {"row": row, "separation": separation, "bound": said}
+    note = _SEPARATION_RULE if separation else ""
+    return Measured(row["robust_accuracy"], *row["ci"], seeds=1, note=note, words=words)
+
+
+# By the label of the row.
+CLAIMS: dict[Verdict, Claim[Best]] = {
+    label: Claim("C8", ByEvidence(label, evidence), _accuracy,
+                 "{bound}", "[P], bounds and witnesses [D] §6",
+                 "{row[class]}: robust accuracy at τ of the best member found "
+                 "({row[training]}){separation}")
+    for label, evidence in _EVIDENCE.items()
+}  # fmt: skip
 
 
 def load_comparison(directory: str | Path) -> list[Row]:
@@ -63,29 +94,17 @@ def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
     """
     best = best_rows(rows)
     floors = _floors(best.get(PURIFIED))
-    card = []
-    for name, row in best.items():
-        if name in (PURE, CLEAN, PURIFIED):
-            continue
-        separation = _separation(row, floors, result.attrs["tau"])
-        card.append(
-            {
-                "id": "C8",
-                "regime": result.attrs["name"],
-                "statement": f"{name}: robust accuracy at τ of the best member found "
-                f"({row['training']}){separation}",
-                "source": "[P], bounds and witnesses [D] §6",
-                "predicted": "no bound"
-                if row["class_bound"] is None
-                else f"≤ {row['class_bound']:.3f}",
-                "measured": row["robust_accuracy"],
-                "ci": row["ci"],
-                "verdict": row["label"],
-                "rule": _RULES[row["label"]] + (_SEPARATION_RULE if separation else ""),
-                "seeds": count(result, 1),
-            }
+    return [
+        judged
+        for name, row in best.items()
+        if name not in (PURE, CLEAN, PURIFIED)
+        for judged in judge(
+            [CLAIMS[Verdict(row["label"])]],
+            Best(row, _separation(row, floors, result.attrs["tau"])),
+            result.attrs["name"],
+            functools.partial(count, result),
         )
-    return card
+    ]
 
 
 def _floors(purified: Row | None) -> dict[float, tuple[float, float]]:

@@ -7,16 +7,92 @@ the ansatz describes a network is in docs/dynamics.md.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from featpur_sim.claims.verdict import AtMost, Row, Rule, Within, interval
+from featpur_sim.claims.claim import Claim, Row, judge
+from featpur_sim.claims.measured import Measured, interval
+from featpur_sim.claims.rule import AtMost, WithinDistance
 from featpur_sim.runs.folder import load_rows
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
 
 SCORECARD = "dynamics_scorecard.json"
-_SLACK = 0.02
+
+
+class Line(NamedTuple):
+    """The reduced model along k = d^a."""
+
+    a: float
+    points: dict[int, Point]
+    scaling: Scaling
+
+    @property
+    def dimensions(self) -> np.ndarray:
+        """The values of d, ascending."""
+        return np.array(sorted(self.points))
+
+    @property
+    def end(self) -> Point:
+        """The point of the largest d."""
+        return self.points[max(self.points)]
+
+    @property
+    def replicates(self) -> int:
+        """Independent sets of nodes."""
+        return len(self.end.arrived)
+
+    def exponent(
+        self, quantity: Callable[[Point], np.ndarray], formula: Callable[[int, float], float]
+    ) -> Measured:
+        """Of a quantity as a power of d, and that of a formula of (d, k) at the same points."""
+        found = power(
+            self.dimensions, np.array([quantity(self.points[int(d)]) for d in self.dimensions])
+        )
+        values = [formula(int(d), float(round(int(d) ** self.a))) for d in self.dimensions]
+        predicted = float(np.polyfit(np.log(self.dimensions), np.log(values), 1)[0])
+        return Measured(*found, self.replicates, predicted)
+
+
+def _radius(line: Line) -> Measured:
+    return line.exponent(
+        lambda p: p.dense_radius / p.pure_radius,
+        lambda d, k: theory.dense_radius(d, k).value * k**0.5,
+    )
+
+
+def _ratio(line: Line) -> Measured:
+    return line.exponent(lambda p: p.clean_ratio, lambda d, k: theory.clean_dense_ratio(d, k).value)
+
+
+def _loss(line: Line) -> Measured:
+    found = interval(line.end.pure_accuracy - line.end.clean_accuracy, exact=True)
+    return Measured(*found, line.replicates, words={"largest": max(line.points)})
+
+
+def _fall(line: Line) -> Measured:
+    return line.exponent(
+        lambda p: p.adversarial_ratio / p.clean_ratio,
+        lambda d, k: 1 / (k * k ** (-line.scaling.radius_exponent)),
+    )
+
+
+# id, rule; what is measured; predicted, source; statement.
+CLAIMS: tuple[Claim[Line], ...] = (
+    Claim("C2", AtMost(0.0, "the exponent"), _radius,
+          "{predicted:.3f}, (√d/k²)/(1/√k), [D] §5.1", "[D] §7",
+          "the radius at which the dense attack defeats the clean network falls faster than the "
+          "radius that the pure network stands: exponent of their ratio in d"),
+    Claim("C3", WithinDistance(0.02, "the predicted exponent"), _ratio,
+          "{predicted:.3f}, k/d, [D] §5.1", "[D] §7",
+          "κ/α after clean training as a power of d"),
+    Claim("C4", AtMost(0.02, "the loss"), _loss, "→ 0", "[D] §7",
+          "clean accuracy lost to the dense mixtures at d = {largest:.0e}"),
+    Claim("C6", AtMost(0.0, "the exponent"), _fall,
+          "{predicted:.3f}, 1/(k·τ√k), [D] §5.1", "[D] §7",
+          "κ/α after adversarial training over that after clean training falls with d: exponent"),
+)  # fmt: skip
 
 
 def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) -> list[Row]:
@@ -27,66 +103,9 @@ def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) ->
         points: of `featpur_sim.theory.dynamics.exponents.solve_all`.
         scaling: the settings they were made with.
     """
-    dimensions = np.array(sorted(points))
-    largest = int(dimensions[-1])
-
-    def exponent(quantity: Callable[[Point], np.ndarray]):
-        return power(dimensions, np.array([quantity(points[int(d)]) for d in dimensions]))
-
-    def predicted(formula: Callable[[int, float], float]) -> float:
-        values = [formula(int(d), float(round(int(d) ** a))) for d in dimensions]
-        return float(np.polyfit(np.log(dimensions), np.log(values), 1)[0])
-
-    ratio = predicted(lambda d, k: theory.clean_dense_ratio(d, k).value)
-    end = points[largest]
-    near = Within(ratio - _SLACK, ratio + _SLACK, f"within {_SLACK} of the predicted exponent")
-    return [
-        _row(
-            a, points, "C2",
-            "the radius at which the dense attack defeats the clean network falls faster than the "
-            "radius that the pure network stands: exponent of their ratio in d",
-            f"{predicted(lambda d, k: theory.dense_radius(d, k).value * k**0.5):.3f}, "
-            "(√d/k²)/(1/√k), [D] §5.1",
-            exponent(lambda p: p.dense_radius / p.pure_radius),
-            AtMost(0.0, "the exponent"),
-        ),
-        _row(
-            a, points, "C3", "κ/α after clean training as a power of d",
-            f"{ratio:.3f}, k/d, [D] §5.1",
-            exponent(lambda p: p.clean_ratio),
-            near,
-        ),
-        _row(
-            a, points, "C4",
-            f"clean accuracy lost to the dense mixtures at d = {largest:.0e}", "→ 0",
-            interval(end.pure_accuracy - end.clean_accuracy, exact=True),
-            AtMost(0.02, "the loss"),
-        ),
-        _row(
-            a, points, "C6",
-            "κ/α after adversarial training over that after clean training falls with d: exponent",
-            f"{predicted(lambda d, k: 1 / (k * k ** (-scaling.radius_exponent))):.3f}, "
-            "1/(k·τ√k), [D] §5.1",
-            exponent(lambda p: p.adversarial_ratio / p.clean_ratio),
-            AtMost(0.0, "the exponent"),
-        ),
-    ]  # fmt: skip
-
-
-def _row(a, points, id: str, statement, predicted, found, rule: Rule) -> Row:
-    value, low, high = found
-    return {
-        "id": id,
-        "regime": f"reduced model, k = d^{a:g}",
-        "statement": statement,
-        "source": "[D] §7",
-        "predicted": predicted,
-        "measured": value,
-        "ci": [low, high],
-        "verdict": rule.judge(low, high),
-        "rule": str(rule),
-        "seeds": f"{len(next(iter(points.values())).arrived)} sets of nodes",
-    }
+    line = Line(a, points, scaling)
+    regime = f"reduced model, k = d^{a:g}"
+    return judge(CLAIMS, line, regime, lambda replicates: f"{replicates} sets of nodes")
 
 
 def load(directory: str | Path) -> list[Row]:

@@ -270,8 +270,10 @@ def _explain(error: Exception) -> None:
 
 
 def _require_a_seed(rows: list[dict[str, Any]]) -> None:
-    if all(row["verdict"] == "no verdict" for row in rows):
-        why = rows[0]["rule"] if rows else "no verdict."
+    from featpur_sim.claims.verdict import Verdict
+
+    if all(row["verdict"] == Verdict.NO_VERDICT for row in rows):
+        why = rows[0]["rule"] if rows else f"{Verdict.NO_VERDICT}."
         stop(NO_SEED, f"no seed finished: {why} Lower learning_rate or the final bias.")
 
 
@@ -283,12 +285,13 @@ def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> 
         return
     if quiet or not rows:
         return
+    from featpur_sim.claims.verdict import Verdict
     from featpur_sim.cli import tables
 
     console = screen()
     for regime in dict.fromkeys(row["regime"] for row in rows):
         own = [row for row in rows if row["regime"] == regime]
-        if all(row["verdict"] == "no verdict" for row in own):
+        if all(row["verdict"] == Verdict.NO_VERDICT for row in own):
             console.print(f"{regime}: {own[0]['rule']}", highlight=False, markup=False)
             continue
         console.print(tables.scorecard(regime, rows))

@@ -8,17 +8,16 @@ from typing import Any
 import xarray as xr
 from rich.text import Text
 
+from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
 
-_VERDICT_STYLE = {
-    "supported": "green",
-    "contradicted": "red",
-    "inconclusive at this size": "yellow",
-    "attacked only": "cyan",
-    "no verdict": "bold red",
-    "proved class-wide": "green",
-    "measured best member": "cyan",
-    "counterexample": "red",
+# Tone → style of rich.
+TONES = {
+    Tone.GOOD: "green",
+    Tone.BAD: "red",
+    Tone.PARTLY: "cyan",
+    Tone.OPEN: "yellow",
+    Tone.FAILED: "bold red",
 }
 
 
@@ -41,7 +40,7 @@ def _scorecard_row(row: dict[str, Any]) -> list[Cell]:
         row["id"],
         Text.assemble(row["statement"], (note, "dim")),
         f"{row['measured']:.3g}{interval}",
-        Text(row["verdict"], style=_VERDICT_STYLE.get(row["verdict"], "")),
+        Text(row["verdict"], style=TONES[Verdict(row["verdict"]).tone]),
     ]
 
 

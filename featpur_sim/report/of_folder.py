@@ -11,7 +11,7 @@ import xarray as xr
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim.claims import of_classes, of_dynamics, of_run
-from featpur_sim.claims.verdict import Row
+from featpur_sim.claims.claim import Row
 from featpur_sim.report import run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked

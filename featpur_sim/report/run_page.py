@@ -16,28 +16,24 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import write_text
-from featpur_sim.claims import of_run as claims
-from featpur_sim.claims.verdict import Counted, interval
+from featpur_sim.claims.measured import Counted, interval
+from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import class_figure as comparison_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.folder import RESULT
-from featpur_sim.runs.model_classes import COUNTEREXAMPLE, MEASURED, PROVED
 
 Row = dict[str, Any]
 
 _PIXELS_PER_INCH = 130
 
-# Verdict → CSS class and a sign that reads without colour.
-_VERDICTS = {
-    claims.SUPPORTED: ("good", "✓"),
-    claims.CONTRADICTED: ("bad", "✗"),
-    claims.INCONCLUSIVE: ("open", "?"),
-    claims.ATTACKED_ONLY: ("half", "◐"),
-    claims.NO_VERDICT: ("open", "∅"),
-    PROVED: ("good", "■"),
-    MEASURED: ("half", "◇"),
-    COUNTEREXAMPLE: ("bad", "≠"),
+# Tone → class of style.css.
+TONES = {
+    Tone.GOOD: "good",
+    Tone.BAD: "bad",
+    Tone.PARTLY: "half",
+    Tone.OPEN: "open",
+    Tone.FAILED: "open",
 }
 
 # Claim → meaning and source, in the order of docs/theory.md §5.
@@ -118,15 +114,16 @@ def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
     if not runs:
         raise ValueError("runs is empty: a report needs at least one run. Pass Shown(result).")
     for row in scorecard:
-        _require_known("id", row["id"], CLAIMS)
-        _require_known("verdict", row["verdict"], _VERDICTS)
+        _require_known("id", row["id"], list(CLAIMS))
+        _require_known("verdict", row["verdict"], list(Verdict))
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             runs=[_describe(run) for run in runs],
             regimes=_by_regime(scorecard),
-            verdicts=_VERDICTS,
+            verdicts={verdict.value: verdict for verdict in Verdict},
+            tones=TONES,
             counts=Counter(row["verdict"] for row in scorecard),
             claims=CLAIMS,
             result_file=RESULT,
@@ -162,7 +159,7 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def _require_known(key: str, value: Any, known: dict[str, Any]) -> None:
+def _require_known(key: str, value: Any, known: Sequence[str]) -> None:
     if value not in known:
         raise ValueError(
             f"scorecard row has {key} = {value!r}: must be one of {', '.join(known)}. Make the "

@@ -1,20 +1,16 @@
 """Every verdict on planted results: supported, contradicted and inconclusive at the rule's edge."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
 
-from featpur_sim.claims.of_run import (
-    ATTACKED_ONLY,
-    CONTRADICTED,
-    INCONCLUSIVE,
-    NO_VERDICT,
-    SUPPORTED,
-    scorecard,
-)
+from featpur_sim.claims.of_run import CLAIMS, scorecard
+from featpur_sim.claims.rule import AtLeast, AtMost, AttackedOnly, FromBothSides, WithinFactor
+from featpur_sim.claims.verdict import Verdict
 from featpur_sim.runs.evaluation import ATTACKS, REFERENCES
 
 PHASES = ["init", "clean", "adversarial"]
@@ -183,11 +179,11 @@ def test_verdicts_at_the_edge_of_the_rule(claim, words, plant, threshold, side):
     sign = 1 if side == "above" else -1
     gap = 1e-6
     for offset, verdict in [
-        (HALF + gap, SUPPORTED),
-        (HALF - gap, INCONCLUSIVE),
-        (0.0, INCONCLUSIVE),
-        (-HALF + gap, INCONCLUSIVE),
-        (-HALF - gap, CONTRADICTED),
+        (HALF + gap, Verdict.SUPPORTED),
+        (HALF - gap, Verdict.INCONCLUSIVE),
+        (0.0, Verdict.INCONCLUSIVE),
+        (-HALF + gap, Verdict.INCONCLUSIVE),
+        (-HALF - gap, Verdict.CONTRADICTED),
     ]:
         mean = threshold + sign * offset
         row = judged(claim, words, plant, mean + SPREAD)
@@ -209,26 +205,26 @@ def test_the_rule_names_the_threshold_it_uses(claim, words, plant, threshold, si
 def test_one_seed_and_undefined_values_are_inconclusive(claim, words, plant, threshold, side):
     far = threshold + (0.05 if side == "above" else -0.05)
     alone = judged(claim, words, plant, [far])
-    assert (alone["verdict"], alone["ci"], alone["seeds"]) == (INCONCLUSIVE, None, "1 of 1")
+    assert (alone["verdict"], alone["ci"], alone["seeds"]) == (Verdict.INCONCLUSIVE, None, "1 of 1")
     assert alone["measured"] == pytest.approx(far)
     assert alone["rule"].endswith("One seed has no interval: inconclusive.")
     if claim == "C10":
         return  # NaN there marks examples made on a failed seed, see below
     undefined = judged(claim, words, plant, [far, np.nan, far, far])
-    assert (undefined["verdict"], undefined["ci"]) == (INCONCLUSIVE, None)
+    assert (undefined["verdict"], undefined["ci"]) == (Verdict.INCONCLUSIVE, None)
     assert "An undefined value in some seed" in undefined["rule"]
 
 
 @pytest.mark.parametrize(
     ("factor", "verdict"),
     [
-        (1.0, SUPPORTED),
-        (1.49, SUPPORTED),
-        (1.5, INCONCLUSIVE),
-        (1.51, CONTRADICTED),
-        (1 / 1.49, SUPPORTED),
-        (1 / 1.5, INCONCLUSIVE),
-        (1 / 1.52, CONTRADICTED),
+        (1.0, Verdict.SUPPORTED),
+        (1.49, Verdict.SUPPORTED),
+        (1.5, Verdict.INCONCLUSIVE),
+        (1.51, Verdict.CONTRADICTED),
+        (1 / 1.49, Verdict.SUPPORTED),
+        (1 / 1.5, Verdict.INCONCLUSIVE),
+        (1 / 1.52, Verdict.CONTRADICTED),
     ],
 )
 def test_the_ratio_is_within_a_factor_of_k_over_d(factor, verdict):
@@ -242,7 +238,8 @@ def test_the_ratio_is_within_a_factor_of_k_over_d(factor, verdict):
 
 
 @pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.0, SUPPORTED), (1.5, INCONCLUSIVE), (0.1, CONTRADICTED)]
+    ("factor", "verdict"),
+    [(1.0, Verdict.SUPPORTED), (1.5, Verdict.INCONCLUSIVE), (0.1, Verdict.CONTRADICTED)],
 )
 def test_the_level_after_purification_is_within_a_factor_of_the_balance(factor, verdict):
     def plant(r, v):
@@ -256,11 +253,11 @@ def test_the_level_after_purification_is_within_a_factor_of_the_balance(factor, 
 @pytest.mark.parametrize(
     ("mean", "verdict"),
     [
-        (0.3, ATTACKED_ONLY),
-        (HALF + 1e-6, ATTACKED_ONLY),
-        (0.0, ATTACKED_ONLY),
-        (-HALF + 1e-6, ATTACKED_ONLY),
-        (-HALF - 1e-6, CONTRADICTED),
+        (0.3, Verdict.ATTACKED_ONLY),
+        (HALF + 1e-6, Verdict.ATTACKED_ONLY),
+        (0.0, Verdict.ATTACKED_ONLY),
+        (-HALF + 1e-6, Verdict.ATTACKED_ONLY),
+        (-HALF - 1e-6, Verdict.CONTRADICTED),
     ],
 )
 def test_attacks_never_support_robustness_against_any_perturbation(mean, verdict):
@@ -270,7 +267,7 @@ def test_attacks_never_support_robustness_against_any_perturbation(mean, verdict
     row = judged("C5", "any perturbation", plant, mean + SPREAD)
     assert row["verdict"] == verdict
     assert "contradicted if the rise is not above 0" in row["rule"]
-    assert judged("C5", "any perturbation", plant, [0.3])["verdict"] == INCONCLUSIVE
+    assert judged("C5", "any perturbation", plant, [0.3])["verdict"] == Verdict.INCONCLUSIVE
 
 
 def with_certificates(certified, attacked, clean_attacked=0.3, ceiling=0.5):
@@ -290,13 +287,13 @@ def with_certificates(certified, attacked, clean_attacked=0.3, ceiling=0.5):
 @pytest.mark.parametrize(
     ("certified", "attacked", "verdict"),
     [
-        (-0.1 + HALF + 1e-6, 0.0, SUPPORTED),
-        (-0.1 + HALF - 1e-6, 0.0, INCONCLUSIVE),
+        (-0.1 + HALF + 1e-6, 0.0, Verdict.SUPPORTED),
+        (-0.1 + HALF - 1e-6, 0.0, Verdict.INCONCLUSIVE),
         # The certificate is too weak to say, and the attack leaves room.
-        (-0.4, -0.1, INCONCLUSIVE),
-        (-0.4, -0.1 - HALF + 1e-6, INCONCLUSIVE),
+        (-0.4, -0.1, Verdict.INCONCLUSIVE),
+        (-0.4, -0.1 - HALF + 1e-6, Verdict.INCONCLUSIVE),
         # Not even what the attack leaves is enough.
-        (-0.4, -0.1 - HALF - 1e-6, CONTRADICTED),
+        (-0.4, -0.1 - HALF - 1e-6, Verdict.CONTRADICTED),
     ],
 )
 def test_any_perturbation_is_judged_from_both_sides(certified, attacked, verdict):
@@ -312,8 +309,10 @@ def test_any_perturbation_is_judged_from_both_sides(certified, attacked, verdict
 )
 def test_the_rise_and_the_width_of_the_sandwich(words, threshold, side):
     for offset, verdict in [
-        (HALF + 1e-6, SUPPORTED), (HALF - 1e-6, INCONCLUSIVE), (-HALF - 1e-6, CONTRADICTED)
-    ]:  # fmt: skip
+        (HALF + 1e-6, Verdict.SUPPORTED),
+        (HALF - 1e-6, Verdict.INCONCLUSIVE),
+        (-HALF - 1e-6, Verdict.CONTRADICTED),
+    ]:
         value = threshold + side * offset
         # Rise: certified − clean's attacked; width: attacked − certified, its own spread.
         r = (
@@ -329,7 +328,7 @@ def test_the_rise_and_the_width_of_the_sandwich(words, threshold, side):
 
 def test_one_certified_seed_is_inconclusive_and_no_certificate_has_no_such_rows():
     r = with_certificates(0.5, 0.5).isel(seed=[0])
-    assert row_of(r, "C5", "ANY perturbation")["verdict"] == INCONCLUSIVE
+    assert row_of(r, "C5", "ANY perturbation")["verdict"] == Verdict.INCONCLUSIVE
     plain = [row["statement"] for row in scorecard(neutral()) if row["id"] == "C5"]
     assert not any("ANY" in text or "meet" in text or "rise is real" in text for text in plain)
 
@@ -371,7 +370,8 @@ def test_without_a_finished_seed_there_is_no_verdict_and_no_value():
     rows = scorecard(r)
     assert {row["id"] for row in rows} == {row["id"] for row in scorecard(neutral(2))}
     for row in rows:
-        assert (row["verdict"], row["ci"]) == (NO_VERDICT, None) and np.isnan(row["measured"])
+        assert (row["verdict"], row["ci"]) == (Verdict.NO_VERDICT, None)
+        assert np.isnan(row["measured"])
         assert row["seeds"] == "0 of 2; 1 dead; 1 untrained"
         assert row["rule"].startswith("no verdict: training failed: seed 1 (dead since step 3 of")
 
@@ -381,7 +381,7 @@ def test_seeds_that_tie_on_few_points_give_no_verdict():
     r.attrs["test_samples"] = 20
     accuracy(r, "FGM", "clean", 0, 1.0)
     for row in scorecard(r):
-        assert row["verdict"] in (INCONCLUSIVE, ATTACKED_ONLY), row["statement"]
+        assert row["verdict"] in (Verdict.INCONCLUSIVE, Verdict.ATTACKED_ONLY), row["statement"]
     low, high = row_of(r, "C1", "high clean accuracy")["ci"]
     assert 0 < low < 0.9 and high == 1.0
 
@@ -397,3 +397,24 @@ def test_without_transfer_there_is_no_row_for_it():
 def test_ids_are_in_order():
     ids = [int(row["id"][1:]) for row in scorecard(neutral())]
     assert ids == sorted(ids) and set(ids) == {1, 2, 3, 4, 5, 6, 9, 10, 11}
+
+
+def test_the_page_states_every_claim_with_its_threshold():
+    """One row of docs/claims.md per claim, in the same order."""
+    page = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| (C\d+) \| [^|]+ \| ([^|]+) \|$", page, re.M)
+    assert [id for id, _ in stated] == [claim.id for claim in CLAIMS]
+    for (_, words), claim in zip(stated, CLAIMS, strict=True):
+        match claim.rule:
+            case AtLeast(threshold):
+                assert words[0] == "≥" and float(words[1:]) == threshold
+            case AtMost(threshold):
+                assert words[0] == "≤" and float(words[1:]) == threshold
+            case WithinFactor(factor):
+                assert words.startswith(f"within {factor:g} × of ")
+            case FromBothSides(shortfall):
+                assert words.startswith(f"≥ −{shortfall:.2f}; contradicted if")
+            case AttackedOnly():
+                assert words == "none: attacked only; contradicted if not above 0"
+            case other:
+                raise AssertionError(other)

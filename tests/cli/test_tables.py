@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli import tables
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli.progress import Meter
@@ -111,6 +112,19 @@ def test_no_word_of_a_table_is_cut_or_lost(name, width):
     whole = words(printed(ROWS[name](), 200))
     assert any(re.search(r"\d{3}", word) for word in whole)
     assert whole - words(printed(ROWS[name](), width)) == {}
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_has_a_colour(verdict):
+    row = {"id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
+           "measured": 0.5, "ci": None, "verdict": verdict.value}  # fmt: skip
+    console = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(tables.scorecard("run", [row]))
+    assert re.search(rf"\x1b\[(1;)?3[1236]m{verdict}", console.file.getvalue())
+
+
+def test_every_tone_has_a_colour():
+    assert set(tables.TONES) == set(Tone)
 
 
 def test_every_table_is_tested():

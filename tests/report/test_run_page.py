@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_run_figures import tiny_result, with_failed_seed
 
-from featpur_sim.claims import of_run as claims
+from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 
@@ -21,7 +21,7 @@ ROWS = [
         "predicted": "→ 1",
         "measured": 0.5,
         "ci": [0.41, 0.59],
-        "verdict": claims.SUPPORTED,
+        "verdict": Verdict.SUPPORTED.value,
         "rule": "supported if the interval lies above 0.2.",
     },
     {
@@ -32,7 +32,7 @@ ROWS = [
         "predicted": 0.25,
         "measured": -0.0443,
         "ci": None,
-        "verdict": claims.INCONCLUSIVE,
+        "verdict": Verdict.INCONCLUSIVE.value,
         "rule": "one seed has no interval.",
     },
     {
@@ -43,7 +43,7 @@ ROWS = [
         "predicted": 1,
         "measured": None,
         "ci": None,
-        "verdict": claims.ATTACKED_ONLY,
+        "verdict": Verdict.ATTACKED_ONLY.value,
         "rule": "an attack cannot show this.",
     },
     {
@@ -54,7 +54,7 @@ ROWS = [
         "predicted": "≈ 0",
         "measured": 0.3,
         "ci": [0.2, 0.4],
-        "verdict": claims.CONTRADICTED,
+        "verdict": Verdict.CONTRADICTED.value,
         "rule": "supported if the interval lies below 0.01.",
     },
 ]
@@ -100,8 +100,22 @@ def test_every_row_is_there_with_its_rule_and_its_verdict_in_words(page):
     for row in ROWS:
         for key in ("id", "statement", "source", "rule", "verdict"):
             assert row[key] in page.words
-    assert page.words.count(claims.CONTRADICTED) == 2  # its row and the count above
+    assert page.words.count(Verdict.CONTRADICTED) == 2  # its row and the count above
     assert "1 contradicted" in page.words
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_has_a_sign_and_a_colour(verdict, monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {})
+    html = report.build([named(tiny_result(), "run")], [ROWS[0] | {"verdict": verdict.value}])
+    (tone, _) = re.findall(
+        rf'<span class="verdict (\w+)">{re.escape(verdict.sign)} (?:1 )?{verdict}<', html
+    )
+    assert f"\n.{tone} {{ background:" in html
+
+
+def test_every_tone_has_a_colour():
+    assert set(report.TONES) == set(Tone)
 
 
 def test_numbers(page):

@@ -9,7 +9,7 @@ import xarray as xr
 
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.claims import of_run as claims
-from featpur_sim.claims.of_run import NO_VERDICT
+from featpur_sim.claims.verdict import Verdict
 from featpur_sim.cli import tables
 from featpur_sim.report import _style as _drawing
 from featpur_sim.report import run_figures as figures
@@ -176,5 +176,5 @@ def test_a_learning_rate_of_fifty_gives_no_verdict(tiny):
     result = run_experiment(parse(tiny(clean=phase, adversarial=phase))).result
     assert set(result.status.values) <= {diagnosis.UNTRAINED, "dead", "diverged"}
     rows = claims.scorecard(result)
-    assert rows and {row["verdict"] for row in rows} == {NO_VERDICT}
+    assert rows and {row["verdict"] for row in rows} == {Verdict.NO_VERDICT}
     assert all("training failed: seed 1 (" in row["rule"] for row in rows)
