@@ -35,12 +35,12 @@ def accuracies():
 def reduced():
     names = ("alpha", "dense_ratio", "residual", "active_fraction", "bias")
     shape = {"phase": ["clean", "adversarial"], "point": [0, 1], "replicate": [1, 2]}
-    data = {
+    data: dict[str, tuple] = {
         name: (list(shape), np.full((2, 2, 2), 1.2345e-6 * (i + 1)), {"long_name": f"{name}, mean"})
         for i, name in enumerate(names)
     }
     data["time"] = (list(shape), np.ones((2, 2, 2)), {"long_name": "time"})
-    data["accuracy"] = ((*shape, "attack"), np.full((2, 2, 2, 2), 0.98765), {})
+    data["accuracy"] = ([*shape, "attack"], np.full((2, 2, 2, 2), 0.98765), {})
     coords = shape | {"attack": ["none", "dense mixture"]}
     return tables.reduced(xr.Dataset(data, coords=coords))
 
@@ -99,9 +99,9 @@ def words(text):
 
 
 def printed(what, width):
-    console = Console(width=width, file=io.StringIO(), emoji=False)
-    console.print(what)
-    text = console.file.getvalue()
+    file = io.StringIO()
+    Console(width=width, file=file, emoji=False).print(what)
+    text = file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
 
@@ -118,9 +118,10 @@ def test_no_word_of_a_table_is_cut_or_lost(name, width):
 def test_every_verdict_has_a_colour(verdict):
     row = {"id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
            "measured": 0.5, "ci": None, "verdict": verdict.value}  # fmt: skip
-    console = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
+    file = io.StringIO()
+    console = Console(width=200, file=file, force_terminal=True, color_system="standard")
     console.print(tables.scorecard("run", [row]))
-    assert re.search(rf"\x1b\[(1;)?3[1236]m{verdict}", console.file.getvalue())
+    assert re.search(rf"\x1b\[(1;)?3[1236]m{verdict}", file.getvalue())
 
 
 def test_every_tone_has_a_colour():
@@ -142,13 +143,14 @@ def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
 
 
 def shown(width):
-    console = Console(width=width, file=io.StringIO())
+    file = io.StringIO()
+    console = Console(width=width, file=file)
     values = {"loss": np.array([0.1234, 0.1234]), "accuracy": np.array([0.95, 0.95]),
               "kappa_over_alpha": np.array([0.5, 0.6]), "status": np.array([0, 2])}  # fmt: skip
     with Meter("dense-regime", console=console) as meter:
         meter.training(Record("adversarial", 120_000, 200_000, values))
         meter.evaluating(6, 6)
-    text = console.file.getvalue()
+    text = file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
 

@@ -147,7 +147,8 @@ def test_a_mean_says_of_how_many_seeds_it_is():
 
 def test_only_finished_seeds_and_nothing_made_on_others(tiny_run):
     """Also in figures: a seed is attacked with examples made on the seed before it."""
-    result = xr.concat([tiny_run.result] * 2, "seed", data_vars="minimal").isel(seed=[0, 1, 2])
+    run: xr.Dataset = tiny_run.result
+    result = xr.concat([run, run], "seed", data_vars="minimal").isel(seed=[0, 1, 2])
     result["status"] = ("seed", ["ok", "untrained", "ok"])
     kept = diagnosis.only_finished(result)
     assert kept.sizes["seed"] == 2
