@@ -5,23 +5,54 @@ Every setting is checked before anything is computed; a wrong one gives a single
 """
 
 import difflib
+import inspect
 import math
 import os
 import reprlib
 import tomllib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 import tomli_w
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic.fields import FieldInfo
 
 from featpur_sim._ground.checks import ConfigError as ConfigError
+from featpur_sim.data.laws import TwoLevel
+from featpur_sim.models.symmetric_relu import initialise
+from featpur_sim.training.bias import LinearRamp, PerNeuron
+from featpur_sim.training.phase import CleanPhase
 
 
 class _Section(pydantic.BaseModel):
     # Strict: TOML has types, so true or "5" where a number belongs is a slip.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    # The setting that says which kind of section this is, where there are several.
+    tag: ClassVar[str | None] = None
+
+
+def _kinds(usual: type[_Section]) -> BeforeValidator:
+    """What chooses among the kinds of a section: ``usual`` where the section does not say.
+
+    None is what is not given: TOML has no such value, but a configuration's dictionary does.
+    """
+
+    def named(section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        given = {name: value for name, value in section.items() if value is not None}
+        return {usual.tag: usual.model_fields[usual.tag or ""].default} | given
+
+    return BeforeValidator(named)
+
+
+def _default(constructor: Callable[..., Any], name: str) -> Any:
+    """What a constructor takes where nothing is given, so that each default stands once."""
+    return inspect.signature(constructor).parameters[name].default
 
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -32,73 +63,115 @@ NonNegative = Annotated[float, Field(ge=0, le=1e30)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 
-class ProblemConfig(_Section):
-    """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1)."""
+class _Problem(_Section):
+    """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1). Its kinds differ in the law of z."""
+
+    tag: ClassVar[str | None] = "law"
 
     d: Annotated[Count, Field(ge=2)]
     k: Annotated[float, Field(ge=1)]
     sigma_x: NonNegative = 0.3
     features: Annotated[Count, Field(ge=2)] | None = None
     law: Literal["two-level", "uniform-magnitude", "levels", "gaussian-twin"] = "two-level"
-    p_one: NonNegative = 1.0
-    levels: list[Fraction] | None = None
-    rates: list[NonNegative] | None = None
+    p_one: NonNegative = _default(TwoLevel, "p_one")
+    levels: list[Fraction] | None
+    rates: list[NonNegative] | None
     wstar: Literal["signs", "uniform"] = "signs"
     # TOML has lists but no tuples.
     wstar_range: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
     dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
 
 
+class NamedLawProblem(_Problem):
+    """The law is known by its name."""
+
+    law: Literal["two-level", "uniform-magnitude", "gaussian-twin"] = "two-level"
+    levels: None = None
+    rates: None = None
+
+
+class LevelsProblem(_Problem):
+    """The law is given, level by level."""
+
+    law: Literal["levels"] = "levels"
+    levels: list[Fraction]
+    rates: list[NonNegative]
+
+
+ProblemConfig = NamedLawProblem | LevelsProblem
+
+
 class NetworkConfig(_Section):
     """Network and its start (§2)."""
 
     neurons: Count
-    sigma_0: Positive = 0.01
+    sigma_0: Positive = _default(initialise, "sigma_0")
     smoothing: Literal["none", "sampled", "closed"] = "none"
-    sigma_rho: NonNegative = 0.0
+    sigma_rho: NonNegative = _default(initialise, "sigma_rho")
 
 
-class BiasConfig(_Section):
-    """Bias schedule of the clean phase (§3, §7.1)."""
+class _Schedule(_Section):
+    """A schedule of the threshold. Its settings are written as they were given."""
 
-    schedule: Literal["linear-ramp", "per-neuron", "tabulated", "frozen"] = "linear-ramp"
-    start: NonNegative | None = None
-    stop: NonNegative | None = None
-    fraction: Fraction | None = None
-    begin: NonNegative | None = None
-    end: NonNegative | None = None
-    ceiling: Positive | None = None
-    monotone: bool | None = None
-    fractions: list[float] | None = None
-    values: list[NonNegative] | None = None
+    tag: ClassVar[str | None] = "schedule"
 
-    @pydantic.model_validator(mode="after")
-    def _only_what_the_schedule_reads(self):
-        reads = {
-            "linear-ramp": {"start", "stop", "fraction"},
-            "per-neuron": {"start", "stop", "begin", "end", "ceiling", "monotone"},
-            "tabulated": {"fractions", "values"},
-            "frozen": {"start"},
-        }[self.schedule]
-        needs = {"linear-ramp": {"stop"}, "per-neuron": {"stop"}, "tabulated": reads}
-        given = {name for name, value in self if name != "schedule" and value is not None}
-        missing = needs.get(self.schedule, set()) - given
-        if missing:
-            raise ValueError(f"schedule '{self.schedule}' needs {', '.join(sorted(missing))}")
-        if given - reads:
-            raise ValueError(
-                f"schedule '{self.schedule}' does not read {', '.join(sorted(given - reads))}"
-            )
-        return self
+    @pydantic.model_serializer(mode="wrap")
+    def _as_given(self, handler: Callable[[Any], dict[str, Any]], info: Any) -> dict[str, Any]:
+        given = {
+            name: value
+            for name, value in handler(self).items()
+            if name == self.tag or name in self.model_fields_set
+        }
+        # What identifies a run, its checkpoints and a sweep hashes every setting of every schedule.
+        return given if info.exclude_none else dict.fromkeys(known(get_args(BiasConfig))) | given
+
+
+class LinearRampConfig(_Schedule):
+    """One threshold for all neurons, ramped (§3)."""
+
+    schedule: Literal["linear-ramp"] = "linear-ramp"
+    start: NonNegative = _default(LinearRamp, "start")
+    stop: NonNegative
+    fraction: Fraction = _default(LinearRamp, "fraction")
+
+
+class PerNeuronConfig(_Schedule):
+    """A threshold per neuron, in proportion to its largest coefficient (§7.1)."""
+
+    schedule: Literal["per-neuron"] = "per-neuron"
+    start: Positive = _default(PerNeuron, "start")
+    stop: Positive
+    begin: NonNegative = _default(PerNeuron, "begin")
+    end: Positive = _default(PerNeuron, "end")
+    ceiling: Positive = _default(PerNeuron, "ceiling")
+    monotone: bool = _default(PerNeuron, "monotone")
+
+
+class TabulatedConfig(_Schedule):
+    """Thresholds at given fractions of the phase, linear between."""
+
+    schedule: Literal["tabulated"] = "tabulated"
+    fractions: list[float]
+    values: list[NonNegative]
+
+
+class FrozenConfig(_Schedule):
+    """The threshold stays where it starts."""
+
+    schedule: Literal["frozen"] = "frozen"
+    start: NonNegative = 0.0
+
+
+BiasConfig = LinearRampConfig | PerNeuronConfig | TabulatedConfig | FrozenConfig
 
 
 class PhaseConfig(_Section):
     """One phase of gradient descent (§3)."""
 
     steps: Count
-    learning_rate: Positive = 0.5
-    weight_decay: NonNegative = 1e-4
-    batch: Count = 512
+    learning_rate: Positive = _default(CleanPhase, "learning_rate")
+    weight_decay: NonNegative = _default(CleanPhase, "weight_decay")
+    batch: Count = _default(CleanPhase, "batch")
     microbatch: Count | None = None
     dataset_size: Count | None = None
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lion"] = "sgd"
@@ -113,7 +186,7 @@ class PhaseConfig(_Section):
 class CleanConfig(PhaseConfig):
     """The clean phase."""
 
-    bias: BiasConfig
+    bias: Annotated[BiasConfig, Discriminator("schedule"), _kinds(LinearRampConfig)]
 
 
 class AdversarialConfig(PhaseConfig):
@@ -150,7 +223,7 @@ class RunConfig(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 5
     records: Annotated[int, Field(ge=1, le=10_000)] = 30
-    problem: ProblemConfig
+    problem: Annotated[ProblemConfig, Discriminator("law"), _kinds(NamedLawProblem)]
     network: NetworkConfig
     clean: CleanConfig
     adversarial: AdversarialConfig
@@ -259,29 +332,101 @@ def estimate_memory(config: RunConfig) -> int:
     return 4 * (config.seeds * (weights + activations + data) + matrix)
 
 
+def sections(annotation: Any) -> list[type[_Section]]:
+    """The sections that a setting may be: none for a plain value, several if they have kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections(part)]
+
+
+def known(kinds: Iterable[type[_Section]]) -> dict[str, list[FieldInfo]]:
+    """The settings of all kinds of a section: name → what each kind that reads it says of it."""
+    found: dict[str, list[FieldInfo]] = {}
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            found.setdefault(name, []).append(field)
+    return found
+
+
+def kind_of(kinds: Sequence[type[_Section]], given: Any) -> type[_Section]:
+    """Which kind of section the settings ``given`` are of; the first if they do not say."""
+    tag = kinds[0].tag
+    if tag is None or not isinstance(given, dict):
+        return kinds[0]
+    word = given.get(tag, kinds[0].model_fields[tag].default)
+    return next((kind for kind in kinds if word in _words(kind)), kinds[0])
+
+
+def _words(kind: type[_Section]) -> tuple[str, ...]:
+    """What a kind of section is called in a file."""
+    return get_args(kind.model_fields[kind.tag or ""].annotation)
+
+
+def _located(loc: Sequence[Any]) -> tuple[list[Any], list[type[_Section]], str | None]:
+    """Pydantic's address of an error: its path in a file, the kinds of its section, which of them.
+
+    Pydantic writes the kind between a section and its settings; a file does not.
+    """
+    path: list[Any] = []
+    kinds: list[type[_Section]] = [RunConfig]
+    rest, word = list(loc), None
+    while rest:
+        path.append(rest.pop(0))
+        fields = known(kinds).get(path[-1], [])
+        below = list(dict.fromkeys(s for field in fields for s in sections(field.annotation)))
+        if not below or not rest:
+            break
+        kinds, word = below, rest.pop(0) if len(below) > 1 else None
+    return path + rest, kinds, word
+
+
 def _explain(item: Any) -> str:
-    parts = [str(part) for part in item["loc"]]
-    where = ".".join(p if p.isprintable() else repr(p) for p in parts) or "settings"
-    if item["type"] == "extra_forbidden":
-        *sections, name = item["loc"]
-        known = _known_keys(sections)
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
-        return f"{where} is not a setting: {hint}"
-    if item["type"] == "missing":
-        return f"{where} is missing: add it, or start from 'featpur init'."
-    value = item["input"]
-    shown = "" if isinstance(value, dict) or item["loc"] == () else f" = {_shown(value)}"
-    kind = item["type"]
-    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+    path, kinds, word = _located(item["loc"])
+    value, wanted, message = item["input"], item["type"], item["msg"]
+    if wanted == "union_tag_invalid":
+        tag = item["ctx"]["discriminator"].strip("'")
+        path, value = [*path, tag], value[tag]
+        message = " or ".join(item["ctx"]["expected_tags"].rsplit(", ", 1))
+        message = f"Input should be {message}"
+    where = ".".join(p if p.isprintable() else repr(p) for p in map(str, path)) or "settings"
+    shown = "" if isinstance(value, dict) or not path else f" = {_shown(value)}"
+    if wanted in ("extra_forbidden", "none_required", "missing"):
+        return f"{where}{_placed(wanted, shown, str(path[-1]), kinds, word)}"
+    if wanted == "int_type" and isinstance(value, float) and value.is_integer():
         return (
             f"{where}{shown} is written as a number with a fraction, as 2e3 is: write {int(value)}."
         )
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if message != item["msg"] and kind != "value_error":
-        message = f"must be {_WANTED.get(kind, message)}"
-    message = message[0].lower() + message[1:]
-    return f"{where}{shown}: {message}."
+    plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    if plain != message and wanted != "value_error":
+        plain = f"must be {_WANTED.get(wanted, plain)}"
+    return f"{where}{shown}: {plain[0].lower() + plain[1:]}."
+
+
+def _placed(
+    wrong: str, shown: str, name: str, kinds: Sequence[type[_Section]], word: str | None
+) -> str:
+    """What is wrong with a setting that is there and should not be, or should be and is not."""
+    tag, own = kinds[0].tag, known(kinds)
+    readers = [kind for kind in kinds if _reads(kind, name)]
+    some = word is not None and 0 < len(readers) < len(kinds)
+    if wrong == "missing":
+        if some:
+            return f" is missing: {tag} '{word}' needs {name}."
+        return " is missing: add it, or start from 'featpur init'."
+    if some:
+        others = ", ".join(f"'{each}'" for kind in readers for each in _words(kind))
+        return (
+            f"{shown}: {tag} '{word}' does not read {name} ({others} would): take it out, or "
+            f"change {tag}."
+        )
+    near = difflib.get_close_matches(name, own, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(own))}."
+    return f" is not a setting: {hint}"
+
+
+def _reads(kind: type[_Section], name: str) -> bool:
+    field = kind.model_fields.get(name)
+    return field is not None and field.annotation is not NoneType
 
 
 # What kind of value was wanted → how to write it, where pydantic speaks of its own types.
@@ -293,18 +438,12 @@ _WANTED = {
     "list_type": "a list, such as [0.5, 1.0]",
     "tuple_type": "a list of two numbers, such as [0.5, 1.0]",
     "model_type": "a section, with settings of its own",
+    "model_attributes_type": "a section, with settings of its own",
 }
 
 
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
-
-
-def _known_keys(sections: list[Any]) -> list[str]:
-    model: Any = RunConfig
-    for section in sections:
-        model = model.model_fields[section].annotation
-    return list(model.model_fields)
 
 
 def scaled(value: float, digits: int = 6) -> float:

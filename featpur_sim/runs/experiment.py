@@ -32,8 +32,13 @@ from featpur_sim.runs.config import (
     AdversarialConfig,
     BiasConfig,
     ConfigError,
+    FrozenConfig,
+    LevelsProblem,
+    LinearRampConfig,
+    PerNeuronConfig,
     PhaseConfig,
     RunConfig,
+    TabulatedConfig,
     require_memory,
 )
 from featpur_sim.runs.evaluation_parts import EvaluationParts
@@ -220,13 +225,7 @@ def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
 
 def _make_law(config: RunConfig) -> HiddenLaw:
     p = config.problem
-    if p.law != "levels" and (p.levels is not None or p.rates is not None):
-        raise ValueError(
-            f"problem.levels and problem.rates go with problem.law = 'levels', not '{p.law}'."
-        )
-    if p.law == "levels":
-        if p.levels is None or p.rates is None:
-            raise ValueError("problem.law = 'levels' needs problem.levels and problem.rates.")
+    if isinstance(p, LevelsProblem):
         return Levels(p.levels, p.rates)
     laws = {
         "two-level": TwoLevel,
@@ -283,20 +282,22 @@ def _make_phase(
 
 
 def _make_bias(b: BiasConfig) -> BiasSchedule:
-    given = {
-        name: value
-        for name, value in b.model_dump(exclude={"schedule"}).items()
-        if value is not None
-    }
-    if b.schedule == "frozen":
-        return Frozen()
-    kinds = {"linear-ramp": LinearRamp, "per-neuron": PerNeuron, "tabulated": Tabulated}
-    return kinds[b.schedule](**given)
+    match b:
+        case LinearRampConfig():
+            return LinearRamp(b.stop, b.start, b.fraction)
+        case PerNeuronConfig():
+            return PerNeuron(
+                b.stop, b.start, b.begin, b.end, ceiling=b.ceiling, monotone=b.monotone
+            )
+        case TabulatedConfig():
+            return Tabulated(b.fractions, b.values)
+        case FrozenConfig():
+            return Frozen()
 
 
 def initial_bias(b: BiasConfig) -> float:
     """The threshold before step 0; a threshold per neuron starts at 0 (``start`` is a factor)."""
-    return 0.0 if b.schedule == "per-neuron" else b.start or 0.0
+    return b.start if isinstance(b, LinearRampConfig | FrozenConfig) else 0.0
 
 
 @steady
@@ -318,10 +319,10 @@ def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
 def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
     phases = make_phases(config)
-    dense = DenseMixture.of(problem, config.adversarial.radius, config.adversarial.norm)
+    a = config.adversarial
+    dense = DenseMixture.of(problem, a.radius, a.norm)
     problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
-    steps = config.adversarial.steps
     # The evaluation may change under a training that goes on.
     asked = config.model_dump(exclude={"name", "evaluation"})
 
@@ -336,7 +337,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         keys=keys,
         observe=Watch(dense),
         records=config.records,
-        snapshots={"adversarial": sorted({round(f * steps) for f in SNAPSHOT_FRACTIONS})},
+        snapshots={"adversarial": sorted({round(f * a.steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, settings=asked),
         on_record=meter.training,
         on_resume=resumed,

@@ -16,7 +16,16 @@ from jax import lax
 
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float
-from featpur_sim.runs.config import BiasConfig, ConfigError, RunConfig, dump
+from featpur_sim.runs.config import (
+    BiasConfig,
+    ConfigError,
+    FrozenConfig,
+    LinearRampConfig,
+    PerNeuronConfig,
+    RunConfig,
+    TabulatedConfig,
+    dump,
+)
 from featpur_sim.theory.dynamics.equations import Setting, accuracy
 from featpur_sim.theory.dynamics.exponents import Scaling
 from featpur_sim.theory.dynamics.nodes import double_precision, sampled_nodes
@@ -65,19 +74,16 @@ def require_reducible(config: RunConfig) -> None:
 def schedule_of(bias: BiasConfig, duration: float) -> Schedule:
     """The schedule of a run's clean phase that lasts t′ = ``duration``."""
     ceiling, monotone, relative = math.inf, False, False
-    if bias.schedule == "linear-ramp":
-        assert bias.stop is not None
-        at, value = [0.0, (bias.fraction or 0.5) * duration], [bias.start or 0.0, bias.stop]
-    elif bias.schedule == "per-neuron":
-        assert bias.stop is not None
-        at = [1.2 if bias.begin is None else bias.begin, 2.0 if bias.end is None else bias.end]
-        value = [1.1 if bias.start is None else bias.start, bias.stop]
-        ceiling, monotone, relative = bias.ceiling or math.inf, bool(bias.monotone), True
-    elif bias.schedule == "tabulated":
-        assert bias.fractions is not None and bias.values is not None
-        at, value = [f * duration for f in bias.fractions], list(bias.values)
-    else:
-        at, value = [0.0, duration], [bias.start or 0.0] * 2
+    match bias:
+        case LinearRampConfig():
+            at, value = [0.0, bias.fraction * duration], [bias.start, bias.stop]
+        case PerNeuronConfig():
+            at, value = [bias.begin, bias.end], [bias.start, bias.stop]
+            ceiling, monotone, relative = bias.ceiling, bias.monotone, True
+        case TabulatedConfig():
+            at, value = [f * duration for f in bias.fractions], list(bias.values)
+        case FrozenConfig():
+            at, value = [0.0, duration], [bias.start] * 2
     return Schedule(
         *(np.asarray(v, float) for v in (at, value, float(relative), float(monotone), ceiling))
     )
@@ -110,13 +116,12 @@ def scaling_of(config: RunConfig) -> Scaling:
     """
     p = config.problem
     bias = config.clean.bias
-    per_neuron = bias.schedule == "per-neuron" and bias.stop is not None
     return Scaling(
         sigma_x=p.sigma_x,
         p_one=p.p_one,
         copies=config.network.neurons / p.d,
         decay=config.clean.weight_decay * p.d,
-        bias_fraction=bias.stop * p.k**0.5 if per_neuron and bias.stop else 0.5,
+        bias_fraction=bias.stop * p.k**0.5 if isinstance(bias, PerNeuronConfig) else 0.5,
         radius=config.adversarial.radius * p.k**0.5,
     )
 

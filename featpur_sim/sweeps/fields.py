@@ -10,9 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import pydantic
-
-from featpur_sim.runs.config import ConfigError, RunConfig, scaled
+from featpur_sim.runs.config import ConfigError, RunConfig, kind_of, known, scaled, sections
 from featpur_sim.sweeps.expression import Expression, ExpressionError
 
 Settings = dict[str, Any]
@@ -84,23 +82,25 @@ def field_types(field: str, where: str) -> set[Any]:
     >>> field_types("clean.microbatch", "axes") == {int, type(None)}
     True
     """
-    annotation: Any = RunConfig
+    tables: list[Any] = [RunConfig]
+    annotations: list[Any] = []
     for part in field.split("."):
-        known = getattr(annotation, "model_fields", {})
-        if part not in known:
+        there = known(tables)
+        if part not in there:
             raise ConfigError(
-                f"{where}: {field!r} is not a field of a run ({_hint(known, field)})."
+                f"{where}: {field!r} is not a field of a run ({_hint(there, field)})."
             )
-        annotation = known[part].annotation
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        annotations = [info.annotation for info in there[part]]
+        tables = [table for annotation in annotations for table in sections(annotation)]
+    if tables:
         raise ConfigError(f"{where}: {field} is a table: name one of its fields.")
-    return _flat(annotation)
+    return set().union(*map(_flat, annotations))
 
 
-def _hint(known: Mapping[str, Any], field: str) -> str:
+def _hint(there: Mapping[str, Any], field: str) -> str:
     if "." in field:
-        return f"known there: {', '.join(known) or 'nothing'}"
-    return f"known: {', '.join([*SHORT, *known])}; fields of a table as in clean.steps"
+        return f"known there: {', '.join(there) or 'nothing'}"
+    return f"known: {', '.join([*SHORT, *there])}; fields of a table as in clean.steps"
 
 
 def _flat(annotation: Any) -> set[Any]:
@@ -188,10 +188,11 @@ class Resolver:
 def _set_or_default(settings: Settings, field: str) -> Any:
     """The value of a field, its default if it is not set, None if it has neither."""
     value: Any = settings
-    model: Any = RunConfig
+    tables: list[Any] = [RunConfig]
     for part in field.split("."):
-        info = model.model_fields[part]
-        default = None if info.is_required() else info.default
+        # A kind of table that does not read the field has no default for it.
+        info = kind_of(tables, value).model_fields.get(part)
+        default = None if info is None or info.is_required() else info.default
         value = value.get(part, default) if isinstance(value, dict) else getattr(value, part, None)
-        model = info.annotation
+        tables = [] if info is None else sections(info.annotation)
     return value

@@ -17,6 +17,10 @@ from featpur_sim.training.bias import BiasSchedule, Frozen
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
 
+# What a phase is where nothing is said: the settings of docs/theory.md §5.3.
+_LEARNING_RATE, _WEIGHT_DECAY, _BATCH = 0.5, 1e-4, 512
+
+
 class Phase(eqx.Module):
     """One phase of training. Use `CleanPhase` or `AdversarialPhase`.
 
@@ -42,9 +46,9 @@ class Phase(eqx.Module):
         name: str,
         steps: int,
         *,
-        learning_rate: float = 0.5,
-        weight_decay: float = 1e-4,
-        batch: int = 512,
+        learning_rate: float = _LEARNING_RATE,
+        weight_decay: float = _WEIGHT_DECAY,
+        batch: int = _BATCH,
         bias: BiasSchedule | None = None,
         attack: Attack | None = None,
         microbatch: int | None = None,
@@ -85,9 +89,9 @@ class Phase(eqx.Module):
 def CleanPhase(
     steps: int,
     *,
-    learning_rate: float = 0.5,
-    weight_decay: float = 1e-4,
-    batch: int = 512,
+    learning_rate: float = _LEARNING_RATE,
+    weight_decay: float = _WEIGHT_DECAY,
+    batch: int = _BATCH,
     bias: BiasSchedule | None = None,
     microbatch: int | None = None,
     dataset_size: int | None = None,
@@ -131,9 +135,9 @@ def AdversarialPhase(
     attack: Attack,
     steps: int,
     *,
-    learning_rate: float = 0.5,
-    weight_decay: float = 1e-4,
-    batch: int = 512,
+    learning_rate: float = _LEARNING_RATE,
+    weight_decay: float = _WEIGHT_DECAY,
+    batch: int = _BATCH,
     bias: BiasSchedule | None = None,
     microbatch: int | None = None,
     dataset_size: int | None = None,

@@ -3,13 +3,18 @@
 import copy
 import tomllib
 
+import equinox as eqx
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from featpur_sim import FGM, AdversarialPhase, CleanPhase
+from featpur_sim.data.laws import GaussianTwin, TwoLevel, UniformMagnitude
 from featpur_sim.runs import experiment
 from featpur_sim.runs.config import (
     ConfigError,
+    LinearRampConfig,
+    NamedLawProblem,
     RunConfig,
     dump,
     estimate_memory,
@@ -20,6 +25,7 @@ from featpur_sim.runs.config import (
 )
 from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.runs.starter import STARTER
+from featpur_sim.training.bias import Frozen, LinearRamp, PerNeuron
 
 MISSING = object()
 
@@ -63,7 +69,12 @@ def message_of(call, *arguments):
         ("problem.sigma_x", -0.1, ["problem.sigma_x = -0.1", "greater than or equal to 0"]),
         ("problem.sigma_x", 1e300, ["problem.sigma_x = 1e+300", "1e+30"]),
         ("problem.dictionary", "haar ", ["problem.dictionary = 'haar '", "'haar'", "'dct'"]),
-        ("problem.levels", [0.5, 1.5], ["problem.levels.1 = 1.5", "less than or equal to 1"]),
+        ("problem.law", "levles", ["problem.law = 'levles'", "'two-level', ", " or 'levels'"]),
+        ("problem.law", [1], ["problem.law = [1]", "'two-level', ", " or 'levels'"]),
+        ("problem.law", "levels", ["problem.levels is missing: law 'levels' needs levels"]),
+        ("problem.law", "levels", ["problem.rates is missing: law 'levels' needs rates"]),
+        ("problem.levels", [0.5], ["problem.levels = [0.5]", "'two-level' does not read levels"]),
+        ("problem.rates", [0.5], ["('levels' would): take it out, or change law"]),
         ("network.neurons", 0, ["network.neurons = 0", "1"]),
         ("network.sigma_0", 0.0, ["network.sigma_0 = 0.0", "greater than 0"]),
         ("network.smoothing", "soft", ["network.smoothing = 'soft'", "'sampled'"]),
@@ -73,9 +84,27 @@ def message_of(call, *arguments):
         ("clean.microbatch", 100, ["microbatch = 100", "divide batch = 512"]),
         ("clean.optimizer", "sdg", ["clean.optimizer = 'sdg'", "'sgd'"]),
         ("clean.bias.stop", -1, ["clean.bias.stop = -1", "0"]),
-        ("clean.bias.stop", MISSING, ["clean.bias", "'linear-ramp' needs stop"]),
-        ("clean.bias.begin", 0.0, ["clean.bias", "'linear-ramp' does not read begin"]),
+        ("clean.bias.stop", MISSING, ["clean.bias.stop is missing", "'linear-ramp' needs stop"]),
+        ("clean.bias", {}, ["clean.bias.stop is missing", "'linear-ramp' needs stop"]),
+        ("clean.bias.begin", 0.1, ["clean.bias.begin = 0.1", "'linear-ramp' does not read begin"]),
+        ("clean.bias.begin", 0.1, ["('per-neuron' would): take it out, or change schedule"]),
         ("clean.bias.schedule", "per-neuron", ["'per-neuron' does not read fraction"]),
+        (
+            "clean.bias.schedule",
+            "frozen",
+            ["does not read stop ('linear-ramp', 'per-neuron' would"],
+        ),
+        (
+            "clean.bias.schedule",
+            "ramp",
+            ["clean.bias.schedule = 'ramp'", "'tabulated' or 'frozen'"],
+        ),
+        ("clean.bias.schedule", True, ["clean.bias.schedule = true", "'tabulated' or 'frozen'"]),
+        (
+            "clean.bias",
+            {"schedule": "per-neuron", "stop": 0.0},
+            ["clean.bias.stop = 0.0", "than 0"],
+        ),
         ("clean.bias", 3, ["clean.bias = 3", "section"]),
         ("clean", MISSING, ["clean is missing", "featpur init"]),
         ("adversarial.radius", -0.1, ["adversarial.radius = -0.1", "greater than 0"]),
@@ -149,8 +178,6 @@ def test_every_wrong_setting_is_listed_at_once():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("problem.law", "levels", ["problem.levels", "problem.rates"]),
-        ("problem.levels", [0.5], ["problem.levels", "'levels'", "two-level"]),
         ("problem.wstar", "uniform", ["problem.wstar_range"]),
         ("problem.wstar_range", [0.5, 2.0], ["problem.wstar = 'uniform'"]),
         ("problem.features", 128, ["D=128", "d=64", "incoherent"]),
@@ -159,7 +186,6 @@ def test_every_wrong_setting_is_listed_at_once():
         ("network.smoothing", "closed", ["sigma_rho > 0", "0.0"]),
         ("network.sigma_rho", 0.1, ["sigma_rho=0.1", "'closed'"]),
         ("clean.bias.start", 0.1, ["LinearRamp", "0.1", "0.06"]),
-        ("clean.bias", {"schedule": "per-neuron", "stop": 0.0}, ["PerNeuron", "stop must be > 0"]),
         (
             "clean.bias",
             {"schedule": "tabulated", "fractions": [0.0, 0.5], "values": [0.0, 0.1]},
@@ -271,7 +297,7 @@ TOKENS = st.sampled_from(
 @st.composite
 def mutated(draw):
     """The starter file with a few lines dropped, doubled, cut or given another value."""
-    lines = STARTER.splitlines()
+    lines: list[str] = list(STARTER.splitlines())
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(lines) - 1))
         line = lines[at]
@@ -351,6 +377,81 @@ def test_presets_survive_their_own_file(config, tmp_path):
     assert written["evaluation"]["samples"] == 1000 and written["clean"]["optimizer"] == "sgd"
 
 
+BIASES = {
+    "linear-ramp": {"start": 0.01, "stop": 0.05, "fraction": 0.3},
+    "per-neuron": {"start": 1.0, "stop": 0.2, "begin": 0.5, "ceiling": 0.4, "monotone": False},
+    "tabulated": {"fractions": [0.0, 1.0], "values": [0.0, 0.1]},
+    "frozen": {"start": 0.1},
+}
+# What checkpoints and sweeps have hashed since there are any: the order counts too.
+BIAS_SETTINGS = [
+    "schedule", "start", "stop", "fraction", "begin", "end", "ceiling", "monotone", "fractions",
+    "values",
+]  # fmt: skip
+PROBLEM_SETTINGS = [
+    "d", "k", "sigma_x", "features", "law", "p_one", "levels", "rates", "wstar", "wstar_range",
+    "dictionary",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", BIASES)
+def test_a_schedule_is_written_back_as_it_was_given(tiny, schedule):
+    given = {"schedule": schedule, **BIASES[schedule]}
+    config = parse(tiny(clean={"bias": given}))
+    written = tomllib.loads(dump(config))["clean"]["bias"]
+    assert list(written.items()) == list(given.items())
+    own = config.model_dump()["clean"]["bias"]
+    assert list(own.items()) == [(name, given.get(name)) for name in BIAS_SETTINGS]
+    assert parse(config.model_dump()) == config
+    # Settings that are left out stay out of the file, and out of what identifies the run.
+    needed = {name: given[name] for name in given if name not in ("start", "fraction", "begin")}
+    least = parse(tiny(clean={"bias": needed}))
+    assert tomllib.loads(dump(least))["clean"]["bias"] == needed
+
+
+def test_the_schedule_and_the_law_have_a_default(tiny):
+    config = parse(tiny())
+    assert config.clean.bias == LinearRampConfig(stop=0.05)
+    assert tomllib.loads(dump(config))["clean"]["bias"] == {"schedule": "linear-ramp", "stop": 0.05}
+    assert isinstance(config.problem, NamedLawProblem) and config.problem.law == "two-level"
+
+
+@pytest.mark.parametrize("law", ["two-level", "uniform-magnitude", "levels", "gaussian-twin"])
+def test_a_law_is_written_back_as_it_was_given(tiny, law):
+    levels = {"levels": [0.5, 1.0], "rates": [2.0, 1.0]} if law == "levels" else {}
+    config = parse(tiny(problem={"law": law, "p_one": 0.5} | levels))
+    assert list(config.model_dump()["problem"]) == PROBLEM_SETTINGS
+    written = tomllib.loads(dump(config))["problem"]
+    assert {"law": law, "p_one": 0.5, **levels}.items() <= written.items()
+    assert ("levels" in written) == (law == "levels")
+    assert list(written) == [name for name in PROBLEM_SETTINGS if name in written]
+    assert parse(config.model_dump()) == parse(tomllib.loads(dump(config))) == config
+
+
+def test_defaults_are_those_of_the_constructors(tiny):
+    """A default stands in one place: what a file leaves out is what Python leaves out."""
+    for schedule, bias in {
+        "linear-ramp": LinearRamp(0.1),
+        "per-neuron": PerNeuron(0.1),
+        "frozen": Frozen(),
+    }.items():
+        given = {"schedule": schedule} | ({} if schedule == "frozen" else {"stop": 0.1})
+        config = parse(tiny(clean={"bias": given}))
+        assert eqx.tree_equal(experiment.make_phases(config)[0].bias, bias)
+    problem = {"d": 16, "k": 4.0}
+    for law in (TwoLevel(), UniformMagnitude(), GaussianTwin()):
+        config = parse(tiny() | {"problem": problem | {"law": law.label}})
+        assert eqx.tree_equal(experiment.make_problem(config).law, law)
+    least = parse(
+        tiny() | {
+            "clean": {"steps": 3, "bias": {"schedule": "frozen"}},
+            "adversarial": {"steps": 3, "radius": 0.1},
+        }
+    )  # fmt: skip
+    expected = [CleanPhase(3), AdversarialPhase(FGM(0.1), 3)]
+    assert eqx.tree_equal(experiment.make_phases(least), expected)
+
+
 def test_a_config_cannot_be_changed_in_place():
     with pytest.raises(ValueError, match="frozen"):
         dense_regime().seed = 1  # pyright: ignore[reportAttributeAccessIssue]
@@ -360,10 +461,14 @@ def test_the_starter_file_says_what_the_defaults_are():
     """Every default that the starter file shows is the default of the code."""
     config = parse(tomllib.loads(STARTER))
     shown = tomllib.loads(STARTER)
-    for section, values in [("", shown), *((n, shown[n]) for n in ("problem", "network"))]:
-        model = RunConfig if not section else RunConfig.model_fields[section].annotation
+    for part, values in [
+        (config, shown),
+        (config.problem, shown["problem"]),
+        (config.network, shown["network"]),
+        (config.clean.bias, shown["clean"]["bias"]),
+    ]:
         for name, value in values.items():
-            field = model.model_fields[name]
+            field = type(part).model_fields[name]
             if not field.is_required() and not isinstance(value, dict) and name != "name":
                 assert value == field.default, name
     assert config.evaluation == RunConfig.model_fields["evaluation"].default

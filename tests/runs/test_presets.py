@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from featpur_sim.runs.config import ConfigError
+from featpur_sim.runs.config import ConfigError, LinearRampConfig, PerNeuronConfig
 from featpur_sim.runs.experiment import check
 from featpur_sim.runs.presets import PRESETS, dense_regime, sparse_regime
 
@@ -39,6 +39,7 @@ def test_dense_regime_is_the_table_of_section_5_3(d, k):
     assert (config.clean.steps, config.adversarial.steps) == (3000, 3000)
     assert config.clean.weight_decay == config.adversarial.weight_decay == 1e-4
     bias = config.clean.bias
+    assert isinstance(bias, LinearRampConfig)
     assert (bias.schedule, bias.start, bias.fraction) == ("linear-ramp", 0.0, 0.5)
     assert bias.stop == pytest.approx(0.02 * 196 / d, rel=1e-5)
     # The table's own b_f, rounded as printed there.
@@ -53,9 +54,10 @@ def test_sparse_regime_is_section_7_1(d, k):
     for phase in (config.clean, config.adversarial):
         assert phase.weight_decay * d == pytest.approx(0.0128, rel=1e-5)
     bias = config.clean.bias
+    assert isinstance(bias, PerNeuronConfig)
     assert (bias.schedule, bias.start, bias.begin, bias.end) == ("per-neuron", 1.1, 1.2, 2.0)
     assert bias.stop == pytest.approx(0.38 / math.sqrt(k), rel=1e-5)
-    assert not bias.monotone and bias.ceiling is None
+    assert not bias.monotone and bias.ceiling == math.inf
     # Natural time t′ = η·steps/d of each phase.
     assert config.clean.learning_rate * config.clean.steps / d == pytest.approx(6.25, rel=0.01)
     assert config.adversarial.learning_rate * config.adversarial.steps / d == pytest.approx(
@@ -66,6 +68,7 @@ def test_sparse_regime_is_section_7_1(d, k):
 @pytest.mark.parametrize("k", [4, 9])
 def test_the_monotone_variant_has_a_ceiling(k):
     bias = sparse_regime(k=k, monotone=True).clean.bias
+    assert isinstance(bias, PerNeuronConfig)
     assert bias.monotone and bias.ceiling == pytest.approx(0.283 / math.sqrt(k), rel=1e-5)
 
 

@@ -81,7 +81,7 @@ def test_a_preset_is_derived_anew_at_every_point():
         c = point.config
         expected = sparse_regime(c.problem.d, c.problem.k, seeds=3)
         assert c == expected.model_copy(update={"name": "sweep"})
-    assert len({point.config.clean.bias.stop for point in sweep.points}) == 2
+    assert len({point.config.clean.bias for point in sweep.points}) == 2
 
 
 def test_a_preset_whose_k_depends_on_what_it_derives_is_settled_or_refused():
@@ -158,6 +158,35 @@ def test_any_field_of_a_run_can_be_swept():
     )
     assert len(sweep.points) == 8
     assert sweep.points[0].config.problem.wstar_range == (0.5, 1.5)
+
+
+def test_kinds_of_a_table_can_be_swept_with_what_they_read():
+    sweep = expand(
+        'preset = "dense-regime"\nrun.problem.d = 16\n'
+        'axes."adversarial.attack" = ["fgm", "pgd"]\n'
+        '[[zip]]\n"problem.law" = ["levels"]\n"problem.levels" = [[0.5]]\n'
+        '"problem.rates" = [[2.0]]'
+    )
+    assert fields(sweep, lambda c: (c.adversarial.attack, c.problem.law)) == [
+        ("fgm", "levels"),
+        ("pgd", "levels"),
+    ]
+    assert sweep.points[0].swept["problem.levels"] == [0.5]
+    with pytest.raises(ConfigError, match=r"point 1 .*: schedule 'frozen' does not read fraction"):
+        expand('preset = "dense-regime"\naxes.clean.bias.schedule = ["linear-ramp", "frozen"]')
+
+
+def test_an_expression_reads_the_defaults_of_the_schedule_that_is_set():
+    run = (
+        "[run]\nproblem = { d = 16, k = 3 }\nnetwork.neurons = 32\n"
+        "adversarial = { steps = 5, radius = 0.1 }\n"
+    )
+    bias = 'clean = { steps = 5, bias = { schedule = "per-neuron", stop = 0.1 } }\n'
+    sweep = expand(run + bias + '[derived]\n"adversarial.steps" = "10*clean.bias.end"')
+    assert fields(sweep, lambda c: c.adversarial.steps) == [20]
+    with pytest.raises(ConfigError, match=r"reads clean\.bias\.end, which is None here"):
+        expand(run + "clean = { steps = 5, bias.stop = 0.1 }\n"
+               '[derived]\n"adversarial.steps" = "10*clean.bias.end"')  # fmt: skip
 
 
 def test_features_default_to_d_in_expressions():
@@ -273,7 +302,7 @@ _KEYS = ["problem", '"problem.d"', "problem.d", "d", "k", '""', '"a b"', "seed",
 
 def _mutant(chance: random.Random) -> str:
     # Four points instead of twelve: most of the time goes into checking them.
-    lines = GOOD.replace("points = 3", "points = 1").splitlines()
+    lines: list[str] = list(GOOD.replace("points = 3", "points = 1").splitlines())
     for _ in range(chance.choice([1, 1, 2, 4])):
         at = chance.randrange(len(lines))
         line = lines[at]

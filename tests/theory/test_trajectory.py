@@ -12,7 +12,15 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 
 from featpur_sim.report import dynamics_figures
-from featpur_sim.runs.config import BiasConfig, ConfigError, dump, parse
+from featpur_sim.runs.config import (
+    ConfigError,
+    FrozenConfig,
+    LinearRampConfig,
+    PerNeuronConfig,
+    TabulatedConfig,
+    dump,
+    parse,
+)
 from featpur_sim.runs.experiment import _make_bias
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import (
@@ -34,9 +42,12 @@ from featpur_sim.theory.dynamics.trajectory import (
 from featpur_sim.training.bias import Progress
 
 BIASES = {
-    "linear-ramp": dict(stop=0.05, start=0.01, fraction=0.4),
-    "per-neuron": dict(stop=0.2, begin=1.0, end=1.5),
-    "tabulated": dict(fractions=[0.0, 0.3, 1.0], values=[0.0, 0.1, 0.05]),
+    "linear-ramp": LinearRampConfig(stop=0.05, start=0.01, fraction=0.4),
+    "per-neuron": PerNeuronConfig(stop=0.2, begin=1.0, end=1.5),
+    "tabulated": TabulatedConfig(fractions=[0.0, 0.3, 1.0], values=[0.0, 0.1, 0.05]),
+    "frozen": FrozenConfig(),
+    "linear-ramp, defaults": LinearRampConfig(stop=0.05),
+    "per-neuron, defaults": PerNeuronConfig(stop=0.2),
 }
 
 
@@ -47,7 +58,7 @@ def run():
 
 @pytest.mark.parametrize("name", BIASES)
 def test_schedules_are_those_of_a_direct_run(name):
-    config = BiasConfig(schedule=name, **BIASES[name])
+    config = BIASES[name]
     duration, rate, d = 4.0, 0.5, 50
     steps = int(duration * d / rate)
     schedule, direct = schedule_of(config, duration), _make_bias(config)
@@ -59,7 +70,7 @@ def test_schedules_are_those_of_a_direct_run(name):
 
 
 def test_a_monotone_schedule_never_falls_and_stops_at_its_ceiling():
-    config = BiasConfig(schedule="per-neuron", stop=0.1, monotone=True, ceiling=0.5)
+    config = PerNeuronConfig(stop=0.1, monotone=True, ceiling=0.5)
     schedule = schedule_of(config, 4.0)
     assert float(schedule.bias(3.0, 1.0, 0.3)) == pytest.approx(0.3)
     assert float(schedule.bias(0.0, 1.0, 0.3)) == pytest.approx(0.5)
@@ -128,9 +139,11 @@ def test_figure_breaks_where_the_phase_changes_and_shows_both_points_of_rest(run
     for axes, name in zip(
         panels, ("alpha", "dense_ratio", "residual", "active_fraction"), strict=True
     ):
-        lines = [line for line in axes.lines if len(line.get_xdata()) == result.sizes["point"]]
+        lines = [line for line in axes.lines if np.size(line.get_xdata()) == result.sizes["point"]]
         drawn = [
-            (line.get_xdata(), line.get_ydata()) for line in lines if line.get_linestyle() == "-"
+            (np.asarray(line.get_xdata()), np.asarray(line.get_ydata()))
+            for line in lines
+            if line.get_linestyle() == "-"
         ]
         for (x, y), phase, begin in zip(drawn, (0, 1), (0.0, start), strict=True):
             np.testing.assert_array_equal(x, begin + mean.time[phase])
