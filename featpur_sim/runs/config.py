@@ -63,7 +63,8 @@ NonNegative = Annotated[float, Field(ge=0, le=1e30)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 
-class _Problem(_Section):
+# Said to pyright, which lets kinds narrow the fields of a frozen class only.
+class _Problem(_Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1). Its kinds differ in the law of z."""
 
     tag: ClassVar[str | None] = "law"
@@ -82,7 +83,7 @@ class _Problem(_Section):
     dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
 
 
-class NamedLawProblem(_Problem):
+class NamedLawProblem(_Problem, frozen=True):
     """The law is known by its name."""
 
     law: Literal["two-level", "uniform-magnitude", "gaussian-twin"] = "two-level"
@@ -90,7 +91,7 @@ class NamedLawProblem(_Problem):
     rates: None = None
 
 
-class LevelsProblem(_Problem):
+class LevelsProblem(_Problem, frozen=True):
     """The law is given, level by level."""
 
     law: Literal["levels"] = "levels"
