@@ -32,7 +32,7 @@ class _Section(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     # The setting that says which kind of section this is, where there are several.
-    tag: ClassVar[str | None] = None
+    tag: ClassVar[str] = ""
 
 
 def _kinds(usual: type[_Section]) -> BeforeValidator:
@@ -45,7 +45,7 @@ def _kinds(usual: type[_Section]) -> BeforeValidator:
         if not isinstance(section, dict):
             return section
         given = {name: value for name, value in section.items() if value is not None}
-        return {usual.tag: usual.model_fields[usual.tag or ""].default} | given
+        return {usual.tag: usual.model_fields[usual.tag].default} | given
 
     return BeforeValidator(named)
 
@@ -67,7 +67,7 @@ Positive = Annotated[float, Field(gt=0, le=1e30)]
 class _Problem(_Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1). Its kinds differ in the law of z."""
 
-    tag: ClassVar[str | None] = "law"
+    tag: ClassVar[str] = "law"
 
     d: Annotated[Count, Field(ge=2)]
     k: Annotated[float, Field(ge=1)]
@@ -114,7 +114,7 @@ class NetworkConfig(_Section):
 class _Schedule(_Section):
     """A schedule of the threshold. Its settings are written as they were given."""
 
-    tag: ClassVar[str | None] = "schedule"
+    tag: ClassVar[str] = "schedule"
 
     @pydantic.model_serializer(mode="wrap")
     def _as_given(self, handler: Callable[[Any], dict[str, Any]], info: Any) -> dict[str, Any]:
@@ -352,7 +352,7 @@ def known(kinds: Iterable[type[_Section]]) -> dict[str, list[FieldInfo]]:
 def kind_of(kinds: Sequence[type[_Section]], given: Any) -> type[_Section]:
     """Which kind of section the settings ``given`` are of; the first if they do not say."""
     tag = kinds[0].tag
-    if tag is None or not isinstance(given, dict):
+    if not tag or not isinstance(given, dict):
         return kinds[0]
     word = given.get(tag, kinds[0].model_fields[tag].default)
     return next((kind for kind in kinds if word in _words(kind)), kinds[0])
@@ -360,7 +360,7 @@ def kind_of(kinds: Sequence[type[_Section]], given: Any) -> type[_Section]:
 
 def _words(kind: type[_Section]) -> tuple[str, ...]:
     """What a kind of section is called in a file."""
-    return get_args(kind.model_fields[kind.tag or ""].annotation)
+    return get_args(kind.model_fields[kind.tag].annotation)
 
 
 def _located(loc: Sequence[Any]) -> tuple[list[Any], list[type[_Section]], str | None]:
