@@ -15,6 +15,7 @@ from . import presets as presets
 from . import reduced as reduced
 from . import saved as saved
 from . import schema as schema
+from . import sections as sections
 from . import starter as starter
 from . import variables as variables
 from .attack import attack_run as attack_run

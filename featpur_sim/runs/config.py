@@ -4,50 +4,24 @@ Every setting is checked before anything is computed; a wrong one gives a single
 `ConfigError` that names it, its value, the rule and the fix.
 """
 
-import difflib
 import inspect
 import math
 import os
-import reprlib
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 import tomli_w
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field
-from pydantic.fields import FieldInfo
+from pydantic import Discriminator, Field
 
 from featpur_sim._ground.checks import ConfigError as ConfigError
 from featpur_sim.data.laws import TwoLevel
 from featpur_sim.models.symmetric_relu import initialise
+from featpur_sim.runs.sections import Section, default_kind, explain, known
 from featpur_sim.training.bias import LinearRamp, PerNeuron
 from featpur_sim.training.phase import CleanPhase
-
-
-class _Section(pydantic.BaseModel):
-    # Strict: TOML has types, so true or "5" where a number belongs is a slip.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-    # The setting that says which kind of section this is, where there are several.
-    tag: ClassVar[str] = ""
-
-
-def _kinds(usual: type[_Section]) -> BeforeValidator:
-    """What chooses among the kinds of a section: ``usual`` where the section does not say.
-
-    None is what is not given: TOML has no such value, but a configuration's dictionary does.
-    """
-
-    def named(section: Any) -> Any:
-        if not isinstance(section, dict):
-            return section
-        given = {name: value for name, value in section.items() if value is not None}
-        return {usual.tag: usual.model_fields[usual.tag].default} | given
-
-    return BeforeValidator(named)
 
 
 def _default(constructor: Callable[..., Any], name: str) -> Any:
@@ -64,7 +38,7 @@ Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 
 # Said to pyright, which lets kinds narrow the fields of a frozen class only.
-class _Problem(_Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
+class _Problem(Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues]
     """Data: x = Mz + ξ, y = sign⟨w*, z⟩ (§1). Its kinds differ in the law of z."""
 
     tag: ClassVar[str] = "law"
@@ -102,7 +76,7 @@ class LevelsProblem(_Problem, frozen=True):
 ProblemConfig = NamedLawProblem | LevelsProblem
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """Network and its start (§2)."""
 
     neurons: Count
@@ -111,7 +85,7 @@ class NetworkConfig(_Section):
     sigma_rho: NonNegative = _default(initialise, "sigma_rho")
 
 
-class _Schedule(_Section):
+class _Schedule(Section):
     """A schedule of the threshold. Its settings are written as they were given."""
 
     tag: ClassVar[str] = "schedule"
@@ -166,7 +140,7 @@ class FrozenConfig(_Schedule):
 BiasConfig = LinearRampConfig | PerNeuronConfig | TabulatedConfig | FrozenConfig
 
 
-class PhaseConfig(_Section):
+class PhaseConfig(Section):
     """One phase of gradient descent (§3)."""
 
     steps: Count
@@ -187,7 +161,7 @@ class PhaseConfig(_Section):
 class CleanConfig(PhaseConfig):
     """The clean phase."""
 
-    bias: Annotated[BiasConfig, Discriminator("schedule"), _kinds(LinearRampConfig)]
+    bias: Annotated[BiasConfig, Discriminator("schedule"), default_kind(LinearRampConfig)]
 
 
 class AdversarialConfig(PhaseConfig):
@@ -200,11 +174,11 @@ class AdversarialConfig(PhaseConfig):
     rank: Count | None = None
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How the networks are attacked; radii are multiples of the training radius."""
 
     samples: Annotated[Count, Field(ge=100)] = 1000
-    radii: list[NonNegative] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+    radii: list[NonNegative] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
     pgd_steps: Count = 40
     pgd_restarts: Count = 2
     certify_points: Annotated[int, Field(ge=0, le=2**31 - 1)] = 200
@@ -217,14 +191,14 @@ class EvaluationConfig(_Section):
         return radii
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that one run depends on."""
 
     name: str = "run"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 5
     records: Annotated[int, Field(ge=1, le=10_000)] = 30
-    problem: Annotated[ProblemConfig, Discriminator("law"), _kinds(NamedLawProblem)]
+    problem: Annotated[ProblemConfig, Discriminator("law"), default_kind(NamedLawProblem)]
     network: NetworkConfig
     clean: CleanConfig
     adversarial: AdversarialConfig
@@ -264,7 +238,7 @@ def parse(settings: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(settings)
     except pydantic.ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [explain(item, RunConfig) for item in error.errors()]
         raise ConfigError(" ".join(lines)) from None
 
 
@@ -331,120 +305,6 @@ def estimate_memory(config: RunConfig) -> int:
     data = sum((p.dataset_size or 0) * (d + features) for p in (config.clean, config.adversarial))
     matrix = 0 if config.problem.dictionary == "identity" else 2 * d * features
     return 4 * (config.seeds * (weights + activations + data) + matrix)
-
-
-def sections(annotation: Any) -> list[type[_Section]]:
-    """The sections that a setting may be: none for a plain value, several if they have kinds."""
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in sections(part)]
-
-
-def known(kinds: Iterable[type[_Section]]) -> dict[str, list[FieldInfo]]:
-    """The settings of all kinds of a section: name → what each kind that reads it says of it."""
-    found: dict[str, list[FieldInfo]] = {}
-    for kind in kinds:
-        for name, field in kind.model_fields.items():
-            found.setdefault(name, []).append(field)
-    return found
-
-
-def kind_of(kinds: Sequence[type[_Section]], given: Any) -> type[_Section]:
-    """Which kind of section the settings ``given`` are of; the first if they do not say."""
-    tag = kinds[0].tag
-    if not tag or not isinstance(given, dict):
-        return kinds[0]
-    word = given.get(tag, kinds[0].model_fields[tag].default)
-    return next((kind for kind in kinds if word in _words(kind)), kinds[0])
-
-
-def _words(kind: type[_Section]) -> tuple[str, ...]:
-    """What a kind of section is called in a file."""
-    return get_args(kind.model_fields[kind.tag].annotation)
-
-
-def _located(loc: Sequence[Any]) -> tuple[list[Any], list[type[_Section]], str | None]:
-    """Pydantic's address of an error: its path in a file, the kinds of its section, which of them.
-
-    Pydantic writes the kind between a section and its settings; a file does not.
-    """
-    path: list[Any] = []
-    kinds: list[type[_Section]] = [RunConfig]
-    rest, word = list(loc), None
-    while rest:
-        path.append(rest.pop(0))
-        fields = known(kinds).get(path[-1], [])
-        below = list(dict.fromkeys(s for field in fields for s in sections(field.annotation)))
-        if not below or not rest:
-            break
-        kinds, word = below, rest.pop(0) if len(below) > 1 else None
-    return path + rest, kinds, word
-
-
-def _explain(item: Any) -> str:
-    path, kinds, word = _located(item["loc"])
-    value, wanted, message = item["input"], item["type"], item["msg"]
-    if wanted == "union_tag_invalid":
-        tag = item["ctx"]["discriminator"].strip("'")
-        path, value = [*path, tag], value[tag]
-        message = " or ".join(item["ctx"]["expected_tags"].rsplit(", ", 1))
-        message = f"Input should be {message}"
-    where = ".".join(p if p.isprintable() else repr(p) for p in map(str, path)) or "settings"
-    shown = "" if isinstance(value, dict) or not path else f" = {_shown(value)}"
-    if wanted in ("extra_forbidden", "none_required", "missing"):
-        return f"{where}{_placed(wanted, shown, str(path[-1]), kinds, word)}"
-    if wanted == "int_type" and isinstance(value, float) and value.is_integer():
-        return (
-            f"{where}{shown} is written as a number with a fraction, as 2e3 is: write {int(value)}."
-        )
-    plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    if plain != message and wanted != "value_error":
-        plain = f"must be {_WANTED.get(wanted, plain)}"
-    return f"{where}{shown}: {plain[0].lower() + plain[1:]}."
-
-
-def _placed(
-    wrong: str, shown: str, name: str, kinds: Sequence[type[_Section]], word: str | None
-) -> str:
-    """What is wrong with a setting that is there and should not be, or should be and is not."""
-    tag, own = kinds[0].tag, known(kinds)
-    readers = [kind for kind in kinds if _reads(kind, name)]
-    some = word is not None and 0 < len(readers) < len(kinds)
-    if wrong == "missing":
-        if some:
-            return f" is missing: {tag} '{word}' needs {name}."
-        return " is missing: add it, or start from 'featpur init'."
-    if some:
-        others = ", ".join(f"'{each}'" for kind in readers for each in _words(kind))
-        return (
-            f"{shown}: {tag} '{word}' does not read {name} ({others} would): take it out, or "
-            f"change {tag}."
-        )
-    near = difflib.get_close_matches(name, own, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(own))}."
-    return f" is not a setting: {hint}"
-
-
-def _reads(kind: type[_Section], name: str) -> bool:
-    field = kind.model_fields.get(name)
-    return field is not None and field.annotation is not NoneType
-
-
-# What kind of value was wanted → how to write it, where pydantic speaks of its own types.
-_WANTED = {
-    "int_type": "a whole number, such as 2000: no quotes, no decimal point",
-    "float_type": "a number, such as 0.5: no quotes",
-    "string_type": 'text, in quotes: "name"',
-    "bool_type": "true or false",
-    "list_type": "a list, such as [0.5, 1.0]",
-    "tuple_type": "a list of two numbers, such as [0.5, 1.0]",
-    "model_type": "a section, with settings of its own",
-    "model_attributes_type": "a section, with settings of its own",
-}
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 def scaled(value: float, digits: int = 6) -> float:

@@ -10,7 +10,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from featpur_sim.runs.config import ConfigError, RunConfig, kind_of, known, scaled, sections
+from featpur_sim.runs.config import ConfigError, RunConfig, scaled
+from featpur_sim.runs.sections import kind_of, known, sections
 from featpur_sim.sweeps.expression import Expression, ExpressionError
 
 Settings = dict[str, Any]
