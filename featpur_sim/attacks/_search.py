@@ -88,6 +88,17 @@ def score(model: Classifier, x: Array, y: Array, key: PRNGKey) -> Float[Array, "
     return y * model(x, key=key)
 
 
+@jax.jit
+def _words(key: PRNGKey, number: int | Array) -> Array:
+    """What seeds the random starts of one descent."""
+    return jax.random.bits(jax.random.fold_in(key, number), (4,))
+
+
+@jax.jit
+def _numbered(key: PRNGKey, number: int | Array) -> PRNGKey:
+    return jax.random.fold_in(key, number)
+
+
 @eqx.filter_jit
 def _look(model: Classifier, x: Array, key: PRNGKey) -> Float[Array, "n columns"]:
     """Columns f(x), f(x) with another key, ∇ₓf(x)."""
@@ -170,7 +181,7 @@ class Hunt:
         self, attack: Attack, index: Int[np.ndarray, " b"], start: np.ndarray, number: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Run an attack on the points ``index``: margins [b] and perturbations [b, d]."""
-        key = jax.random.fold_in(self.key, number)
+        key = _numbered(self.key, number)
         delta = np.zeros_like(self.x)
 
         def one_batch(x: np.ndarray, y: np.ndarray, start: np.ndarray) -> Array:
@@ -233,8 +244,7 @@ class Hunt:
             return np.zeros_like(self.x)
         if kind == "best":
             return self.delta
-        words = jax.random.bits(jax.random.fold_in(self.key, number), (4,))
-        generator = np.random.default_rng(np.asarray(words))
+        generator = np.random.default_rng(np.asarray(_words(self.key, number)))
         shape = self.x.shape
         if kind == "near best":
             return self.delta + random_start("inside", shape, self.radius, self.norm, generator)

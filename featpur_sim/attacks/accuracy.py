@@ -49,6 +49,7 @@ def attacked_margin(
     return jnp.minimum(clean, attacked) if attack.worst_case else attacked
 
 
+@eqx.filter_jit
 def is_finite(model: Classifier) -> Bool[Array, ""]:
     """Whether every number in a model is finite; one with others has no accuracy. Traceable.
 

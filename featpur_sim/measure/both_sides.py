@@ -293,10 +293,10 @@ class Squeeze:
     ) -> Attacked:
         """Attack the points ``index``; a certified one that breaks is a contradiction."""
         began = time.perf_counter()
-        x = jnp.asarray(self.points[index])
+        x = self.points[index]
         found = protocol(
             self.model,
-            Batch(x, jnp.ones(len(x)), x),
+            Batch(x, np.ones(len(x), np.float32), x),
             self.radius,
             self.norm,
             key=self.key,
@@ -364,8 +364,8 @@ class Squeeze:
 
     def anew(self, index: np.ndarray, radius: float) -> "Squeeze":
         """Nothing known yet about some of the points; what is of the network alone is shared."""
-        x = jnp.asarray(self.points[index])
-        batch = Batch(x, jnp.ones(len(x)), x)
+        x = self.points[index]
+        batch = Batch(x, np.ones(len(x), np.float32), x)
         new = Squeeze(self.model, batch, radius, self.norm, self.key, self.direction,
                       self.protocol, self.stages, self.effort)  # fmt: skip
         new.problem = replace(new.problem, network=self.problem.network)

@@ -91,13 +91,14 @@ class Lanes:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""
         return 1 - self.standing.labelled.mean(1)
 
-    def pure_networks(self, biases: Float[Array, " L"]) -> SymmetricReLU:
+    def pure_networks(self, biases: Float[Array | np.ndarray, " L"]) -> SymmetricReLU:
         """Each lane's pure network with a threshold of its own (§5.2)."""
-        return jax.vmap(lambda p, bias: pure_network(p.wstar, bias, p.M))(self.problem, biases)
+        return _pure_networks(self.problem, jnp.asarray(biases))
 
-    def pure_biases(self) -> Float[Array, "b L"]:
+    def pure_biases(self) -> Float[np.ndarray, "b L"]:
         """The thresholds to try for the pure network."""
-        return jnp.asarray(PURE_BIASES, jnp.float32)[:, None] / jnp.sqrt(self.problem.k)
+        k = np.asarray(self.problem.k, np.float32)
+        return np.asarray(PURE_BIASES, np.float32)[:, None] / np.sqrt(k)
 
     def pure_scores(self, kind: AttackKind, radii: Float[Array, " L"]) -> Float[np.ndarray, "b L"]:
         """The accuracy of the pure network with each of `pure_biases`.
@@ -114,7 +115,8 @@ class Lanes:
     def statistics(self, networks: SymmetricReLU) -> dict[str, Float[np.ndarray, " L"]]:
         """The weight statistics of `summarise` and the active fraction."""
         width = self.standing.width(networks)
-        found = _statistics(networks, self.problem, self.keys, self.samples, width)
+        x = self.standing.points.x[:, :CHUNK]
+        found = _statistics(networks, self.problem, x, width)
         return {name: np.array(values, float) for name, values in found.items()}
 
     def median_overlaps(
@@ -164,6 +166,11 @@ def overlaps(networks: Mapping[str, SymmetricReLU]) -> dict[str, Float[Array, "L
 
 
 @eqx.filter_jit
+def _pure_networks(problem, biases):
+    return jax.vmap(lambda p, bias: pure_network(p.wstar, bias, p.M))(problem, biases)
+
+
+@eqx.filter_jit
 def _finite(networks):
     return jax.vmap(is_finite)(networks)
 
@@ -188,14 +195,12 @@ def _tickets(initial, final, problem, sigma_0):
 
 
 @eqx.filter_jit
-def _statistics(networks, problem, keys, n, width):
-    def lane(network, problem, key):
-        sample_key, _ = jax.random.split(key)
-        active = network.active(problem.sample(sample_key, min(CHUNK, n)).x)
-        parts = decompose(network.weights, problem)
-        return summarise(parts, problem) | {"active_fraction": jnp.mean(active.astype(jnp.float32))}
+def _statistics(networks, problem, x, width):
+    def lane(network, problem, x):
+        active = jnp.mean(network.active(x).astype(jnp.float32))
+        return summarise(decompose(network.weights, problem), problem) | {"active_fraction": active}
 
-    return over_lanes(lane, width, networks, problem, keys)
+    return over_lanes(lane, width, networks, problem, x)
 
 
 @eqx.filter_jit

@@ -106,9 +106,9 @@ class Standing:
 
     def _descend(self, networks, kind, radii):
         alive = self.right(networks)
-        mask = None
+        mask = np.ones(self.points.x.shape, np.float32)
         if kind.name == "PGD on support":
-            mask = (self.points.z != 0).astype(self.points.x.dtype)
+            mask[:] = np.asarray(self.points.z) != 0
         pgd = PGD(1.0, kind.norm, steps=kind.steps, step_size=kind.step_size)
         width = self.width(networks)
         for restart in range(kind.restarts):
@@ -228,7 +228,7 @@ def _begin(x, mask, radii, keys, restart, norm, width):
             return pgd.start(jax.random.split(key, 3)[1], restart, x.shape)
 
         delta = _chunked(len(x), key, piece, x)
-        return pgd.ball.project(delta if mask is None else delta * mask)
+        return pgd.ball.project(delta * mask)
 
     delta = over_lanes(lane, width, x, mask, radii, keys)
     return delta, jnp.full(x.shape[:2], jnp.inf, x.dtype)
@@ -241,11 +241,10 @@ def _advance(pgd, first, last, width, *data):
     def lane(network, radius, points, mask, delta, least, index):
         own = eqx.tree_at(lambda p: p.ball.radius, pgd, radius)
         batch = jax.tree.map(lambda rows: rows[index], points)
-        part = 1.0 if mask is None else mask[index]
 
         def step(t, carry):
             at, least = carry
-            at, seen = own.move(network, batch, at, t, part)
+            at, seen = own.move(network, batch, at, t, mask[index])
             return at, jnp.minimum(least, seen)
 
         at, low = lax.fori_loop(first, last, step, (delta[index], least[index]))

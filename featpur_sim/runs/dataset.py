@@ -137,7 +137,7 @@ def _both_sides(scores: Scores) -> dict[str, tuple]:
 
 
 def _stack(trained: TrainingRun):
-    return jnp.stack([trained.networks[name].weights for name in PHASES], axis=1)
+    return np.stack([trained.networks[name].weights for name in PHASES], axis=1)
 
 
 def _weights(lanes: Lanes, trained: TrainingRun) -> dict[str, tuple]:
@@ -162,14 +162,19 @@ def _decompose(weights, problem):
     return jax.vmap(lambda own, p: jax.vmap(lambda w: decompose(w, p))(own))(weights, problem)
 
 
+@jax.jit
+def _updates(clean, adversarial):
+    """What purification changed in every neuron, and its spectrum."""
+    return jax.vmap(rescaling)(clean, adversarial), jax.vmap(update_spectrum)(clean, adversarial)
+
+
 def _pairs(config: RunConfig, lanes: Lanes, trained: TrainingRun) -> dict[str, tuple]:
     """What relates the weights of two phases: overlaps, rescaling, spectra, tickets."""
     networks = trained.networks
     clean, adversarial = networks["clean"].weights, networks["adversarial"].weights
     found: dict[str, Any] = overlaps(networks)
-    split = jax.vmap(rescaling)(clean, adversarial)
+    split, (plain, rescaled) = _updates(clean, adversarial)
     found |= {name: getattr(split, name) for name in ("beta", "kept_norm", "removed_norm")}
-    plain, rescaled = jax.vmap(update_spectrum)(clean, adversarial)
     found |= {"update_singular_values": plain, "rescaled_update_singular_values": rescaled}
     sigma_0 = jnp.full(config.seeds, config.network.sigma_0, jnp.float32)
     found |= lanes.tickets(networks["init"], networks["clean"], sigma_0)

@@ -89,6 +89,12 @@ def _dense_quantiles(networks, problem, norm, radii, keys, n):
     return eqx.filter_vmap(one)(networks, keys)
 
 
+@jax.jit
+def _attack_keys(keys):
+    """One key per seed for attacks on its points, as in `count_robust`."""
+    return list(jax.vmap(lambda key: jax.random.split(key)[1])(keys))
+
+
 class Evaluator:
     """Scores batched networks (leading axis S) under the attacks of a run.
 
@@ -187,17 +193,17 @@ class Evaluator:
         shape = (self.config.seeds, len(CERTIFIED_PHASES), len(self.radii))
         certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
         chosen = np.flatnonzero(np.isin(settings.radii, (0.0, *CERTIFIED_RADII)))
-        for s, key in enumerate(self.keys):
-            sample_key, attack_key = jax.random.split(key)
-            points = self.problem.sample(sample_key, count)
-            kept = np.flatnonzero(np.asarray(points.labelled))
-            points = jax.tree.map(
-                lambda leaf, kept=kept: jnp.asarray(np.asarray(leaf)[kept]), points
-            )
+        drawn = jax.tree.map(np.asarray, self.lanes.standing.points)
+        right = {phase: self.lanes.standing.right(networks[phase]) for phase in CERTIFIED_PHASES}
+        for s, attack_key in enumerate(_attack_keys(self.keys)):
+            kept = np.flatnonzero(drawn.y[s, :count])
+            points = jax.tree.map(lambda rows, s=s, kept=kept: rows[s, kept], drawn)
             for p, phase in enumerate(CERTIFIED_PHASES):
-                network = jax.tree.map(lambda leaf, s=s: leaf[s], networks[phase])
+                network = jax.tree.map(lambda leaf, s=s: np.asarray(leaf)[s], networks[phase])
                 if len(kept):
-                    sides = partial(self._sides, network, points, self.radii[chosen], attack_key)
+                    sides = partial(
+                        self._sides, network, points, right[phase][s, kept], chosen, attack_key
+                    )
                     try:
                         found = self.kept(f"{phase}: both sides, seed {s + 1}", sides)
                     except Contradiction as error:
@@ -207,13 +213,12 @@ class Evaluator:
                 advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
         return certified, attacked
 
-    def _sides(self, network, points, radii, key):
-        """Certified and attacked accuracy at ``radii``, the first of which is 0."""
-        right = np.asarray(points.y * network(points.x)) > 0
+    def _sides(self, network, points, right, chosen, key):
+        """Certified and attacked accuracy at the chosen radii, the first of which is 0."""
         proved, standing = sandwich.squeeze_radii(
             network,
             points,
-            radii[1:].tolist(),
+            self.radii[chosen][1:].tolist(),
             self.config.adversarial.norm,
             key=key,
             direction=self.problem.dense_direction(),

@@ -190,10 +190,16 @@ def seed_keys(config: RunConfig) -> tuple[Array, Array, Array, Array]:
 
     Seed s of a run depends on (config.seed, s) alone, not on how many seeds run beside it.
     """
-    root = jax.random.key(config.seed)
-    keys = jax.vmap(lambda s: jax.random.fold_in(root, s))(jnp.arange(1, config.seeds + 1))
+    parts = _seed_keys(config.seed, config.seeds)
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+@partial(jax.jit, static_argnums=1)
+def _seed_keys(seed, seeds):
+    root = jax.random.key(seed)
+    keys = jax.vmap(lambda s: jax.random.fold_in(root, s))(jnp.arange(1, seeds + 1))
     parts = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
-    return parts[:, 0], parts[:, 1], parts[:, 2], parts[:, 3]
+    return [parts[:, i] for i in range(4)]
 
 
 @steady

@@ -59,9 +59,12 @@ def replicate(tree: Any, seeds: int) -> Any:
     """Every array of ``tree`` repeated along a new leading axis of length ``seeds``."""
     seeds = count("seeds", seeds)
     arrays, rest = eqx.partition(tree, eqx.is_array)
-    return eqx.combine(
-        jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), arrays), rest
-    )
+    return eqx.combine(_repeated(arrays, seeds), rest)
+
+
+@partial(jax.jit, static_argnums=1)
+def _repeated(arrays, seeds):
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), arrays)
 
 
 @steady
