@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 
 from featpur_sim import __version__
-from featpur_sim.cli import _signals
+from featpur_sim.cli import _compiled, _signals
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli._options import (
     BAD_INPUT,
@@ -88,6 +89,8 @@ _until_the_end = ExitStack()
 
 def _hold_switches() -> None:
     """JAX's global switches as the package needs them, until the command ends."""
+    if message := _compiled.keep():
+        tell(escape(message))
     try:
         from featpur_sim._ground import switches
     except ValueError as error:  # JAX reads its settings when it is imported.
