@@ -1,8 +1,19 @@
 """Small problems and networks that many test modules share, and strict settings."""
 
+import atexit
 import gc
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Many files, processes and commands compile the same programs. JAX reads this when imported.
+    programs = tempfile.mkdtemp(prefix="featpur-programs-")
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import hypothesis
 import jax
