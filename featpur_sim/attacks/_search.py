@@ -7,7 +7,7 @@ serves every radius and every number of survivors.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import equinox as eqx
 import jax
@@ -89,14 +89,10 @@ def score(model: Classifier, x: Array, y: Array, key: PRNGKey) -> Float[Array, "
 
 
 @jax.jit
-def _words(key: PRNGKey, number: int | Array) -> Array:
-    """What seeds the random starts of one descent."""
-    return jax.random.bits(jax.random.fold_in(key, number), (4,))
-
-
-@jax.jit
-def _numbered(key: PRNGKey, number: int | Array) -> PRNGKey:
-    return jax.random.fold_in(key, number)
+def _numbered(key: PRNGKey, number: int | Array) -> tuple[PRNGKey, Array]:
+    """The key of one descent, and what seeds its random start."""
+    own = jax.random.fold_in(key, number)
+    return own, jax.random.bits(own, (4,))
 
 
 @eqx.filter_jit
@@ -181,7 +177,7 @@ class Hunt:
         self, attack: Attack, index: Int[np.ndarray, " b"], start: np.ndarray, number: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Run an attack on the points ``index``: margins [b] and perturbations [b, d]."""
-        key = _numbered(self.key, number)
+        key, _ = self._numbered(number)
         delta = np.zeros_like(self.x)
 
         def one_batch(x: np.ndarray, y: np.ndarray, start: np.ndarray) -> Array:
@@ -238,13 +234,16 @@ class Hunt:
             }
         )
 
+    def _numbered(self, number: int) -> tuple[PRNGKey, Array]:
+        return cast(tuple[PRNGKey, Array], _numbered(self.key, number))
+
     def _start(self, kind: Start, number: int) -> np.ndarray:
         """Starts for all n points, so that a point's start does not depend on the survivors."""
         if kind == "zero":
             return np.zeros_like(self.x)
         if kind == "best":
             return self.delta
-        generator = np.random.default_rng(np.asarray(_words(self.key, number)))
+        generator = np.random.default_rng(np.asarray(self._numbered(number)[1]))
         shape = self.x.shape
         if kind == "near best":
             return self.delta + random_start("inside", shape, self.radius, self.norm, generator)

@@ -1,6 +1,7 @@
 from . import both_sides as both_sides
 from . import critical_radius as critical_radius
 from . import lanes as lanes
+from . import standing as standing
 from . import stationarity as stationarity
 from . import tickets as tickets
 from . import weights as weights

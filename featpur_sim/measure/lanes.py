@@ -91,7 +91,7 @@ class Lanes:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""
         return 1 - self.standing.labelled.mean(1)
 
-    def pure_networks(self, biases: Float[Array | np.ndarray, " L"]) -> SymmetricReLU:
+    def pure_networks(self, biases: Float[np.ndarray, " L"]) -> SymmetricReLU:
         """Each lane's pure network with a threshold of its own (§5.2)."""
         return _pure_networks(self.problem, jnp.asarray(biases))
 

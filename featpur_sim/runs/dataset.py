@@ -137,7 +137,8 @@ def _both_sides(scores: Scores) -> dict[str, tuple]:
 
 
 def _stack(trained: TrainingRun):
-    return np.stack([trained.networks[name].weights for name in PHASES], axis=1)
+    weights = [np.asarray(trained.networks[name].weights) for name in PHASES]
+    return jax.device_put(np.stack(weights, axis=1))
 
 
 def _weights(lanes: Lanes, trained: TrainingRun) -> dict[str, tuple]:
@@ -192,7 +193,7 @@ def _trajectories(trained: TrainingRun) -> dict[str, tuple]:
 
 def _shown(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
     """Coordinates C of some neurons of the first seed: those with the largest clean |α|."""
-    weights = _stack(trained)[0]
+    weights = jax.device_put(np.stack([trained.networks[name].weights[0] for name in PHASES]))
     coordinates = np.asarray(problem.coordinates(weights))
     strength = np.abs(coordinates[1]).max(axis=-1)
     order = np.argsort(-strength)[: max(SHOWN_NEURONS, 1)]

@@ -143,8 +143,8 @@ class _Survey:
         """The pure network with the threshold that withstands PGD best on other points (§5.2)."""
         fresh = jax.vmap(lambda key: jax.random.fold_in(key, _TUNING))(self.lanes.keys)
         scores = self.lanes.on(fresh).pure_scores(self.kinds["PGD"], self.tau)
-        best = jnp.asarray(np.argmax(scores, axis=0))
-        bias = jnp.take_along_axis(self.lanes.pure_biases(), best[None], axis=0)[0]
+        best = np.argmax(scores, axis=0)
+        bias = np.take_along_axis(self.lanes.pure_biases(), best[None], axis=0)[0]
         curve = self.curve(self.lanes.pure_networks(bias), "PGD")
         return {
             "pure_accuracy": variable("pure_accuracy", curve, ("lane", "relative_radius")),

@@ -186,6 +186,6 @@ def test_radii_and_networks_of_one_shape_share_a_program(planted):
     found = [fresh.accuracy(network, "FGM", r) for network in (clean, other) for r in (0.1, 0.2)]
     assert compiled == [] and len(np.unique(found)) > 4
     # The listener does count: another number of test points is another program.
-    fresh.lanes.samples = 137
-    fresh.accuracy(clean, "FGM", 0.1)
-    assert len(compiled) == 1
+    fewer = parse({**fresh.config.model_dump(), "evaluation": {"samples": 137}})
+    Evaluator(fewer, *planted[1:2], evaluator.keys, clean).accuracy(clean, "FGM", 0.1)
+    assert compiled
