@@ -4,6 +4,7 @@ A column of numbers takes what its widest cell needs; columns of text wrap betwe
 that is too wide, each row becomes a block of lines, one per column.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -102,7 +103,10 @@ class Grid:
 
 def screen(*, stderr: bool = False) -> Console:
     """Where tables, or progress, are printed: a terminal at its width, a pipe without limit."""
-    console = Console(stderr=stderr, emoji=False)
+    stream = sys.stderr if stderr else sys.stdout
+    # FORCE_COLOR, which CI systems set, is about colours: a bar that moves has no place in a log.
+    moves = None if stream.isatty() else False
+    console = Console(stderr=stderr, emoji=False, force_interactive=moves)
     if not console.is_terminal and "COLUMNS" not in console._environ:
         console.width = NO_LIMIT
     return console

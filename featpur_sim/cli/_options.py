@@ -27,7 +27,7 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", parser=path_of, metavar="PATH", help="Folder for the results."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
 Radius = Annotated[

@@ -25,7 +25,7 @@ def dynamics(
     ] = False,
     a: Sparsities = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the nodes.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """The reduced dynamics of a settings file: trajectories, or exponents at d up to 10⁹.
@@ -61,15 +61,15 @@ def _trajectories(
 ) -> None:
     from featpur_sim._ground.manifest import rewriting
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.report import dynamics_figures
     from featpur_sim.runs.folder import save_netcdf, to_json
     from featpur_sim.runs.reduced import reduced_run, to_dataset
 
-    with Meter(settings.name, quiet=quiet or as_json) as meter:
-        meter.reducing(0, 1)
+    with meter(settings.name, quiet=quiet or as_json) as shown:
+        shown.at("reduced dynamics", 0, 1)
         result = to_dataset(settings, reduced_run(settings, seed=seed))
-        meter.reducing(1, 1)
+        shown.at("reduced dynamics", 1, 1)
     if writable:
         figures = {"dynamics": dynamics_figures.trajectories(result)}
         with rewriting(out, *files):
@@ -96,7 +96,7 @@ def _exponents(
     from featpur_sim._ground.manifest import rewriting
     from featpur_sim.claims import of_dynamics as reduced_claims
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.report import dynamics_figures
     from featpur_sim.runs.config import ConfigError
     from featpur_sim.runs.folder import to_json
@@ -105,19 +105,10 @@ def _exponents(
 
     scaling = scaling_of(settings)
     rows, verdicts = [], []
-    total = len(a) * len(reduced_exponents.DIMENSIONS)
-    done = 0
-    with Meter(settings.name, quiet=quiet or as_json) as meter:
-        meter.reducing(0, total)
-
-        def advance():
-            nonlocal done
-            done += 1
-            meter.reducing(done, total)
-
+    with meter(settings.name, quiet=quiet or as_json) as shown:
         for value in sorted(set(a)):
             try:
-                points = reduced_exponents.solve_all(value, scaling, seed=seed, advance=advance)
+                points = reduced_exponents.solve_all(value, scaling, seed=seed, meter=shown)
             except ValueError as error:
                 raise ConfigError(str(error)) from None
             rows += reduced_exponents.fit(value, points, scaling)

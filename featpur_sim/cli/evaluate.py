@@ -44,7 +44,7 @@ def evaluate(
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours, rewriting
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.runs.diagnosis import in_words
     from featpur_sim.runs.folder import save_netcdf
     from featpur_sim.runs.saved import evaluate_run, load_run, means
@@ -63,7 +63,7 @@ def evaluate(
     radii = None if not radius else sorted({0.0, 1.0, *radius})
     with (
         claim_or_print(directory, as_json) as writable,
-        Meter(saved.config.name, quiet=quiet) as meter,
+        meter(saved.config.name, quiet=quiet) as shown,
     ):
         scores = evaluate_run(
             saved,
@@ -72,7 +72,7 @@ def evaluate(
             steps=steps,
             radii=radii,
             seed=seed,
-            meter=meter,
+            meter=shown,
         )
         if writable:
             with rewriting(directory, "evaluation.nc"):
@@ -90,7 +90,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     from featpur_sim._ground.manifest import require_ours, rewriting
     from featpur_sim.attacks.protocol import PROTOCOLS
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.runs.attack import as_dataset, attack_run, contributions
     from featpur_sim.runs.diagnosis import in_words
     from featpur_sim.runs.folder import save_netcdf, to_json
@@ -102,11 +102,9 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     given |= {"radii": sorted(set(radius))} if radius else {}
     with (
         claim_or_print(directory, as_json) as writable,
-        Meter(saved.config.name, quiet=quiet) as meter,
+        meter(saved.config.name, quiet=quiet) as shown,
     ):
-        rows = attack_run(
-            saved, protocol=PROTOCOLS[protocol], seed=seed, advance=meter.evaluating, **given
-        )
+        rows = attack_run(saved, protocol=PROTOCOLS[protocol], seed=seed, meter=shown, **given)
         scores = as_dataset(rows)
         if writable:
             with rewriting(directory, "evaluation.json", "evaluation.nc"):
@@ -151,7 +149,7 @@ def certify(
     from featpur_sim._ground.disk import can_write
     from featpur_sim.attacks.protocol import PROTOCOLS
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.runs.budget import Budget
     from featpur_sim.runs.certify import CERTIFICATE, certify_run, closing, keep_contradiction
     from featpur_sim.runs.folder import to_json
@@ -164,7 +162,7 @@ def certify(
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
     # On a read-only disk the result can be printed, at least.
     kept = None if as_json and not can_write(directory) else directory
-    with Meter(saved.config.name, quiet=quiet) as meter, keep_contradiction(directory):
+    with meter(saved.config.name, quiet=quiet) as shown, keep_contradiction(directory):
         rows = certify_run(
             saved,
             norm=norm,
@@ -175,8 +173,7 @@ def certify(
             seed=seed,
             budget=budget,
             directory=kept,
-            advance=meter.certifying,
-            note=meter.note,
+            meter=shown,
             **given,
         )
     _print_left_out(saved.result, quiet)
@@ -221,7 +218,7 @@ def compare(
     from featpur_sim.attacks.protocol import PROTOCOLS
     from featpur_sim.claims.of_classes import COMPARISON
     from featpur_sim.cli import tables
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.report import class_figure as comparison_figure
     from featpur_sim.runs.certify import keep_contradiction
     from featpur_sim.runs.compare import compare_run
@@ -234,7 +231,7 @@ def compare(
     given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
     with (
         claim_or_print(directory, as_json) as writable,
-        Meter(saved.config.name, quiet=quiet or as_json) as meter,
+        meter(saved.config.name, quiet=quiet or as_json) as shown,
         keep_contradiction(directory),
     ):
         rows = compare_run(
@@ -244,7 +241,7 @@ def compare(
             steps=steps,
             certify_points=certify_points,
             seed=seed,
-            advance=meter.comparing,
+            meter=shown,
             **given,
         )
         if writable:

@@ -122,7 +122,7 @@ def reproduce(
     that name). Under three minutes on two cores. Killed part-way, the same command continues.
     """
     from featpur_sim._ground.disk import claim_folder
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.report.reproduce import presets, require_free_folders
     from featpur_sim.report.reproduce import reproduce as library_reproduce
     from featpur_sim.runs.experiment import check
@@ -135,7 +135,7 @@ def reproduce(
     require_free_folders(out, configs, overwrite)
     with claim_folder(out):
         rows = library_reproduce(
-            out, configs, lambda label: Meter(label, quiet=quiet), overwrite=overwrite
+            out, configs, lambda label: meter(label, quiet=quiet), overwrite=overwrite
         )
     _print_scorecard(rows, quiet, as_json)
     say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
@@ -155,7 +155,7 @@ def run(
 ) -> None:
     """One run of your own settings ('featpur init' writes a commented file to start from)."""
     from featpur_sim._ground.disk import claim_folder
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.report.reproduce import reproduce as library_reproduce
     from featpur_sim.report.reproduce import require_free_folders
     from featpur_sim.runs import config as configuration
@@ -169,7 +169,7 @@ def run(
     require_free_folders(out, [settings], overwrite)
     with claim_folder(out):
         rows = library_reproduce(
-            out, [settings], lambda label: Meter(label, quiet=quiet), overwrite=overwrite
+            out, [settings], lambda label: meter(label, quiet=quiet), overwrite=overwrite
         )
     _print_scorecard(rows, quiet, as_json)
     say(quiet or as_json, str(out / REPORT))

@@ -1,10 +1,12 @@
-"""Progress on the terminal: what a run is doing, how well, and how long it will still take."""
+"""Progress on the terminal or in a log: what is done, how well, and how long it will still take."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.highlighter import Highlighter
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,11 +21,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim.cli._grid import NO_LIMIT, screen
-from featpur_sim.training.course import Record
+
+EVERY = 30.0
+"""Seconds between two lines of a stage, where there are no bars."""
 
 
-class _Bars(Progress):
+class _Fitted(Progress):
     """One line per task if all fits; else the bars go, then words wrap. No number is cut."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -49,85 +54,133 @@ class _Bars(Progress):
             yield Text("  ").join(part for part in parts if isinstance(part, Text) and part.plain)
 
 
-class Meter:
-    """A progress bar per phase with loss, accuracy and κ/α (means over seeds), and time left.
+class _Failures(Highlighter):
+    """Seeds that died or diverged, in red."""
 
-    Use as a context manager.
+    def highlight(self, text: Text) -> None:
+        text.highlight_regex(r"\d+ seed\(s\) dead or diverged", "red")
+
+
+class Bars:
+    """A progress bar per stage, with what is being done, or how it goes, and time left.
 
     Args:
         label: shown before each bar, usually the run's name.
-        quiet: show nothing.
-        console: where to draw; standard error by default, so that output can be piped.
+        console: where to draw.
     """
 
-    def __init__(self, label: str, *, quiet: bool = False, console: Console | None = None):
+    def __init__(self, label: str, console: Console):
         columns = (
-            TextColumn("{task.description}", style="bold"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[detail]}", markup=False, highlighter=_Failures()),
         )
         self._label = label
-        shown_on = console or screen(stderr=True)
-        self._progress = _Bars(*columns, console=shown_on, disable=quiet, expand=False)
+        self._progress = _Fitted(*columns, console=console, expand=False)
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "Bars":
         return self
 
     def __exit__(self, *exception) -> None:
         # Without a bar there is nothing to close; rich would end with an empty line.
-        if self._tasks and not self._progress.disable:
+        if self._tasks:
             self._progress.stop()
 
-    def training(self, record: Record) -> None:
-        """Move the bar of the record's phase."""
-        values = record.values
-        status = (
-            f"loss {_mean(values['loss']):.3f}  "
-            f"accuracy {_mean(values['accuracy']):.3f}  "
-            f"κ/α {_mean(values['kappa_over_alpha']):+.4f}"
-        )
-        failed = int(np.count_nonzero(values["status"]))
-        if failed:
-            status += f"  [red]{failed} seed(s) dead or diverged[/red]"
-        self._move(f"{record.phase} training", record.step, record.steps, status)
-
-    def evaluating(self, done: int, total: int) -> None:
-        """Move the bar of the attacks."""
-        self._move("attacks", done, total, "")
-
-    def certifying(self, done: int, total: int, stage: str = "") -> None:
-        """Move the bar of the certificates, or that of one of their stages."""
-        self._move(f"certificates {stage}".strip(), done, total, "")
+    def at(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Move the bar of the stage."""
+        if stage not in self._tasks:
+            self._progress.start()
+            description = f"{self._label}: {stage}"
+            self._tasks[stage] = self._progress.add_task(description, total=total, detail="")
+        self._progress.update(self._tasks[stage], completed=done, detail=detail)
 
     def note(self, sentence: str) -> None:
         """Print a line above the bars."""
-        if not self._progress.disable:
-            self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-    def comparing(self, done: int, total: int) -> None:
-        """Move the bar of the competitors."""
-        self._move("competitors", done, total, "")
-
-    def reducing(self, done: int, total: int) -> None:
-        """Move the bar of the reduced dynamics."""
-        self._move("reduced dynamics", done, total, "")
-
-    def sweeping(self, done: int, total: int, status: str) -> None:
-        """Move the bar of a sweep's batches; ``status`` says what the present one does."""
-        self._move("batches", done, total, status)
-
-    def _move(self, name: str, done: int, total: int, status: str) -> None:
-        if name not in self._tasks:
-            self._progress.start()
-            description = escape(f"{self._label}: {name}")
-            self._tasks[name] = self._progress.add_task(description, total=total, status="")
-        self._progress.update(self._tasks[name], completed=done, status=status)
+        _print(self._progress.console, sentence)
 
 
-def _mean(values: np.ndarray) -> float:
-    """Mean over the seeds that have a value; NaN if none has."""
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+class Lines:
+    """A plain line where a stage begins, where it ends, and at most every half minute in between.
+
+    Args:
+        label: as for `Bars`.
+        console: likewise.
+        clock: a clock in seconds that never goes back.
+    """
+
+    def __init__(self, label: str, console: Console, clock: Callable[[], float] = time.monotonic):
+        self._label, self._console, self._clock = label, console, clock
+        self._stages: dict[str, _Stage] = {}
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Nothing is left open."""
+
+    def at(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Print a line if it is time to."""
+        now = self._clock()
+        known = self._stages.get(stage)
+        if known is None:
+            self._stages[stage] = known = _Stage(now, done, now)
+            times = ""
+        elif known.ended or (now - known.printed < EVERY and done < total):
+            return
+        else:
+            times = f", {_time(now - known.began)} elapsed"
+            if known.first < done < total:
+                left = (now - known.began) * (total - done) / (done - known.first)
+                times += f", {_time(left)} left"
+        known.printed, known.ended = now, done >= total
+        how = f"; {detail}" if detail else ""
+        _print(self._console, f"{self._label}: {stage} {done} of {total}{times}{how}")
+
+    def note(self, sentence: str) -> None:
+        """Print a line."""
+        _print(self._console, sentence)
+
+
+@dataclass
+class _Stage:
+    """When a stage began and what of it was done then; when it was last printed, and if whole."""
+
+    began: float
+    first: int
+    printed: float
+    ended: bool = False
+
+
+def meter(
+    label: str, *, quiet: bool = False, console: Console | None = None
+) -> AbstractContextManager[Meter]:
+    """What shows progress: bars on a terminal, lines in a log, a pipe or a notebook.
+
+    Args:
+        label: usually the run's name.
+        quiet: show nothing.
+        console: where to; standard error by default, so that output can be piped.
+    """
+    if quiet:
+        return nullcontext(SILENT)
+    console = console or screen(stderr=True)
+    return Bars(label, console) if console.is_interactive else Lines(label, console)
+
+
+def _print(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _time(seconds: float) -> str:
+    """Minutes and seconds, after an hour hours too.
+
+    >>> _time(75.2), _time(3675)
+    ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -73,15 +73,15 @@ def sweep(
 def _run(described, out, settings, scheduler, quiet, as_json) -> None:
     import contextlib
 
-    from featpur_sim.cli.progress import Meter
+    from featpur_sim.cli.progress import meter
     from featpur_sim.sweeps import dask as sweep_cluster
     from featpur_sim.sweeps.run import SWEEP, run_sweep
 
     again = typed(flags=("--resume", "--overwrite")) + " --resume"
     on = contextlib.nullcontext() if scheduler is None else sweep_cluster.cluster(scheduler)
     try:
-        with on as execute, Meter(described.name, quiet=quiet) as meter:
-            finished = run_sweep(described, out, execute=execute, tell=meter.sweeping, **settings)
+        with on as execute, meter(described.name, quiet=quiet) as shown:
+            finished = run_sweep(described, out, execute=execute, meter=shown, **settings)
     except (OSError, MemoryError) as error:
         stop(STOPPED, f"stopped: {error}. No finished batch is lost. Go on with: {again}")
     for number in finished.damaged:

@@ -11,13 +11,14 @@ import xarray as xr
 
 from featpur_sim._ground.disk import ResultError
 from featpur_sim._ground.manifest import rewriting
+from featpur_sim._ground.meter import Meter
 from featpur_sim.claims import of_run as claims
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.diagnosis import finished
-from featpur_sim.runs.experiment import Experiment, Meter, run_experiment
+from featpur_sim.runs.experiment import Experiment, run_experiment
 from featpur_sim.runs.folder import (
     CHECKPOINT,
     FIGURES,
@@ -58,13 +59,15 @@ def run_into(
     checkpoint = directory / CHECKPOINT
     with meter(config.name) as shown, keep_contradiction(directory):
         experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
-    rows = claims.scorecard(experiment.result)
-    checkpoint.mkdir(exist_ok=True)
-    (directory / SAVING).touch()
-    save_run(directory, experiment.result, experiment.weights, rows)
-    if finished(experiment.result).any():
-        with rewriting(directory, *figure_files(*figures.ALL)):
-            figures.save_all(experiment.result, directory / FIGURES)
+        rows = claims.scorecard(experiment.result)
+        checkpoint.mkdir(exist_ok=True)
+        (directory / SAVING).touch()
+        save_run(directory, experiment.result, experiment.weights, rows)
+        if finished(experiment.result).any():
+            shown.at("figures", 0, 1)
+            with rewriting(directory, *figure_files(*figures.ALL)):
+                figures.save_all(experiment.result, directory / FIGURES)
+            shown.at("figures", 1, 1)
     (directory / SAVING).unlink()
     shutil.rmtree(checkpoint, ignore_errors=True)
     return experiment, rows

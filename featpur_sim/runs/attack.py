@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, PRNGKey
@@ -89,7 +90,7 @@ def attack_run(
     phases: Sequence[str] = ("clean", "adversarial"),
     samples: int = 1000,
     seed: int = 1,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    meter: Meter = SILENT,
 ) -> list[dict[str, Any]]:
     """Attack every network of a saved run on fresh points, the same for all phases and radii.
 
@@ -100,7 +101,7 @@ def attack_run(
         phases: which networks.
         samples: labelled test points per seed.
         seed: names the test points.
-        advance: called with (done, total) after each network.
+        meter: told of the progress, network by network.
 
     Returns:
         A row for each seed that finished, phase and radius: ``seed, phase, norm, radius`` (units
@@ -126,13 +127,14 @@ def attack_run(
         )
     norm, tau = run.config.adversarial.norm, run.config.adversarial.radius
     rows: list[dict[str, Any]] = []
-    done = 0
+    done, total = 0, int(used.sum()) * len(phases)
     for position, test_key in enumerate(seed_keys(run.config)[2]):
         if not used[position]:
             continue
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
         points = run.problem.sample_labelled(point_key, samples)
         for phase in phases:
+            meter.at("attacks", done, total, phase)
             network = jax.tree.map(lambda leaf, s=position: leaf[s], run.networks[phase])
             began = time.perf_counter()
             found = attack_radii(
@@ -145,7 +147,7 @@ def attack_run(
                 direction=run.problem.dense_direction(),
             )
             done += 1
-            advance(done, int(used.sum()) * len(phases))
+            meter.at("attacks", done, total)
             seconds = (time.perf_counter() - began) / (samples * len(radii))
             for relative, at in zip(radii, found, strict=True):
                 rows.append(

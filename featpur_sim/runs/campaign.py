@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim.attacks._search import SMALL
 from featpur_sim.attacks.protocol import QUICK, Attacked, Protocol
 from featpur_sim.certify import Contradiction
@@ -57,7 +58,7 @@ class Campaign:
         parts: all with the same number of points, the same stages and the same effort.
         protocol: the attack that the results are to name.
         budget: no task is begun that does not fit into what is left, by those timed so far.
-        advance: called with (done, total, stage's name) as the points of a stage get done.
+        meter: told of the points of a stage as they get done.
     """
 
     def __init__(
@@ -65,10 +66,10 @@ class Campaign:
         parts: list[Part],
         protocol: Protocol,
         budget: Budget,
-        advance: Callable[[int, int, str], None] = lambda done, total, stage: None,
+        meter: Meter = SILENT,
     ):
         self.parts, self.protocol, self.budget = parts, protocol, budget
-        self._advance = advance
+        self.meter = meter
         self.saved: Callable[[], None] = lambda: None
         count = len(parts[0].squeeze.points)
         asked = parts[0].squeeze.stages
@@ -130,7 +131,7 @@ class Campaign:
             # are begun whenever time is left, and the budget is overrun by one task at most.
             name, costs = self.stages[self.stage], []
             for part, place, index in self._tasks():
-                self._advance(self.done, len(self.plan), name)
+                self.tell()
                 if not self.budget.holds(min(costs) if len(costs) > 1 else 0.0):
                     return False
                 began = self.budget.clock()
@@ -144,11 +145,17 @@ class Campaign:
                 # A point's branch and bound can be cut short; a task of the others cannot.
                 costs.append(0.0 if name == "branch" else self.budget.clock() - began)
                 self.done += len(index)
-                self._advance(self.done, len(self.plan), name)
+                self.tell()
                 self.saved()
             self.stage, self.done = self.stage + 1, 0
             self.plan = self._plan()
         return True
+
+    def tell(self) -> None:
+        """Tell the meter how far the present stage is, if there is one."""
+        if self.stage < len(self.stages) and len(self.plan):
+            name = self.stages[self.stage]
+            self.meter.at(f"certificates {name}", self.done, len(self.plan))
 
     def _work(self, name: str, part: Part, place: int, index: np.ndarray) -> bool:
         """One task; False if time ran out in it, and then it left nothing behind."""

@@ -11,6 +11,7 @@ import numpy as np
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim._ground.manifest import require_ours, rewriting
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import STANDARD, Protocol
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
@@ -58,8 +59,7 @@ def certify_run(
     budget: Budget | None = None,
     directory: str | Path | None = None,
     every: float = 5.0,
-    advance: Callable[[int, int, str], None] = lambda done, total, stage: None,
-    note: Callable[[str], None] = lambda sentence: None,
+    meter: Meter = SILENT,
 ) -> list[Row]:
     """Attack and certify the networks of a saved run on fresh points.
 
@@ -83,8 +83,8 @@ def certify_run(
         directory: where ``certificate.json`` and the state to resume from are written during the
             work; a state found there is resumed if it has the same settings and networks.
         every: seconds between these writes.
-        advance: called with (done, total, stage) as the points of a stage get done.
-        note: called with a sentence on what will be done; with a budget also on how long it takes.
+        meter: told of the points of a stage as they get done, and in a sentence what will be done;
+            with a budget also how long it takes.
 
     Returns:
         A row for each phase and radius, over the seeds whose training worked: ``phase, norm,
@@ -147,9 +147,9 @@ def certify_run(
             for relative in radii
         ]
 
-    campaign = Campaign(parts, protocol, budget, advance=advance)
+    campaign = Campaign(parts, protocol, budget, meter=meter)
     if directory is None:
-        _announce(campaign, budget, note)
+        _announce(campaign, budget)
         campaign.run()
         return rows(campaign)
     identity = identify(
@@ -170,14 +170,14 @@ def certify_run(
     )
     with _claimed(directory):
         state = Checkpoint(Path(directory) / STATE, every=every)
-        _resume(campaign, state, identity, note)
+        _resume(campaign, state, identity)
 
         def save(force: bool = False) -> None:
             if state.save_if_due(0, campaign.pack, identity, force=force):
                 save_certificate(directory, rows(campaign))
 
         campaign.saved = save
-        _announce(campaign, budget, note)
+        _announce(campaign, budget)
         campaign.run()
         save(force=True)
     return rows(campaign)
@@ -195,30 +195,32 @@ def _claimed(directory: str | Path) -> Iterator[None]:
         yield
 
 
-def _resume(
-    campaign: Campaign, state: Checkpoint, identity: Identity, note: Callable[[str], None]
-) -> None:
+def _resume(campaign: Campaign, state: Checkpoint, identity: Identity) -> None:
     """Go on from the folder's state if it belongs to the same question."""
     try:
         found = state.restore(identity)
     except CheckpointError as error:
-        note(f"the folder's certificate is another one ({error.what}): starting anew.")
+        campaign.meter.note(
+            f"the folder's certificate is another one ({error.what}): starting anew."
+        )
         return
     if found is not None:
         campaign.unpack(found[1])
         undecided = sum(int(part.squeeze.open.sum()) for part in campaign.parts)
         total = sum(len(part.squeeze.points) for part in campaign.parts)
         if campaign.stage == len(campaign.stages):
-            note("the work was done by an earlier command.")
+            campaign.meter.note("the work was done by an earlier command.")
         else:
-            note(
+            campaign.meter.note(
                 f"going on where an earlier command stopped: {total - undecided} of {total} points "
                 "are decided."
             )
 
 
-def _announce(campaign: Campaign, budget: Budget, note: Callable[[str], None]) -> None:
+def _announce(campaign: Campaign, budget: Budget) -> None:
     """Say how long the cheap stages will take, if there is a budget to keep to."""
+    campaign.tell()  # before the first program compiles
+    note = campaign.meter.note
     if not budget.limited or not (seconds := campaign.estimate()):
         return
     limit = f"the {budget.seconds / 60:g} minutes allow"

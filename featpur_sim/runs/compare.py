@@ -6,13 +6,14 @@ its certificate lies above a class-wide bound, the two are separated by proof.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import QUICK, Protocol
 from featpur_sim.data.sparse_coding import Batch
@@ -43,7 +44,7 @@ def compare_run(
     steps: int = 300,
     certify_points: int = 10_000,
     seed: int = 1,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    meter: Meter = SILENT,
 ) -> list[dict[str, Any]]:
     """Train every competitor, attack it and the run's networks, and label each class.
 
@@ -57,7 +58,7 @@ def compare_run(
         steps: gradient steps of each stage of a competitor's training.
         certify_points: fresh labelled points on which the purified network is certified; 0: none.
         seed: names the test points and the training of the competitors.
-        advance: (models done, models in all), after each.
+        meter: told of the progress, model by model.
 
     Returns:
         Rows with ``model, class, training, robust_accuracy, ci, class_bound, bound_kind, label,
@@ -85,6 +86,7 @@ def compare_run(
     bounds: dict[tuple[str, float], float | None] = {}
     rows = []
     for position, entry in enumerate(league):
+        meter.at("competitors", position, len(league), f"{entry.model_class}: {entry.training}")
         began = time.perf_counter()
         model = entry.train(jax.random.fold_in(train_key, position))
         curve = []
@@ -98,7 +100,7 @@ def compare_run(
             proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
             curve = [point | floor for point, floor in zip(curve, proved, strict=True)]
         rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
-        advance(position + 1, len(league))
+    meter.at("competitors", len(league), len(league))
     return rows
 
 

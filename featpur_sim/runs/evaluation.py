@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.attacks.kinds import AttackKind, AttackName
@@ -140,21 +141,25 @@ class Evaluator:
         self,
         networks: Mapping[str, SymmetricReLU],
         attacks: tuple[str, ...],
-        advance: Callable[[], None],
+        meter: Meter = SILENT,
+        stage: str = "attacks",
     ) -> Float[np.ndarray, "S p a r"]:
         """Accuracy for [seed, network, attack, radius]; NaN for attacks that do not apply.
 
-        At radius 0 every attack is the clean accuracy. ``advance`` is called after each network.
+        At radius 0 every attack is the clean accuracy. The meter is told of every attack, as those
+        of ``stage``.
         """
         shape = (self.config.seeds, len(networks), len(attacks), len(self.radii))
         table = np.full(shape, np.nan)
+        total = len(networks) * len(attacks)
+        meter.at(stage, 0, total)
         for p, (name, network) in enumerate(networks.items()):
             clean = self.kept(f"{name}: clean", partial(self.accuracy, network))
             for a, attack in enumerate(attacks):
                 if attack in self.family:
                     curve = partial(self._curve, network, attack, clean)
                     table[:, p, a] = self.kept(f"{name}: {attack}", curve)
-            advance()
+                meter.at(stage, p * len(attacks) + a + 1, total)
         return table
 
     def _curve(self, network, attack, clean):
@@ -165,26 +170,27 @@ class Evaluator:
         ]
         return np.stack(values, axis=1)
 
-    def best_pure_network(self, keys: Array) -> tuple[SymmetricReLU, float]:
+    def best_pure_network(self, keys: Array, meter: Meter = SILENT) -> tuple[SymmetricReLU, float]:
         """The pure network whose threshold withstands PGD best at the training radius.
 
         Chosen on the points of ``keys``, which must differ from those it is scored on.
         """
+        meter.at("pure network", 0, 1)
         pgd, radii = self.family["PGD"], self._radii(self.config.adversarial.radius)
         scores = self.kept("thresholds", partial(self.lanes.on(keys).pure_scores, pgd, radii))
         best = self.lanes.pure_biases()[int(np.argmax(np.mean(scores, axis=1)))]
+        meter.at("pure network", 1, 1)
         return self.lanes.pure_networks(best), float(best[0])
 
     def both_sides(
-        self, networks: Mapping[str, SymmetricReLU], advance: Callable[[int, int], None]
+        self, networks: Mapping[str, SymmetricReLU], meter: Meter = SILENT
     ) -> tuple[Float[np.ndarray, "S p r"], Float[np.ndarray, "S p r"]] | None:
         """Certified and attacked accuracy for [seed, certified phase, radius], or None.
 
         On the labelled ones among each seed's first ``certify_points`` test points, with the quick
         protocol and the stages "linear" and "q1", at the radii of ``CERTIFIED_RADII``; at radius 0
         both are the clean accuracy. NaN for other radii and where no such point has a label. None
-        if the run certifies no points or has sampled noise. ``advance`` is called with
-        (done, total) after each network.
+        if the run certifies no points or has sampled noise.
         """
         settings = self.config.evaluation
         count = min(settings.certify_points, settings.samples)
@@ -199,6 +205,7 @@ class Evaluator:
             kept = np.flatnonzero(drawn.y[s, :count])
             points = jax.tree.map(lambda rows, s=s, kept=kept: rows[s, kept], drawn)
             for p, phase in enumerate(CERTIFIED_PHASES):
+                meter.at("certificates", s * len(CERTIFIED_PHASES) + p, shape[0] * shape[1])
                 network = jax.tree.map(lambda leaf, s=s: np.asarray(leaf)[s], networks[phase])
                 if len(kept):
                     sides = partial(
@@ -210,7 +217,7 @@ class Evaluator:
                         error.evidence |= {"seed": s + 1, "phase": phase}
                         raise
                     certified[s, p, chosen], attacked[s, p, chosen] = found
-                advance(s * len(CERTIFIED_PHASES) + p + 1, shape[0] * shape[1])
+        meter.at("certificates", shape[0] * shape[1], shape[0] * shape[1])
         return certified, attacked
 
     def _sides(self, network, points, right, chosen, key):

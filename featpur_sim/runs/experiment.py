@@ -8,7 +8,7 @@ import platform
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import xarray as xr
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.attacks.accuracy import attacked_margin
@@ -54,39 +55,6 @@ from featpur_sim.training.phase import Phase
 SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
 # Fresh samples at every record; twice the held-out ones cost what the two losses did together.
 STATIONARITY_SAMPLES = 2048
-
-
-@runtime_checkable
-class Meter(Protocol):
-    """What shows progress; see progress.py. A silent one does nothing."""
-
-    def training(self, record: Record) -> None:
-        """After each record point of training."""
-
-    def evaluating(self, done: int, total: int) -> None:
-        """After each network that has been attacked."""
-
-    def certifying(self, done: int, total: int) -> None:
-        """After each network that has been certified."""
-
-    def note(self, sentence: str) -> None:
-        """Where a resumed run goes on, before it does."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def training(self, record: Record) -> None:
-        """Ignore."""
-
-    def evaluating(self, done: int, total: int) -> None:
-        """Ignore."""
-
-    def certifying(self, done: int, total: int) -> None:
-        """Ignore."""
-
-    def note(self, sentence: str) -> None:
-        """Ignore."""
 
 
 class Experiment(NamedTuple):
@@ -127,14 +95,14 @@ class Watch(eqx.Module):
 def run_experiment(
     config: RunConfig,
     *,
-    meter: Meter | None = None,
+    meter: Meter = SILENT,
     checkpoint: str | Path | None = None,
 ) -> Experiment:
     """Train, attack and measure, all seeds at once.
 
     Args:
         config: see `featpur_sim.runs.config` and `featpur_sim.runs.presets`.
-        meter: shows progress; silent by default.
+        meter: told of the progress.
         checkpoint: folder to save training and the evaluation in and to resume from, bit for bit.
 
     Returns:
@@ -148,7 +116,6 @@ def run_experiment(
             wrong.
     """
     check(config)
-    meter = Silent() if meter is None else meter
     began = time.perf_counter()
     given = make_problem(config)
     problem = simulated(config, given)
@@ -345,14 +312,29 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         records=config.records,
         snapshots={"adversarial": sorted({round(f * a.steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, settings=asked),
-        on_record=meter.training,
+        on_record=partial(_tell, meter),
         on_resume=resumed,
     )
 
 
+def _tell(meter: Meter, record: Record) -> None:
+    """Loss, accuracy and κ/α of a record, means over the seeds that have a value."""
+
+    def mean(name: str) -> float:
+        values = record.values[name]
+        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+    words = (
+        f"loss {mean('loss'):.3f}  accuracy {mean('accuracy'):.3f}  "
+        f"κ/α {mean('kappa_over_alpha'):+.4f}"
+    )
+    if failed := int(np.count_nonzero(record.values["status"])):
+        words += f"  {failed} seed(s) dead or diverged"
+    meter.at(f"{record.phase} training", record.step, record.steps, words)
+
+
 def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
     """The seeds as lanes, and every accuracy of the run, as a `Scores`."""
-    total = len(trained.networks) + len(evaluation.REFERENCES)
     networks = (trained.networks, trained.snapshots)
     compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
     asked = config.model_dump()
@@ -364,24 +346,18 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         meter.note(f"{config.name}: the evaluation is computed anew ({parts.anew}).")
     if len(parts):
         meter.note(f"{config.name}: {len(parts)} parts of the evaluation are done.")
-    meter.evaluating(0, total)  # shown before the first program compiles
     clean = trained.networks["clean"]
     evaluator = evaluation.Evaluator(config, problem, test_keys, clean, parts)
-    pure, pure_bias = evaluator.best_pure_network(tuning_keys)
+    pure, pure_bias = evaluator.best_pure_network(tuning_keys, meter)
     references: dict[str, SymmetricReLU] = {
         evaluation.REFERENCES[0]: pure,
         **evaluation.surgery(trained.networks, evaluator.lanes),
     }
-    done = 0
-
-    def advance():
-        nonlocal done
-        done += 1
-        meter.evaluating(done, total)
-
     scores = dataset.Scores(
-        accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, advance),
-        reference_accuracy=evaluator.curves(references, dataset.REFERENCE_ATTACKS, advance),
+        accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, meter),
+        reference_accuracy=evaluator.curves(
+            references, dataset.REFERENCE_ATTACKS, meter, "attacks on references"
+        ),
         pure_bias=pure_bias,
         excluded=parts.kept("excluded", evaluator.lanes.excluded),
         along={
@@ -395,6 +371,6 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
             ],
             axis=1,
         ),
-        sides=evaluator.both_sides(trained.networks, meter.certifying),
+        sides=evaluator.both_sides(trained.networks, meter),
     )
     return evaluator.lanes, scores

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim._ground import checks
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -17,7 +18,7 @@ from featpur_sim.runs import evaluation
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.dataset import PHASES
 from featpur_sim.runs.diagnosis import count, require_finished
-from featpur_sim.runs.experiment import Meter, Silent, initial_bias, make_problem, seed_keys
+from featpur_sim.runs.experiment import initial_bias, make_problem, seed_keys
 from featpur_sim.runs.folder import ResultError, load_result, load_weights
 from featpur_sim.runs.variables import variable
 
@@ -75,7 +76,7 @@ def evaluate_run(
     steps: int | None = None,
     radii: list[float] | None = None,
     seed: int = 1,
-    meter: Meter | None = None,
+    meter: Meter = SILENT,
 ) -> xr.Dataset:
     """Attack the networks of a saved run again, on fresh test points.
 
@@ -86,7 +87,7 @@ def evaluate_run(
         steps: PGD steps per start.
         radii: in units of the training radius, 0 and 1 among them.
         seed: names the fresh test points; 0 repeats those of the run.
-        meter: shows progress.
+        meter: told of the progress.
 
     Returns:
         ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes, and the
@@ -99,7 +100,6 @@ def evaluate_run(
     """
     used = require_finished(run.result)
     seed = checks.count("seed", seed, 0)
-    meter = Silent() if meter is None else meter
     changes = {"samples": samples, "pgd_restarts": restarts, "pgd_steps": steps, "radii": radii}
     settings = run.config.model_dump()
     settings["evaluation"] |= {k: v for k, v in changes.items() if v is not None}
@@ -107,14 +107,7 @@ def evaluate_run(
     keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
     keys = seed_keys(config)[2] if seed == 0 else keys
     evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
-    done = 0
-
-    def advance():
-        nonlocal done
-        done += 1
-        meter.evaluating(done, len(run.networks))
-
-    table = evaluator.curves(run.networks, evaluation.ATTACKS, advance)
+    table = evaluator.curves(run.networks, evaluation.ATTACKS, meter)
     table[~used] = np.nan
     if "transfer" in evaluation.ATTACKS:
         table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan

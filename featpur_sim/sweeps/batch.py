@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array
@@ -103,15 +104,13 @@ def structure(config: RunConfig) -> Structure:
 
 
 @steady
-def compute(
-    task: Task, survey: Survey, on_record: Callable[[Record], None] | None = None
-) -> xr.Dataset:
+def compute(task: Task, survey: Survey, meter: Meter = SILENT) -> xr.Dataset:
     """Train and survey the lanes of a batch.
 
     Args:
         task: the batch.
         survey: what to measure.
-        on_record: called after each record point of training.
+        meter: told of the progress.
 
     Returns:
         The survey of the task's lanes, numbered along ``lane``, with the ``reason`` of failures.
@@ -120,16 +119,21 @@ def compute(
     lanes = [*task.lanes, *[task.lanes[-1]] * padding]
     configs = [*task.configs, *[task.configs[-1]] * padding]
     problem, phases, network, train_keys, test_keys = _build(lanes, configs)
+
+    def tell(record: Record) -> None:
+        meter.at(f"{record.phase} training", record.step, record.steps)
+
     run = train_many(
         problem,
         network,
         phases,
         keys=train_keys,
         records=configs[0].records,
-        on_record=on_record,
+        on_record=tell,
     )
     tau = jnp.asarray([config.adversarial.radius for config in configs], jnp.float32)
     norm = configs[0].adversarial.norm
+    meter.at("measuring", 0, 0)
     found = survey(problem, run, test_keys, configs[0].evaluation, tau, norm)
     found = found.isel(lane=slice(len(task.lanes))).assign_coords(lane=lane_numbers(task))
     return found.assign_attrs(software=software(), devices=devices()).load()

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from featpur_sim._ground.meter import Meter
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.sweeps.batch import Survey, Task, compute
 from featpur_sim.sweeps.run import Execute, Outcome
@@ -103,7 +104,7 @@ def execute_on(
     """
 
     def execute(
-        tasks: Mapping[int, Task], survey: Survey, status: Callable[[str], None]
+        tasks: Mapping[int, Task], survey: Survey, meter: Meter
     ) -> Iterator[tuple[int, Outcome]]:
         _require_versions(client)
         run = uuid.uuid4().hex
@@ -132,7 +133,9 @@ def execute_on(
                 )
             if revive:
                 revive()
-            status(f"on the cluster, {workers} computing" if workers else "waiting for a worker")
+            meter.at(
+                f"on the cluster, {workers} computing" if workers else "waiting for a worker", 0, 0
+            )
 
     return execute
 

@@ -20,6 +20,7 @@ import xarray as xr
 from featpur_sim._ground.disk import ResultError, claim_folder, write_text
 from featpur_sim._ground.manifest import MANIFEST as CHECKSUMS
 from featpur_sim._ground.manifest import require_intact, rewriting
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim.runs.folder import load_netcdf, save_netcdf
 from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps.assemble import assemble
@@ -32,12 +33,9 @@ from featpur_sim.training.identity import software, software_change
 SWEEP, MANIFEST, SETTINGS, BATCHES = "sweep.nc", "sweep.json", "sweep.toml", "batches"
 
 Outcome = xr.Dataset | Exception
-Tell = Callable[[int, int, str], None]
-"""Progress: (batches done, batches in all, what the present one does)."""
-Execute = Callable[
-    [Mapping[int, Task], Survey, Callable[[str], None]], Iterator[tuple[int, Outcome]]
-]
-"""Computes tasks in any order and yields (number, outcome) for each, exactly once."""
+Execute = Callable[[Mapping[int, Task], Survey, Meter], Iterator[tuple[int, Outcome]]]
+"""Computes tasks in any order and yields (number, outcome) for each, exactly once; the meter is
+told what is being done."""
 
 
 class Finished(NamedTuple):
@@ -66,7 +64,7 @@ def run_sweep(
     overwrite: bool = False,
     survey: Survey | None = None,
     execute: Execute | None = None,
-    tell: Tell | None = None,
+    meter: Meter = SILENT,
 ) -> Finished:
     """Run a sweep, or go on with one, and assemble its result.
 
@@ -82,7 +80,7 @@ def run_sweep(
             default.
         execute: where to compute; here, one batch after another, by default. See
             `featpur_sim.sweeps.dask`.
-        tell: shows progress.
+        meter: told of the batches, and of what the present one does.
 
     Returns:
         A `Finished`.
@@ -92,7 +90,6 @@ def run_sweep(
         ResultError: the folder holds another sweep, or one to ``resume`` or ``overwrite``.
         OSError: the disk is full, or the cluster is lost. Nothing that was written is lost.
     """
-    tell = tell or _silent
     out = Path(out)
     require_resumable(out, resume=resume, overwrite=overwrite)
     plan = make_plan(sweep, memory or sweep_plan.memory_budget(), widest=widest)
@@ -101,13 +98,8 @@ def run_sweep(
         measure = survey or partial(_survey(), memory=plan.memory)
         total = len(plan.tasks)
         todo, damaged = _missing(out, plan)
-        left, failed = set(todo), {}
-
-        def status(text: str) -> None:
-            tell(total - len(left), total, text)
-
-        status("")
-        for number, outcome in (execute or in_process)(todo, measure, status):
+        batches, failed = _Batches(meter, total - len(todo), total), {}
+        for number, outcome in (execute or in_process)(todo, measure, batches):
             outcome = _require_software(outcome)
             if isinstance(outcome, Exception):
                 failed[number] = f"{type(outcome).__name__}: {_one_line(outcome)}"
@@ -115,8 +107,7 @@ def run_sweep(
             else:
                 _save(_batch_path(out, number), outcome)
                 _log_path(out, number).unlink(missing_ok=True)
-            left.discard(number)
-            status("")
+            batches.finish()
         finished = [_load(_batch_path(out, n)) for n in range(total) if n not in failed]
         result = assemble(sweep, finished, _failed_lanes(plan, failed))
         with rewriting(out, SWEEP):
@@ -125,17 +116,36 @@ def run_sweep(
     return Finished(result, failed, damaged, points_of)
 
 
+class _Batches:
+    """The batches of a sweep on a meter; the stages of the present one are its details."""
+
+    def __init__(self, meter: Meter, done: int, total: int):
+        self._meter, self._done, self._total = meter, done, total
+        self._tell("")
+
+    def finish(self) -> None:
+        """One more is done."""
+        self._done += 1
+        self._tell("")
+
+    def at(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        count = f", {done} of {total}" if total else ""
+        self._tell("  ".join(filter(None, [stage + count, detail])))
+
+    def note(self, sentence: str) -> None:
+        self._meter.note(sentence)
+
+    def _tell(self, detail: str) -> None:
+        self._meter.at("batches", self._done, self._total, detail)
+
+
 def in_process(
-    tasks: Mapping[int, Task], survey: Survey, status: Callable[[str], None]
+    tasks: Mapping[int, Task], survey: Survey, meter: Meter
 ) -> Iterator[tuple[int, Outcome]]:
     """Compute the batches here, one after another, on every device that there is."""
-
-    def on_record(record: Record) -> None:
-        status(f"{record.phase} training, step {record.step} of {record.steps}")
-
     for number, task in tasks.items():
         try:
-            outcome: Outcome = compute(task, survey, on_record)
+            outcome: Outcome = compute(task, survey, meter)
         except Exception as error:  # recorded, so that one batch does not stop the rest
             outcome = error
         yield number, outcome
@@ -304,7 +314,3 @@ def _survey() -> Callable[..., xr.Dataset]:
     from featpur_sim.sweeps.measurements import survey
 
     return survey
-
-
-def _silent(done: int, total: int, status: str) -> None:
-    """Show nothing."""

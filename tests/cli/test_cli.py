@@ -111,7 +111,13 @@ def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, n
     assert differing(load_result(tmp_path / "b"), load_result(finished)) == []
     rows = strict(out)
     assert rows == load_scorecard(tmp_path / "b") == load_scorecard(finished)
-    assert "clean training" in err and "adversarial training" in err and "attacks" in err
+    assert not {"\r", "\x1b"} & set(err)
+    lines = err.splitlines()
+    stages = ("clean training", "adversarial training", "pure network", "attacks", "figures")
+    for stage, done, total in zip(stages, (0,) * 5, (400, 400, 1, 18, 1), strict=True):
+        (begun,) = [line for line in lines if line.startswith(f"tiny: {stage} {done} of {total}")]
+        (ended,) = [line for line in lines if line.startswith(f"tiny: {stage} {total} of {total}")]
+        assert "elapsed" in ended and lines.index(begun) < lines.index(ended)
 
 
 def test_the_scorecard_is_printed(featpur, settings_file, tmp_path, no_pictures):

@@ -1,6 +1,9 @@
 """How the process of ``featpur`` starts and ends: signals, closed pipes, late imports."""
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +54,19 @@ def start(*command, program=None, **settings):
 def settings_file(tiny, tmp_path):
     (tmp_path / "settings.toml").write_text(tomli_w.dumps(tiny(seeds=1)), encoding="utf-8")
     return tmp_path / "settings.toml"
+
+
+def test_progress_in_a_log_is_plain_lines(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    mine = shutil.copytree(tiny_folder, tmp_path / "mine")
+    process = start("evaluate", mine, "--samples", 100, "--steps", 2, "--restarts", 1, "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and json.loads(out)
+    assert not {"\r", "\x1b"} & set(err)
+    first, *between, last = err.splitlines()
+    assert first == "tiny: attacks 0 of 18"
+    assert re.fullmatch(r"tiny: attacks 18 of 18, \d+:\d\d elapsed", last)
+    assert all(line.startswith("tiny: attacks ") for line in between)
 
 
 INTERRUPT = "send = lambda: signal.raise_signal(signal.SIGINT)"

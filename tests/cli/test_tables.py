@@ -12,8 +12,7 @@ from rich.console import Console
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli import tables
 from featpur_sim.cli._grid import screen
-from featpur_sim.cli.progress import Meter
-from featpur_sim.training.course import Record
+from featpur_sim.cli.progress import EVERY, Bars, Lines, meter
 
 LONG = "robust_accuracy[phase=adversarial, attack=PGD, relative_radius=1]"
 
@@ -144,12 +143,12 @@ def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
 
 def shown(width):
     file = io.StringIO()
-    console = Console(width=width, file=file)
-    values = {"loss": np.array([0.1234, 0.1234]), "accuracy": np.array([0.95, 0.95]),
-              "kappa_over_alpha": np.array([0.5, 0.6]), "status": np.array([0, 2])}  # fmt: skip
-    with Meter("dense-regime", console=console) as meter:
-        meter.training(Record("adversarial", 120_000, 200_000, values))
-        meter.evaluating(6, 6)
+    console = Console(width=width, file=file, force_interactive=True)
+    with meter("dense-regime", console=console) as bars:
+        assert isinstance(bars, Bars)
+        words = "loss 0.123  accuracy 0.950  κ/α +0.5500  1 seed(s) dead or diverged"
+        bars.at("adversarial training", 120_000, 200_000, words)
+        bars.at("attacks", 6, 6)
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
@@ -160,6 +159,62 @@ def test_no_word_of_the_progress_is_cut_or_lost(width):
     whole = words(shown(200))
     assert whole["120000/200000"] == 1 and whole["diverged"] == 1 and "━" in shown(200)
     assert whole - words(shown(width)) == {}
+
+
+def logged(*calls):
+    """What ends up in a log: calls are (seconds since the one before, name, arguments)."""
+    now, console = [100.0], Console(width=60, file=io.StringIO())
+    with Lines("run", console, clock=lambda: now[0]) as lines:
+        for seconds, name, *arguments in calls:
+            now[0] += seconds
+            getattr(lines, name)(*arguments)
+    return console.file.getvalue()
+
+
+def test_a_log_has_a_line_where_a_stage_begins_and_where_it_ends():
+    assert logged(
+        (0, "at", "clean training", 0, 40, "loss 0.7 [bold]"),
+        (10, "at", "clean training", 10, 40, "loss 0.6"),
+        (65, "at", "clean training", 40, 40, "loss 0.5"),
+        (9, "at", "clean training", 40, 40, "once more"),
+        (0, "note", "seven [parts] are done, which is a sentence longer than the width of this."),
+        (0, "at", "figures", 0, 1),
+        (3675, "at", "figures", 1, 1),
+    ) == (
+        "run: clean training 0 of 40; loss 0.7 [bold]\n"
+        "run: clean training 40 of 40, 1:15 elapsed; loss 0.5\n"
+        "seven [parts] are done, which is a sentence longer than the width of this.\n"
+        "run: figures 0 of 1\n"
+        "run: figures 1 of 1, 1:01:15 elapsed\n"
+    )
+
+
+def test_a_long_stage_has_lines_in_between_with_the_time_left():
+    assert logged(
+        (0, "at", "attacks", 4, 10),  # resumed: 4 cost nothing
+        (EVERY, "at", "attacks", 4, 10, "FGM"),
+        (EVERY - 1, "at", "attacks", 5, 10),
+        (1, "at", "attacks", 6, 10),
+        (60, "at", "attacks", 9, 10),
+    ) == (
+        "run: attacks 4 of 10\n"
+        "run: attacks 4 of 10, 0:30 elapsed; FGM\n"
+        "run: attacks 6 of 10, 1:00 elapsed, 2:00 left\n"
+        "run: attacks 9 of 10, 2:00 elapsed, 0:24 left\n"
+    )
+
+
+def test_where_there_is_no_terminal_there_are_lines(monkeypatch, capsys):
+    # CI systems set this for colours.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with meter("run") as shown:
+        shown.at("attacks", 0, 2, "12 of 0.5")
+        shown.note("a note")
+    assert capsys.readouterr() == ("", "run: attacks 0 of 2; 12 of 0.5\na note\n")
+    with meter("run", quiet=True) as shown:
+        shown.at("attacks", 0, 2)
+        shown.note("a note")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_is_not_wrapped(monkeypatch, capsys):

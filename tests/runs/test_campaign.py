@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 import pytest
 
+from featpur_sim._ground.meter import Silent
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.certify import Effort, cascade
 from featpur_sim.certify.q2 import Pace
@@ -27,6 +28,13 @@ SETTINGS: dict[str, Any] = {
     # Searches so short that every stage leaves something open.
     "effort": Effort(q1_steps=10, q2=Pace(steps=5), max_nodes=6),
 }
+
+
+class Notes(Silent):
+    """A meter that keeps the notes."""
+
+    def __init__(self, notes):
+        self.note = notes.append
 
 
 class Clock:
@@ -198,7 +206,7 @@ def test_no_task_begins_that_the_budget_does_not_hold(saved, monkeypatch):
     monkeypatch.setattr(Campaign, "_work", work)
     budget = Budget(350, clock)
     notes = []
-    rows = certify_run(saved, **SETTINGS, budget=budget, note=notes.append)
+    rows = certify_run(saved, **SETTINGS, budget=budget, meter=Notes(notes))
     assert clock.now < 360
     assert sum(row["waiting"]["cheap"] for row in rows) > 0
     assert len(notes) == 1 and notes[0].startswith("about ") and "minutes allow" in notes[0]
@@ -265,7 +273,7 @@ def test_killed_and_resumed_gives_the_same_bits(saved, mine, tmp_path, kill_afte
         assert 0 <= row["certified"] <= row["attacked"] <= 1
     revive()
     notes = []
-    resumed = certify_run(saved, **SETTINGS, directory=mine, every=0.0, note=notes.append)
+    resumed = certify_run(saved, **SETTINGS, directory=mine, every=0.0, meter=Notes(notes))
     assert notes[0].startswith("going on where an earlier command stopped: ")
     assert timeless(resumed) == whole
     fresh = shutil.copytree(mine, tmp_path / "fresh")
@@ -278,15 +286,21 @@ def test_done_work_is_not_done_again(saved, mine, monkeypatch, whole):
     certify_run(saved, **SETTINGS, directory=mine)
     monkeypatch.setattr(Campaign, "_work", lambda *arguments: pytest.fail("worked"))
     notes = []
-    assert timeless(certify_run(saved, **SETTINGS, directory=mine, note=notes.append)) == whole
+    assert timeless(certify_run(saved, **SETTINGS, directory=mine, meter=Notes(notes))) == whole
     assert notes == ["the work was done by an earlier command."]
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"seed": 2}, {"points": 59}, {"radii": [1.5, 2.5]}, {"stages": ["linear"]}, "weights"],
+    ("change", "words"),
+    [
+        ({"seed": 2}, "(seed 1 → 2)"),
+        ({"points": 59}, "(points 60 → 59)"),
+        ({"radii": [1.5, 2.5]}, "(radius [1.5, 2.0] → [1.5, 2.5])"),
+        ({"stages": ["linear"]}, "(stages ['linear', 'q1'] → ['linear'])"),
+        ("weights", "networks.init.weights array ["),
+    ],
 )
-def test_other_settings_or_weights_start_anew(saved, mine, kill_after, change):
+def test_other_settings_or_weights_start_anew(saved, mine, kill_after, change, words):
     options: dict[str, Any] = SETTINGS | {"stages": ["linear", "q1"]}
     revive = kill_after(1)
     with pytest.raises(Killed):
@@ -301,8 +315,8 @@ def test_other_settings_or_weights_start_anew(saved, mine, kill_after, change):
     else:
         options = options | change
     notes = []
-    rows = certify_run(saved, **options, directory=mine, note=notes.append)
-    assert "starting anew" in notes[0]
+    rows = certify_run(saved, **options, directory=mine, meter=Notes(notes))
+    assert "starting anew" in notes[0] and words in notes[0]
     assert timeless(rows) == timeless(certify_run(saved, **options))
 
 

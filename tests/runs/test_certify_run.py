@@ -309,7 +309,7 @@ def test_runs_without_certificates(tiny, tiny_folder, changes):
     saved = load_run(tiny_folder)
     keys = seed_keys(saved.config)[2]
     evaluator = Evaluator(config, saved.problem, keys, saved.networks["clean"])
-    assert evaluator.both_sides(saved.networks, lambda done, total: None) is None
+    assert evaluator.both_sides(saved.networks) is None
 
 
 def test_a_diverged_seed_is_no_obstacle(tiny, few_attacks):

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from featpur_sim._ground.disk import DiskWarning
-from featpur_sim.cli.progress import Meter
+from featpur_sim._ground.meter import Silent
+from featpur_sim.cli.progress import meter
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.evaluation_parts import FOLDER, EvaluationParts
-from featpur_sim.runs.experiment import Silent, run_experiment
+from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.training.checkpoint import STATE
 
 # 9 thresholds; 6 networks clean, 3 under two attacks and 3 under one; test points without a label,
@@ -106,8 +107,8 @@ def test_every_part_is_computed_once_and_the_bits_are_those_of_one_piece(
 
 def test_an_interruption_between_two_networks_loses_nothing(settings, computed, tmp_path):
     class Interrupted(Silent):
-        def evaluating(self, done, total):
-            if done == 2:
+        def at(self, stage, done, total, detail=""):
+            if (stage, done) == ("attacks", 4):  # two networks under two attacks
                 raise Cut
 
     with pytest.raises(Cut):
@@ -146,23 +147,23 @@ def test_without_a_folder_nothing_is_kept():
 
 def lines(config, folder, quiet=False):
     console = Console(width=60, file=(log := io.StringIO()))
-    with Meter(config.name, quiet=quiet, console=console) as meter:
-        run_experiment(config, meter=meter, checkpoint=folder)
+    with meter(config.name, quiet=quiet, console=console) as shown:
+        run_experiment(config, meter=shown, checkpoint=folder)
     return re.findall(r"^tiny: .*\.$", log.getvalue(), re.MULTILINE)
 
 
 def test_a_resumed_run_says_where_it_goes_on(settings, computed, tmp_path):
     class Interrupted(Silent):
-        def training(self, record):
-            if (record.phase, record.step) == at:
+        def at(self, stage, done, total, detail=""):
+            if (stage, done) == where:
                 raise Cut
 
     config = settings()
-    for at, line in (
-        (("clean", 12), "going on at step 0 of 12 of the adversarial phase"),
-        (("adversarial", 12), "training is done"),
+    for where, line in (
+        (("clean training", 12), "going on at step 0 of 12 of the adversarial phase"),
+        (("adversarial training", 12), "training is done"),
     ):
-        folder = tmp_path / at[0]
+        folder = tmp_path / where[0]
         with pytest.raises(Cut):
             run_experiment(config, meter=Interrupted(), checkpoint=folder)
         assert lines(config, folder) == [f"tiny: {line}."]

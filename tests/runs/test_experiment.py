@@ -1,11 +1,12 @@
 """Whole runs: labelled, deterministic, independent of each other, in every variant."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from featpur_sim.claims import of_run as claims
-from featpur_sim.cli.progress import Meter
 from featpur_sim.runs import dataset, evaluation
 from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.runs.experiment import make_problem, run_experiment, seed_keys
@@ -182,8 +183,7 @@ def test_another_optimiser_on_a_fixed_training_set(tiny, few_attacks):
 @pytest.fixture(scope="module")
 def all_failed(tiny):
     """A learning rate at which every seed diverges."""
-    with Meter("all failed", quiet=True) as meter:
-        return run_experiment(parse(tiny(clean={"learning_rate": 1e20})), meter=meter).result
+    return run_experiment(parse(tiny(clean={"learning_rate": 1e20}))).result
 
 
 def test_divergence_is_recorded_and_leaves_no_verdict(all_failed):
@@ -221,27 +221,35 @@ class Listener:
     """A meter that writes down what it is told."""
 
     def __init__(self):
-        self.trained, self.attacked, self.certified = [], [], []
+        self.stages = {}
 
-    def training(self, record):
-        self.trained.append((record.phase, record.step, record.steps))
-
-    def evaluating(self, done, total):
-        self.attacked.append((done, total))
-
-    def certifying(self, done, total):
-        self.certified.append((done, total))
+    def at(self, stage, done, total, detail=""):
+        self.stages.setdefault(stage, []).append((done, total, detail))
 
     def note(self, sentence):
         raise AssertionError(f"a fresh run goes on: {sentence}")
 
 
-def test_the_meter_sees_every_record_and_every_network(tiny, tiny_run):
-    listener = Listener()
-    run_experiment(parse(tiny()), meter=listener)
-    result = tiny_run.result
-    assert [(p, s) for p, s, _ in listener.trained] == list(
-        zip(result.record_phase.values, result.record_step.values, strict=True)
-    )
-    assert listener.trained[-1] == ("adversarial", 400, 400)
-    assert listener.attacked == [(i, 6) for i in range(7)]  # (0, 6): before anything compiles
+def test_the_meter_is_told_every_record_and_every_attack(tiny, few_attacks):
+    listener, short = Listener(), {"steps": 20}
+    settings = tiny(clean=short, adversarial=short, evaluation={"certify_points": 10})
+    result = run_experiment(parse(settings), meter=listener).result
+    stages = listener.stages
+    assert list(stages) == [
+        "clean training",
+        "adversarial training",
+        "pure network",
+        "attacks",
+        "attacks on references",
+        "certificates",
+    ]
+    for phase in ("clean", "adversarial"):
+        own = result.record_step.values[result.record_phase.values == phase]
+        assert [at[:2] for at in stages[f"{phase} training"]] == [(s, own[-1]) for s in own]
+    last = stages["adversarial training"][-1][2]
+    assert re.fullmatch(r"loss \d\.\d{3}  accuracy \d\.\d{3}  κ/α [+-]\d\.\d{4}", last)
+    # (0, …): before anything compiles.
+    assert [at[:2] for at in stages["pure network"]] == [(0, 1), (1, 1)]
+    assert [at[:2] for at in stages["attacks"]] == [(i, 6) for i in range(7)]
+    assert [at[:2] for at in stages["attacks on references"]] == [(i, 3) for i in range(4)]
+    assert [at[:2] for at in stages["certificates"]] == [(i, 4) for i in range(5)]

@@ -12,6 +12,7 @@ import xarray as xr
 from quick_survey import noting_survey, quick_survey
 from test_run import SETTINGS, bits
 
+from featpur_sim._ground.meter import SILENT, Silent
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps import run as sweep
@@ -110,25 +111,27 @@ def quickly(monkeypatch):
 def test_without_a_worker_a_sweep_ends(quickly, tmp_path):
     told, revived = [], []
 
-    def tell(done, total, text):
-        told.append(text)
+    class Told(Silent):
+        def at(self, stage, done, total, detail=""):
+            told.append((stage, done, total, detail))
 
     with threads(0) as local, distributed.Client(local) as client:
         execute = execute_on(client, patience=0.3, revive=lambda: revived.append(1))
         with pytest.raises(ClusterError, match="no worker .* for 0 s, with 1 of 1 batches to go"):
-            run_sweep(FEW, tmp_path, survey=quick_survey, execute=execute, tell=tell)
-    assert "waiting for a worker" in told and revived
+            run_sweep(FEW, tmp_path, survey=quick_survey, execute=execute, meter=Told())
+    assert ("batches", 0, 1, "waiting for a worker") in told and revived
 
 
 def test_a_lost_scheduler_ends_a_sweep(quickly, tmp_path):
     with threads(0) as local, distributed.Client(local, timeout=1) as client:
 
-        def lose(done, total, text):
-            if text:
-                local.close()
+        class Lose(Silent):
+            def at(self, stage, done, total, detail=""):
+                if detail:
+                    local.close()
 
         with pytest.raises(ClusterError, match="the scheduler of the cluster is gone"):
-            run_sweep(FEW, tmp_path, execute=execute_on(client), tell=lose)
+            run_sweep(FEW, tmp_path, execute=execute_on(client), meter=Lose())
 
 
 def worker_dies(problem, run, keys, evaluation, tau, norm):
@@ -158,12 +161,12 @@ def answering(answers):
 )
 def test_workers_of_other_versions_are_refused_before_anything_is_computed(answers, words):
     with pytest.raises(ClusterError, match=words):
-        next(execute_on(answering(answers))({}, quick_survey, print))
+        next(execute_on(answering(answers))({}, quick_survey, SILENT))
 
 
 def test_workers_may_come_late_or_be_dying():
     for answers in ({}, {"a": software(), "b": OSError("closed")}):
-        assert not list(execute_on(answering(answers))({}, quick_survey, print))
+        assert not list(execute_on(answering(answers))({}, quick_survey, SILENT))
 
 
 def test_processes_that_do_not_start_are_one_line(monkeypatch):

@@ -143,9 +143,7 @@ def test_a_small_deviation_looks_small_and_alike_in_every_panel():
 
 
 def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatch):
-    def solve_all(a, scaling, *, seed, advance):
-        for _ in reduced_exponents.DIMENSIONS:
-            advance()
+    def solve_all(a, scaling, *, seed, meter):
         return canned()
 
     monkeypatch.setattr(reduced_exponents, "solve_all", solve_all)

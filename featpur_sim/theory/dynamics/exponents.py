@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from scipy import stats
 
+from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Real, Scalar
 from featpur_sim.theory import predictions as theory
@@ -302,7 +303,7 @@ def solve_all(
     n: int = 512,
     replicates: int = 4,
     seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    meter: Meter = SILENT,
 ) -> dict[int, Point]:
     """Both phases at every dimension, with k = round(d^a).
 
@@ -313,7 +314,7 @@ def solve_all(
         n: nodes per replicate, a power of 2.
         replicates: independent sets of nodes, at least 2.
         seed: of the nodes.
-        advance: called after each dimension.
+        meter: told of the progress, dimension by dimension.
 
     Returns:
         dimension → point.
@@ -324,7 +325,9 @@ def solve_all(
     if not 0 < a < 1:
         raise ValueError(f"a = {a!r}: must be in (0, 1), k = d^a. The window is 1/3 to 1/2.")
     points: dict[int, Point] = {}
-    for d in dimensions:
+    stage = f"reduced dynamics a = {a:g}"
+    for number, d in enumerate(dimensions):
+        meter.at(stage, number, len(dimensions), f"d = {d}")
         k = float(round(d**a))
         nodes = sampled_nodes(d, k, scaling.p_one, n=n, replicates=replicates, seed=seed)
         points[d] = solve(d, k, scaling, nodes)
@@ -333,7 +336,7 @@ def solve_all(
                 f"d = {d}, k = {k:g}: the integration did not reach its end. Lower the durations, "
                 "or take more nodes."
             )
-        advance()
+    meter.at(stage, len(dimensions), len(dimensions))
     return points
 
 
