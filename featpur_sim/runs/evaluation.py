@@ -4,7 +4,7 @@ One compiled program per attack and network shape: radii and phases are data. Al
 attacks of a seed are scored on the same test points.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import equinox as eqx

@@ -27,7 +27,6 @@ from featpur_sim.sweeps.assemble import assemble
 from featpur_sim.sweeps.batch import Survey, Task, compute, lane_numbers
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, make_plan
-from featpur_sim.training.course import Record
 from featpur_sim.training.identity import software, software_change
 
 SWEEP, MANIFEST, SETTINGS, BATCHES = "sweep.nc", "sweep.json", "sweep.toml", "batches"

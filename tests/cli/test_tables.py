@@ -3,6 +3,7 @@
 import io
 import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,12 +35,12 @@ def accuracies():
 def reduced():
     names = ("alpha", "dense_ratio", "residual", "active_fraction", "bias")
     shape = {"phase": ["clean", "adversarial"], "point": [0, 1], "replicate": [1, 2]}
-    data: dict[str, tuple] = {
+    data: dict[str, Any] = {
         name: (list(shape), np.full((2, 2, 2), 1.2345e-6 * (i + 1)), {"long_name": f"{name}, mean"})
         for i, name in enumerate(names)
     }
     data["time"] = (list(shape), np.ones((2, 2, 2)), {"long_name": "time"})
-    data["accuracy"] = ([*shape, "attack"], np.full((2, 2, 2, 2), 0.98765), {})
+    data["accuracy"] = ((*shape, "attack"), np.full((2, 2, 2, 2), 0.98765), {})
     coords = shape | {"attack": ["none", "dense mixture"]}
     return tables.reduced(xr.Dataset(data, coords=coords))
 
@@ -98,8 +99,8 @@ def words(text):
 
 
 def printed(what, width):
-    file = io.StringIO()
-    Console(width=width, file=file, emoji=False).print(what)
+    console = Console(width=width, file=(file := io.StringIO()), emoji=False)
+    console.print(what)
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     return text
@@ -111,6 +112,20 @@ def test_no_word_of_a_table_is_cut_or_lost(name, width):
     whole = words(printed(ROWS[name](), 200))
     assert any(re.search(r"\d{3}", word) for word in whole)
     assert whole - words(printed(ROWS[name](), width)) == {}
+
+
+def test_every_table_is_tested():
+    made = [f for f in vars(tables).values() if getattr(f, "__module__", "") == tables.__name__]
+    made = {
+        f.__name__ for f in made if callable(f) and f.__annotations__.get("return") == tables.Grid
+    }
+    assert made == set(ROWS)
+
+
+def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
+    text = printed(ROWS["certificate"](), 40)
+    assert "linear: 100003\n" in text and "phase: adversarial\n" in text
+    assert "─" not in text
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -129,21 +144,10 @@ def test_every_tone_has_a_colour():
 
 def test_every_table_is_tested():
     made = [f for f in vars(tables).values() if getattr(f, "__module__", "") == tables.__name__]
-    made = {
-        f.__name__ for f in made if callable(f) and f.__annotations__.get("return") == tables.Grid
-    }
-    assert made == set(ROWS)
-
-
-def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
-    text = printed(ROWS["certificate"](), 40)
-    assert "linear: 100003\n" in text and "phase: adversarial\n" in text
-    assert "─" not in text
 
 
 def shown(width):
-    file = io.StringIO()
-    console = Console(width=width, file=file, force_interactive=True)
+    console = Console(width=width, file=(file := io.StringIO()), force_interactive=True)
     with meter("dense-regime", console=console) as bars:
         assert isinstance(bars, Bars)
         words = "loss 0.123  accuracy 0.950  κ/α +0.5500  1 seed(s) dead or diverged"
@@ -163,12 +167,13 @@ def test_no_word_of_the_progress_is_cut_or_lost(width):
 
 def logged(*calls):
     """What ends up in a log: calls are (seconds since the one before, name, arguments)."""
-    now, console = [100.0], Console(width=60, file=io.StringIO())
+    now, file = [100.0], io.StringIO()
+    console = Console(width=60, file=file)
     with Lines("run", console, clock=lambda: now[0]) as lines:
         for seconds, name, *arguments in calls:
             now[0] += seconds
             getattr(lines, name)(*arguments)
-    return console.file.getvalue()
+    return file.getvalue()
 
 
 def test_a_log_has_a_line_where_a_stage_begins_and_where_it_ends():

@@ -111,12 +111,15 @@ def test_figures_have_a_panel_a_quantity():
         shown = [row for row in rows if row["quantity"] in names[:count]]
         panels = dynamics_figures.exponents(shown).axes
         assert [axes.get_title("left").split("\n")[0] for axes in panels] == names[:count]
-        assert panels[0].get_subplotspec().get_gridspec().ncols == columns
+        place = panels[0].get_subplotspec()
+        assert place is not None and place.get_gridspec().ncols == columns
         assert all(axes.get_xlabel() for axes in panels[-columns:])
     found = dynamics_figures.boundary(
         [{"d": 100, "k": 5.0}, {"d": 10**9, "k": 1000.0}], [{"d": 128, "k": 8, "ratio": 0.7}]
     )
-    labels = [text.get_text() for text in found.axes[0].get_legend().get_texts()]
+    legend = found.axes[0].get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
     assert "direct: dense attack wins" in labels and len(labels) == 4
 
 
