@@ -142,10 +142,6 @@ def test_every_tone_has_a_colour():
     assert set(tables.TONES) == set(Tone)
 
 
-def test_every_table_is_tested():
-    made = [f for f in vars(tables).values() if getattr(f, "__module__", "") == tables.__name__]
-
-
 def shown(width):
     console = Console(width=width, file=(file := io.StringIO()), force_interactive=True)
     with meter("dense-regime", console=console) as bars:

@@ -18,7 +18,7 @@ from featpur_sim.training.checkpoint import STATE
 # 9 thresholds; 6 networks clean, 3 under two attacks and 3 under one; test points without a label,
 # snapshots, margins of 3 networks, and certificates of 2 networks of each of 2 seeds.
 SNAPSHOTS = 4
-PARTS = 9 + 6 + 3 * 2 + 3 + 1 + SNAPSHOTS + 3 + 2 * 2
+PARTS = 1 + 6 + 3 * 2 + 3 + 1 + SNAPSHOTS + 3 + 2 * 2
 
 
 class Cut(Exception):
@@ -115,7 +115,7 @@ def test_an_interruption_between_two_networks_loses_nothing(settings, computed, 
         run_experiment(settings(), meter=Interrupted(), checkpoint=tmp_path)
     first = len(computed)
     run_experiment(settings(), checkpoint=tmp_path)
-    assert first == 9 + 2 * 3 and len(computed) == PARTS == len(set(computed))
+    assert first == 1 + 2 * 3 and len(computed) == PARTS == len(set(computed))
 
 
 def test_other_settings_share_no_part(settings, computed, tmp_path):
@@ -132,7 +132,7 @@ def test_damaged_parts_are_computed_again(settings, computed, tmp_path):
     archive = tmp_path / FOLDER / STATE
     with np.load(archive) as saved:
         arrays = dict(saved)
-    arrays["array.threshold 0.1"] += 0.01
+    arrays["array.thresholds"] += 0.01
     np.savez(archive, **arrays)
     with pytest.warns(DiskWarning, match="computed anew"):
         run_experiment(config, checkpoint=tmp_path)
