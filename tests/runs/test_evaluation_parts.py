@@ -16,7 +16,8 @@ from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.training.checkpoint import STATE
 
 # The thresholds of the pure network; 6 networks clean, 3 under two attacks and 3 under one; test
-# points without a label, snapshots, margins of 3 networks, and certificates of 2 networks of each of 2 seeds.
+# points without a label, snapshots, margins of 3 networks, and certificates of 2 networks of each
+# of 2 seeds.
 SNAPSHOTS = 4
 PARTS = 1 + 6 + 3 * 2 + 3 + 1 + SNAPSHOTS + 3 + 2 * 2
 
