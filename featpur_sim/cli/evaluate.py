@@ -118,6 +118,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
         screen().print(tables.contributions(contributions(rows)))
         _print_warnings(rows)
         say(False, f"{directory / 'evaluation.json'}, {directory / 'evaluation.nc'}")
+        say(False, f"'featpur report {directory}' adds them to the report.")
 
 
 def certify(
@@ -183,6 +184,7 @@ def certify(
         screen().print(tables.certificate(rows))
         _print_warnings(rows)
         say(False, str(directory / CERTIFICATE))
+        say(False, f"'featpur report {directory}' adds it to the report, and may change C5.")
     say(quiet, closing(rows, typed(without="--minutes"), minutes))
 
 

@@ -86,6 +86,8 @@ class Phase(eqx.Module):
         )
 
 
+# The two name every setting, and so do `train` and `train_many`: editors complete them, and a
+# misspelt one is found where it is written.
 def CleanPhase(
     steps: int,
     *,
