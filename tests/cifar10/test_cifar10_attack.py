@@ -13,6 +13,7 @@ from experiments.cifar10.attack import Labelled, attacked
 from featpur_sim.attacks.apgd import APGD
 from featpur_sim.attacks.gradient import FGM, PGD
 
+pytestmark = pytest.mark.referees
 KEY = jax.random.key(0)
 RADIUS = {"l2": 1.5, "linf": 0.05}
 ORDER = {"l2": 2, "linf": np.inf}

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from rounding import gamma, within
-from torch_twin import channels_first, rounded_look, tensor
+from torch_twin import channels_first, rounded_look, tensor, torch
 
 from experiments.cifar10 import nets
 from experiments.cifar10.convolution import Convolution
 
+pytestmark = pytest.mark.referees
 KEY = jax.random.key(0)
 
 

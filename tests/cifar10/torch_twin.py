@@ -8,12 +8,14 @@ need not. So the reference is float64, and the tolerance is what float32 may do.
 from typing import NamedTuple
 
 import numpy as np
-import torch
+import pytest
 from rounding import FUNCTION, UNIT
-from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 from experiments.cifar10.nets import AlexNet
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+conv2d_input = torch.nn.grad.conv2d_input
 
 # See `rounded_look`.
 DRAWS, FACTOR = 8, 6

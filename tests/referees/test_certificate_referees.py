@@ -8,7 +8,7 @@ from outside_attacks import outside, planted_networks
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.measure.both_sides import squeeze
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.referees]
 
 N = 300
 

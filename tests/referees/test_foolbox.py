@@ -12,6 +12,8 @@ from featpur_sim.training.bias import LinearRamp
 
 foolbox = pytest.importorskip("foolbox")
 
+pytestmark = pytest.mark.referees
+
 POINTS, STEPS = 1000, 40
 RADIUS = {"l2": 0.13, "linf": 0.025}
 KEY = jax.random.key(80)

@@ -12,7 +12,7 @@ from outside_attacks import outside, planted_networks
 
 from featpur_sim.attacks.protocol import STANDARD
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.referees]
 
 N = 500
 

@@ -15,6 +15,8 @@ from featpur_sim.models.losses import loss_sum_and_gradient, regulariser, regula
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.referees
+
 D, M, N = 10, 16, 80
 
 
