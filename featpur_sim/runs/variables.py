@@ -208,7 +208,8 @@ def _required() -> dict[str, tuple[str, ...]]:
         for name, known in VARIABLES.items()
         if known.required and (known.dims or name == "pure_bias")
     }
-    return measured | {name: (dim,) for name, dim in _COORDINATES.items()}
+    # Coordinates first: a lost dimension is named before all that had it.
+    return {name: (dim,) for name, dim in _COORDINATES.items()} | measured
 
 
 DIMENSIONS = _required()
