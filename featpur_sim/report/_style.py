@@ -123,4 +123,6 @@ def render(figure: Figure, file_format: str) -> bytes:
     metadata = {"CreationDate": None} if file_format == "pdf" else None
     with house_style():
         figure.savefig(buffer, format=file_format, dpi=DPI, metadata=metadata)
+        # Laid out for good: the other format shows the same, in half the time.
+        figure.set_layout_engine("none")
     return buffer.getvalue()
