@@ -26,6 +26,7 @@ from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import duration_of, reduced_run, schedule_of
 from featpur_sim.theory.dynamics import population
+from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import replicate, train_many
 
 NAMES = population.Statistics._fields
@@ -75,6 +76,7 @@ def direct(config):
         replicate(problem, config.seeds), networks, replicate(make_phases(config), config.seeds),
         keys=keys, observe=observer(config), records=60, test_samples=4000,
     )  # fmt: skip
+    require_trained(run)
     wstar = np.asarray(problem.wstar)
     return {
         "phase": run.record_phase,

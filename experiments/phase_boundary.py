@@ -24,6 +24,7 @@ from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.theory.dynamics import exponents as reduced_exponents
+from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import replicate, train_many
 
 DIRECT = ((64, 3), (64, 5), (64, 10), (128, 3), (128, 5), (128, 8), (128, 16))
@@ -52,6 +53,7 @@ def direct(d, k, seeds=2):
         replicate(problem, seeds), networks, replicate(make_phases(config)[:1], seeds), keys=keys,
         records=2,
     )  # fmt: skip
+    require_trained(run)
     ratios = []
     for s in range(seeds):
         network = jax.tree.map(lambda leaf, s=s: leaf[s], run.networks["clean"])

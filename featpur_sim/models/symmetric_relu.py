@@ -157,6 +157,7 @@ class SymmetricReLU(Classifier):
         """
         if type(self) is not SymmetricReLU:
             return super().smoothed(width)
+        width = number("width", width, least=0)
         own = 0.0 if self.smoothing == "none" else self.sigma_rho
         sigma = jnp.sqrt(own**2 + jnp.sum((width * self.weights) ** 2, -1))
         # Where the squares over- or underflow; the other rows keep every bit.

@@ -410,11 +410,17 @@ def load_certificate(directory: str | Path) -> list[Row]:
 
 @contextlib.contextmanager
 def keep_contradiction(directory: str | Path) -> Iterator[None]:
-    """Write ``contradiction.npz``, plain arrays, if the block ends in a `Contradiction`."""
+    """Write ``contradiction.npz``, plain arrays, if the block ends in a `Contradiction`.
+
+    Evidence of an earlier one stays: the next is ``contradiction-2.npz``, and so on.
+    """
     try:
         yield
     except Contradiction as error:
-        path = Path(directory) / CONTRADICTION
+        path, number = Path(directory) / CONTRADICTION, 1
+        while path.exists():
+            number += 1
+            path = path.with_name(f"{Path(CONTRADICTION).stem}-{number}.npz")
         try:
             with atomic_path(path) as temporary:
                 np.savez_compressed(temporary, **error.evidence)

@@ -58,6 +58,20 @@ class TrainingRun(NamedTuple):
         return line("TrainingRun", " → ".join(self.networks), records, *several, *ends)
 
 
+def require_trained(run: TrainingRun) -> None:
+    """Refuse a run with a seed that died or diverged.
+
+    Raises:
+        ValueError: one did; the message names it.
+    """
+    failed = [f"{i} ({Status(s).name.lower()})" for i, s in enumerate(np.ravel(run.status)) if s]
+    if failed:
+        raise ValueError(
+            f"training failed in run {', '.join(failed)}: lower the learning rate or the final "
+            "bias."
+        )
+
+
 def record_steps(steps: int, records: int) -> list[int]:
     """About ``records`` steps from 0 to ``steps``, denser at the start (quadratic spacing)."""
     steps, records = count("steps", steps, 0), count("records", records)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim._ground.checks import count
 from featpur_sim._ground.types import Array, Float, PRNGKey
 
 Factors = tuple[Float[Array, "*S m r"], Float[Array, "*S r d"]]
@@ -23,6 +24,7 @@ class LowRankUpdate(eqx.Module):
 
     def __init__(self, weights: Float[Array, "m d"], rank: int, *, key: PRNGKey):
         m, d = weights.shape
+        rank = count("rank", rank)
         self.start = weights
         self.factors = (
             jnp.zeros((m, rank), weights.dtype),

@@ -223,3 +223,9 @@ def test_weights_of_any_real_dtype_become_float32(dtype, unchecked):
 def test_network_refuses_values(weights, bias, message, unchecked):
     with pytest.raises(ValueError, match=message):
         SymmetricReLU(weights, bias)
+
+
+@pytest.mark.parametrize("width", [-0.1, float("nan")])
+def test_a_width_of_smoothing_is_a_size(width):
+    with pytest.raises(ValueError, match="width must be"):
+        SymmetricReLU(jnp.eye(3), 0.1).smoothed(width)

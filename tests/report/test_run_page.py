@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_run_figures import tiny_result, with_failed_seed
 
+from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
@@ -157,9 +158,9 @@ def test_text_is_escaped(html, page):
 
 
 def test_what_a_reader_needs_beside_the_scorecard(page):
-    for meaning, source in report.CLAIMS.values():
+    for meaning, source in MEANINGS.values():
         assert meaning in page.words and source in page.words
-    assert list(report.CLAIMS) == [f"C{i}" for i in range(1, 12)]
+    assert list(MEANINGS) == [f"C{i}" for i in range(1, 12)]
     result = tiny_result()
     for text in (result.attrs["platform"], result.attrs["version"], "2 of 2 finished"):
         assert text in page.words

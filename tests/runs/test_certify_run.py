@@ -120,6 +120,10 @@ def test_a_contradiction_stops_with_its_own_code_and_saves_the_point(featpur, mi
     u = found["weights"] @ (found["point"] + found["perturbation"])
     f = np.sum(np.sign(u) * np.maximum(np.abs(u) - found["bias"], 0))
     assert f == pytest.approx(float(found["value"]), abs=1e-12) and f < float(found["lower"])
+    first = (mine / "contradiction.npz").read_bytes()
+    _, _, err = featpur("certify", mine, *CHEAP, "--radius", "1", "-q")
+    assert "contradiction-2.npz" in err and (mine / "contradiction-2.npz").exists()
+    assert (mine / "contradiction.npz").read_bytes() == first
 
 
 def test_a_contradiction_in_a_read_only_folder_is_told_all_the_same(

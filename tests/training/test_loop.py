@@ -21,7 +21,7 @@ from featpur_sim import (
     train_many,
 )
 from featpur_sim.training.bias import LinearRamp, PerNeuron
-from featpur_sim.training.course import record_steps
+from featpur_sim.training.course import record_steps, require_trained
 from featpur_sim.training.loop import replicate
 from featpur_sim.training.phase import Phase
 from featpur_sim.training.step import Status
@@ -397,3 +397,11 @@ def test_runs_together_need_one_number_of_steps(start):
     phase = eqx.tree_at(lambda p: p.steps, phases[0], jnp.array([10, 20]))
     with pytest.raises(ValueError, match=r"one number of steps, got \[10, 20\]"):
         train_many(problem, network, [phase], keys=jax.random.split(KEY, 2))
+
+
+def test_a_run_that_failed_is_named(start):
+    run = train(*start, [clean()], key=KEY)
+    require_trained(run)
+    for status in (Status.DEAD, Status.DIVERGED):
+        with pytest.raises(ValueError, match=rf"run 0 \({status.name.lower()}\)"):
+            require_trained(run._replace(status=np.array(int(status))))

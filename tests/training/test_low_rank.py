@@ -113,3 +113,9 @@ def test_a_diverged_run_keeps_its_factors(start):
 def test_a_rank_is_a_whole_number(rank, unchecked):
     with pytest.raises(ValueError, match=f"rank must be an integer ≥ 1 .*, got {rank}"):
         adversarial(5, rank=rank)
+
+
+@pytest.mark.parametrize("rank", [2.5, 0, "2"])
+def test_an_update_checks_its_rank(rank, unchecked):
+    with pytest.raises(ValueError, match="rank must be"):
+        LowRankUpdate(jnp.ones((3, 4)), rank, key=jax.random.key(0))

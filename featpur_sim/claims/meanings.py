@@ -1,0 +1,47 @@
+"""What each claim says, in a sentence, and where it is from (docs/theory.md §5).
+
+The claims with their rules and thresholds are in `of_run`, `of_classes` and `of_dynamics`.
+"""
+
+MEANINGS: dict[str, tuple[str, str]] = {
+    "C1": ("Clean training reaches high accuracy on clean data.", "[P]"),
+    "C2": (
+        "At a radius τ well below 1/√k the clean-trained network fails, and one fixed direction "
+        "known in advance, δ = −yτ·Mw*/‖Mw*‖, is enough: no gradient of the network is needed.",
+        "[P]",
+    ),
+    "C3": (
+        "The cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
+        "small coefficient on every other feature, all along Mw*.",
+        "[P]",
+    ),
+    "C4": ("On clean data the dense mixtures do almost no harm.", "[P], estimate in §5.1"),
+    "C5": (
+        "Adversarial training with FGM at radius τ protects against every perturbation of that "
+        "radius. Attacks alone cannot show this; at finite size the yardstick is the pure "
+        "network, not 100 %.",
+        "[P], yardstick [D] §5.2",
+    ),
+    "C6": (
+        "It does so by purification: the dense share κ/α of the weights falls many times over "
+        "while a neuron's direction turns far less than it did in training from the start.",
+        "[P]",
+    ),
+    "C7": ("Purification is a small change: updates of low rank are enough.", "[P] version 4"),
+    "C8": (
+        "Simpler models – linear, polynomials of low degree, the tangent kernel of this network – "
+        "are not robust at this radius, whatever trains them.",
+        "[P], §6",
+    ),
+    "C9": ("Neurons that hold a winning ticket at the start end with that feature.", "[P]"),
+    "C10": (
+        "Adversarial examples carry over between independently started clean-trained networks, "
+        "which share the direction Mw*, and not to purified ones.",
+        "[D] from C3",
+    ),
+    "C11": (
+        "Random noise of norm τ does not hurt the clean-trained network: it is not fragile in "
+        "general.",
+        "[D]",
+    ),
+}
