@@ -8,7 +8,7 @@ Hein 2020, arXiv:2003.01690). What it leaves standing is not proved robust.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey
 from featpur_sim.attacks import warning_signs
@@ -149,7 +150,7 @@ class Protocol:
         if not self.stages:
             raise ValueError(f"protocol {self.name!r} has no stages: it would attack nothing.")
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Row:
         """Every hyperparameter, as plain data for a report or a JSON file.
 
         >>> QUICK.describe()["name"]

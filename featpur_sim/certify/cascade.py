@@ -27,6 +27,10 @@ STAGES = ("linear", "q1", "q2", "branch")
 BOX_STAGES = ("linear", "q1")
 
 
+Evidence = dict[str, Any]
+"""Arrays, numbers and words by name."""
+
+
 class Contradiction(RuntimeError):
     """A perturbation breaks a certified point: one of the two computations is wrong.
 
@@ -38,7 +42,7 @@ class Contradiction(RuntimeError):
             (times its label), ``perturbation, radius, norm, smoothing, lower, value``.
     """
 
-    def __init__(self, index: int, evidence: dict[str, Any]) -> None:
+    def __init__(self, index: int, evidence: Evidence) -> None:
         self.index, self.evidence = index, evidence
         self.lower, self.value = float(evidence["lower"]), float(evidence["value"])
         super().__init__(
@@ -65,7 +69,7 @@ def require_consistent(
     wrong = np.flatnonzero(lower > upper + problem.value_error())
     if len(wrong):
         i = int(wrong[0])
-        evidence: dict[str, Any] = {
+        evidence: Evidence = {
             "weights": problem.weights,
             "bias": problem.bias,
             "point": problem.points[i],

@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from featpur_sim._ground.rows import Row
 from featpur_sim.claims.measured import Measured
 from featpur_sim.claims.rule import Rule
 from featpur_sim.claims.verdict import Verdict
 
-Row = dict[str, Any]
 Subject = TypeVar("Subject")
 
 

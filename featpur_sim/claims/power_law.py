@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import special
 
+from featpur_sim._ground.rows import Row
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.theory import predictions as theory
@@ -320,7 +321,7 @@ def _half_widths(samples, solve):
     return (quantile * np.sqrt(solve**2 @ variances))[1:]
 
 
-def as_row(fit: PowerLaw) -> dict[str, Any]:
+def as_row(fit: PowerLaw) -> Row:
     """A fit as plain values, for ``fit.json``."""
     prediction = fit.prediction
     return {

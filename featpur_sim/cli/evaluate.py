@@ -1,11 +1,12 @@
 """``featpur evaluate``, ``certify`` and ``compare``: a finished run, attacked again."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from featpur_sim._ground.rows import Row, Settings
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli._options import (
     BAD_INPUT,
@@ -98,7 +99,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
 
     saved = load_run(directory)
     require_ours(directory, "evaluation.json", "evaluation.nc")
-    given: dict[str, Any] = {} if samples is None else {"samples": samples}
+    given: Settings = {} if samples is None else {"samples": samples}
     given |= {"radii": sorted(set(radius))} if radius else {}
     with (
         claim_or_print(directory, as_json) as writable,
@@ -160,7 +161,7 @@ def certify(
         stop(BAD_INPUT, f"minutes = {minutes}: allow more than 0, or inf for as long as it takes.")
     budget = Budget(60 * minutes)
     saved = load_run(directory)
-    given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
+    given: Settings = {"radii": sorted(set(radius))} if radius else {}
     # On a read-only disk the result can be printed, at least.
     kept = None if as_json and not can_write(directory) else directory
     with meter(saved.config.name, quiet=quiet) as shown, keep_contradiction(directory):
@@ -230,7 +231,7 @@ def compare(
     saved = load_run(directory)
     files = [COMPARISON, *figure_files("comparison")]
     require_ours(directory, *files)
-    given: dict[str, Any] = {"radii": sorted(set(radius))} if radius else {}
+    given: Settings = {"radii": sorted(set(radius))} if radius else {}
     with (
         claim_or_print(directory, as_json) as writable,
         meter(saved.config.name, quiet=quiet or as_json) as shown,
@@ -267,6 +268,6 @@ def _print_left_out(result, quiet: bool) -> None:
         tell(f"[yellow]left out:[/yellow] {escape('; '.join(named))}")
 
 
-def _print_warnings(rows: list[dict[str, Any]]) -> None:
+def _print_warnings(rows: list[Row]) -> None:
     for warning in sorted({text for row in rows for text in row["warnings"]}):
         tell(f"[yellow]warning:[/yellow] {escape(warning)}")

@@ -13,12 +13,13 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
 from featpur_sim import __version__
+from featpur_sim._ground.rows import Row
 from featpur_sim.cli import _compiled, _signals
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli._options import (
@@ -272,7 +273,7 @@ def _explain(error: Exception) -> None:
         stop(STOPPED, f"stopped: {error}. The same command continues where training stopped.")
 
 
-def _require_a_seed(rows: list[dict[str, Any]]) -> None:
+def _require_a_seed(rows: list[Row]) -> None:
     from featpur_sim.claims.verdict import Verdict
 
     if all(row["verdict"] == Verdict.NO_VERDICT for row in rows):
@@ -280,7 +281,7 @@ def _require_a_seed(rows: list[dict[str, Any]]) -> None:
         stop(NO_SEED, f"no seed finished: {why} Lower learning_rate or the final bias.")
 
 
-def _print_scorecard(rows: list[dict[str, Any]], quiet: bool, as_json: bool) -> None:
+def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool) -> None:
     if as_json:
         from featpur_sim.runs.folder import to_json
 

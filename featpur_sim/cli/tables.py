@@ -3,11 +3,10 @@
 All are a `featpur_sim.cli._grid.Grid`, which never cuts a number.
 """
 
-from typing import Any
-
 import xarray as xr
 from rich.text import Text
 
+from featpur_sim._ground.rows import Row
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
 
@@ -21,7 +20,7 @@ TONES = {
 }
 
 
-def scorecard(regime: str, rows: list[dict[str, Any]]) -> Grid:
+def scorecard(regime: str, rows: list[Row]) -> Grid:
     """The rows of `featpur_sim.claims.of_run.scorecard` of one regime."""
     columns = (
         Column("id"),
@@ -33,7 +32,7 @@ def scorecard(regime: str, rows: list[dict[str, Any]]) -> Grid:
     return Grid(f"Scorecard, {regime}", columns, cells, lines=True)
 
 
-def _scorecard_row(row: dict[str, Any]) -> list[Cell]:
+def _scorecard_row(row: Row) -> list[Cell]:
     interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
     note = f"\nprediction: {row['predicted']}, {row['source']}"
     return [
@@ -72,7 +71,7 @@ def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def contributions(rows: list[dict[str, Any]]) -> Grid:
+def contributions(rows: list[Row]) -> Grid:
     """The rows of `featpur_sim.runs.attack.contributions`."""
     names = ("points", "broken", "new", "seconds")
     columns = [Column("attack"), *(Column(name, number=True) for name in names)]
@@ -83,7 +82,7 @@ def contributions(rows: list[dict[str, Any]]) -> Grid:
     return Grid("what each attack added, in their order; all networks and radii", columns, cells)
 
 
-def certificate(rows: list[dict[str, Any]]) -> Grid:
+def certificate(rows: list[Row]) -> Grid:
     """The rows of `featpur_sim.runs.certify.certify_run`: both sides, then points by stage."""
     first = rows[0]
     names = ("radius/τ", "certified", "attacked", *first["by_stage"])
@@ -102,7 +101,7 @@ def certificate(rows: list[dict[str, Any]]) -> Grid:
     )
 
 
-def comparison(rows: list[dict[str, Any]]) -> Grid:
+def comparison(rows: list[Row]) -> Grid:
     """The rows of `featpur_sim.runs.compare.compare_run` at the training radius."""
     columns = (
         Column("class"),
@@ -127,7 +126,7 @@ def comparison(rows: list[dict[str, Any]]) -> Grid:
     )
 
 
-def reduced_exponents(rows: list[dict[str, Any]]) -> Grid:
+def reduced_exponents(rows: list[Row]) -> Grid:
     """The rows of dynamics.json (`featpur_sim.theory.dynamics.exponents.fit`)."""
     first = rows[0]
     columns = (
@@ -147,12 +146,12 @@ def reduced_exponents(rows: list[dict[str, Any]]) -> Grid:
     return Grid(f"exponents of d in the reduced model, {span}", columns, cells)
 
 
-def reduced_rows(result: xr.Dataset) -> list[dict[str, Any]]:
+def reduced_rows(result: xr.Dataset) -> list[Row]:
     """The end of each phase of `featpur_sim.runs.reduced.to_dataset`: means over replicates."""
     rows = []
     for phase in result.phase.values:
         end = result.sel(phase=phase).isel(point=-1).mean("replicate")
-        row: dict[str, Any] = {"phase": str(phase), "time": float(end.time)}
+        row: Row = {"phase": str(phase), "time": float(end.time)}
         for name in ("alpha", "dense_ratio", "residual", "active_fraction", "bias"):
             row[name] = float(end[name])
         for attack in result.attack.values:
@@ -172,7 +171,7 @@ def reduced(result: xr.Dataset) -> Grid:
     return Grid("reduced dynamics at the end of each phase", columns, cells)
 
 
-def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Grid:
+def sweep_points(swept: list[Row], shown: int = 12) -> Grid:
     """The swept fields of a sweep's points: the first and the last of them, if there are many."""
     labels = list(dict.fromkeys(label for point in swept for label in point))
     # A dotted name may wrap at its dots.
@@ -189,7 +188,7 @@ def sweep_points(swept: list[dict[str, Any]], shown: int = 12) -> Grid:
     return Grid("points", columns, cells)
 
 
-def sweep_groups(groups: list[dict[str, Any]]) -> Grid:
+def sweep_groups(groups: list[Row]) -> Grid:
     """The groups of `featpur_sim.sweeps.cost.estimate`: what is computed together."""
     names = ("d", "m", "steps", "points", "runs", "batches", "width", "program", "GiB", "min")
     cells = []
@@ -200,7 +199,7 @@ def sweep_groups(groups: list[dict[str, Any]]) -> Grid:
     return Grid("groups; those of one program share a compilation", columns, cells)
 
 
-def exponents(rows: list[dict[str, Any]]) -> Grid:
+def exponents(rows: list[Row]) -> Grid:
     """Rows of `featpur_sim.claims.power_law.as_row`: how good each fit is, then its exponents."""
     columns = (
         Column("quantity"),

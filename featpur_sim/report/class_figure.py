@@ -4,12 +4,12 @@ Sections are of docs/theory.md. Drawn from the rows of compare.json alone.
 """
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import atomic_path
+from featpur_sim._ground.rows import Row
 from featpur_sim.claims.of_classes import best_rows
 from featpur_sim.report._style import (
     BLACK,
@@ -52,7 +52,7 @@ _PANELS = {
 _COLOURS = (VERMILLION, ORANGE, GREEN, PURPLE)
 
 
-def draw(rows: list[dict[str, Any]], tau: float) -> Figure:
+def draw(rows: list[Row], tau: float) -> Figure:
     """One panel a family; classes that are not in ``rows`` are left out.
 
     Args:
@@ -82,7 +82,7 @@ def draw(rows: list[dict[str, Any]], tau: float) -> Figure:
     return figure
 
 
-def save(rows: list[dict[str, Any]], tau: float, directory: str | Path) -> list[Path]:
+def save(rows: list[Row], tau: float, directory: str | Path) -> list[Path]:
     """Draw and write ``comparison.png`` and ``comparison.pdf``.
 
     Args:
@@ -102,7 +102,7 @@ def save(rows: list[dict[str, Any]], tau: float, directory: str | Path) -> list[
     return paths
 
 
-def _class(axes: Axes, row: dict[str, Any], name: str, colour: str) -> None:
+def _class(axes: Axes, row: Row, name: str, colour: str) -> None:
     _line(axes, row, name, colour, "-")
     bounded = [point for point in row["curve"] if point["class_bound"] is not None]
     if not bounded:
@@ -115,7 +115,7 @@ def _class(axes: Axes, row: dict[str, Any], name: str, colour: str) -> None:
     axes.plot(radius, bound, color=colour, linewidth=0.8)
 
 
-def _certified(axes: Axes, row: dict[str, Any]) -> None:
+def _certified(axes: Axes, row: Row) -> None:
     proved = [point for point in row["curve"] if "certified" in point]
     if not proved:
         return
@@ -132,7 +132,7 @@ def _certified(axes: Axes, row: dict[str, Any]) -> None:
     )
 
 
-def _line(axes: Axes, row: dict[str, Any], name: str, colour: str, style: str) -> None:
+def _line(axes: Axes, row: Row, name: str, colour: str, style: str) -> None:
     radius = [point["radius"] for point in row["curve"]]
     value = [point["robust_accuracy"] for point in row["curve"]]
     # Rounding can put the estimate a hair outside its own interval.

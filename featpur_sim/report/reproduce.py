@@ -5,13 +5,13 @@ import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
 from featpur_sim._ground.disk import ResultError
 from featpur_sim._ground.manifest import rewriting
 from featpur_sim._ground.meter import Meter
+from featpur_sim._ground.rows import Row
 from featpur_sim.claims import of_run as claims
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
@@ -50,7 +50,7 @@ def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
 
 def run_into(
     directory: Path, config: RunConfig, meter: Callable[[str], AbstractContextManager[Meter]]
-) -> tuple[Experiment, list[dict[str, Any]]]:
+) -> tuple[Experiment, list[Row]]:
     """One run into a folder: data files and figures. Resumes training that was cut off there.
 
     Raises:
@@ -89,7 +89,7 @@ def reproduce(
     meter: Callable[[str], AbstractContextManager[Meter]],
     *,
     overwrite: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Run every preset; the first into ``directory``, the others into folders by their name.
 
     Runs that an interrupted command has finished there are kept, unless ``overwrite``.
@@ -106,7 +106,7 @@ def reproduce(
         for folder, config in zip(folders, configs, strict=True)
     ]
     runs: list[report.Shown] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for folder, config, result in zip(folders, configs, kept, strict=True):
         if result is None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import write_text
+from featpur_sim._ground.rows import Row
 from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.measured import Counted, interval
 from featpur_sim.claims.verdict import Tone, Verdict
@@ -23,8 +24,6 @@ from featpur_sim.report import class_figure as comparison_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.folder import RESULT
-
-Row = dict[str, Any]
 
 _PIXELS_PER_INCH = 130
 
@@ -140,7 +139,7 @@ def _number(value: Any) -> str:
     return f"{value:#.3g}".rstrip(".").replace("-", "−")
 
 
-def _describe(run: Shown) -> dict[str, Any]:
+def _describe(run: Shown) -> Row:
     result = run.result
     said = result.training_warning.values if "training_warning" in result else []
     warnings = [
@@ -180,7 +179,7 @@ def _over_seeds(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def embedded(name: str, figure: Figure, caption: str) -> dict[str, Any]:
+def embedded(name: str, figure: Figure, caption: str) -> Row:
     """A figure as a PNG in a data: address, with its caption and its width on the page."""
     return {
         "name": name,

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ import xarray as xr
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim.attacks import warning_signs
@@ -91,7 +91,7 @@ def attack_run(
     samples: int = 1000,
     seed: int = 1,
     meter: Meter = SILENT,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Attack every network of a saved run on fresh points, the same for all phases and radii.
 
     Args:
@@ -126,7 +126,7 @@ def attack_run(
             "of the training radius."
         )
     norm, tau = run.config.adversarial.norm, run.config.adversarial.radius
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     done, total = 0, int(used.sum()) * len(phases)
     for position, test_key in enumerate(seed_keys(run.config)[2]):
         if not used[position]:
@@ -170,14 +170,14 @@ def attack_run(
     return rows
 
 
-def contributions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def contributions(rows: list[Row]) -> list[Row]:
     """What each attack of the protocol added, over all the rows of `attack_run`.
 
     Returns:
         In the protocol's order: ``attack``, ``points`` it ran on, ``broken`` by it, ``new`` (broken
         by no attack before it), ``seconds`` (compilation included).
     """
-    totals: dict[str, dict[str, Any]] = {}
+    totals: dict[str, Row] = {}
     for row in rows:
         for attack in row["attacks"]:
             name = attack["attack"]
@@ -188,7 +188,7 @@ def contributions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(totals.values())
 
 
-def load_attacked(directory: str | Path) -> list[dict[str, Any]]:
+def load_attacked(directory: str | Path) -> list[Row]:
     """The rows of ``evaluation.json``; none if the folder has no such file.
 
     Raises:
@@ -199,7 +199,7 @@ def load_attacked(directory: str | Path) -> list[dict[str, Any]]:
     return load_rows(Path(directory) / EVALUATION, needed, command)
 
 
-def as_dataset(rows: list[dict[str, Any]]) -> xr.Dataset:
+def as_dataset(rows: list[Row]) -> xr.Dataset:
     """The rows of `attack_run` as ``robust_accuracy`` [seed, phase, attack, radius]."""
     axes = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("seed", "phase")}
     relative = list(dict.fromkeys(row["relative_radius"] for row in rows))

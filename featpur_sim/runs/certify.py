@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.disk import ResultError, atomic_path, can_write, claim_folder, write_text
 from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import STANDARD, Protocol
 from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
@@ -39,8 +39,6 @@ _NAMES = {
     "q2": "q2",
     "branch": "branch and bound",
 }
-
-Row = dict[str, Any]
 
 
 @steady

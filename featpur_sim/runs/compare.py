@@ -7,13 +7,13 @@ its certificate lies above a class-wide bound, the two are separated by proof.
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import QUICK, Protocol
 from featpur_sim.data.sparse_coding import Batch
@@ -45,7 +45,7 @@ def compare_run(
     certify_points: int = 10_000,
     seed: int = 1,
     meter: Meter = SILENT,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Train every competitor, attack it and the run's networks, and label each class.
 
     The networks are those of the first seed that finished.
@@ -159,7 +159,7 @@ def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, f
     ]
 
 
-def _row(entry: Competitor, at_tau: dict[str, Any], curve, floor: float, began: float):
+def _row(entry: Competitor, at_tau: Row, curve, floor: float, began: float):
     bound = at_tau["class_bound"]
     return {
         "model": f"{entry.model_class}: {entry.training}",

@@ -17,6 +17,7 @@ import tomli_w
 from pydantic import Discriminator, Field
 
 from featpur_sim._ground.checks import ConfigError as ConfigError
+from featpur_sim._ground.rows import Settings
 from featpur_sim.data.laws import TwoLevel
 from featpur_sim.models.symmetric_relu import initialise
 from featpur_sim.runs.sections import Section, default_kind, explain, known
@@ -91,7 +92,7 @@ class _Schedule(Section):
     tag: ClassVar[str] = "schedule"
 
     @pydantic.model_serializer(mode="wrap")
-    def _as_given(self, handler: Callable[[Any], dict[str, Any]], info: Any) -> dict[str, Any]:
+    def _as_given(self, handler: Callable[[Any], Settings], info: Any) -> Settings:
         given = {
             name: value
             for name, value in handler(self).items()
@@ -229,7 +230,7 @@ class RunConfig(Section):
         return self.adversarial.norm == "l2"
 
 
-def parse(settings: dict[str, Any]) -> RunConfig:
+def parse(settings: Settings) -> RunConfig:
     """A checked configuration from a nested dictionary.
 
     Raises:

@@ -21,6 +21,7 @@ from xarray.backends import H5NetCDFStore
 from featpur_sim import __version__
 from featpur_sim._ground.disk import ResultError, atomic_path, write_text
 from featpur_sim._ground.manifest import foreign, recorded, require_intact, rewriting, start_anew
+from featpur_sim._ground.rows import Row
 from featpur_sim.runs.schema import require_whole
 from featpur_sim.training.identity import can_read
 
@@ -91,7 +92,7 @@ def save_run(
     directory: str | Path,
     result: xr.Dataset,
     weights: Mapping[str, np.ndarray],
-    scorecard: list[dict[str, Any]],
+    scorecard: list[Row],
 ) -> None:
     """Write a run's data files, each atomically, then ``manifest.json``, the mark of a whole run.
 
@@ -127,12 +128,12 @@ def save_netcdf(path: str | Path, dataset: xr.Dataset) -> None:
         temporary.write_bytes(image.getbuffer())
 
 
-def save_scorecard(directory: str | Path, scorecard: list[dict[str, Any]]) -> None:
+def save_scorecard(directory: str | Path, scorecard: list[Row]) -> None:
     """Write ``scorecard.json`` atomically. NaN is written as null."""
     write_text(Path(directory) / SCORECARD, to_json(scorecard, indent=2) + "\n")
 
 
-def to_json(rows: list[dict[str, Any]] | dict[str, Any], indent: int | None = None) -> str:
+def to_json(rows: list[Row] | Row, indent: int | None = None) -> str:
     """JSON text of a scorecard or a table. NaN, which JSON does not have, becomes null."""
     clean = json.loads(json.dumps(rows), parse_constant=lambda constant: None)
     return json.dumps(clean, indent=indent, ensure_ascii=False, allow_nan=False)
@@ -206,7 +207,7 @@ def load_weights(directory: str | Path) -> dict[str, np.ndarray]:
         raise ResultError(f"{path} cannot be read as plain arrays: {error}.") from None
 
 
-def load_rows(path: Path, needed: set[str], command: str) -> list[dict[str, Any]]:
+def load_rows(path: Path, needed: set[str], command: str) -> list[Row]:
     """A JSON table that a command left in a run's folder; none if there is no such file.
 
     Args:
@@ -231,7 +232,7 @@ def load_rows(path: Path, needed: set[str], command: str) -> list[dict[str, Any]
     return rows
 
 
-def load_scorecard(directory: str | Path) -> list[dict[str, Any]]:
+def load_scorecard(directory: str | Path) -> list[Row]:
     """Read ``scorecard.json`` of a run.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import xarray as xr
 
 from featpur_sim._ground import checks
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -127,7 +128,7 @@ def evaluate_run(
     )
 
 
-def means(scores: xr.Dataset) -> list[dict[str, Any]]:
+def means(scores: xr.Dataset) -> list[Row]:
     """Means over the seeds of `evaluate_run`.
 
     Returns:

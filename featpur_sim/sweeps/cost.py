@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.runs.config import RunConfig
@@ -48,7 +49,7 @@ class Cost(NamedTuple):
     compilations: int
     gib: float
     seconds: float
-    groups: list[dict[str, Any]]
+    groups: list[Row]
 
 
 @steady

@@ -10,11 +10,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from featpur_sim._ground.rows import Settings
 from featpur_sim.runs.config import ConfigError, RunConfig, scaled
 from featpur_sim.runs.sections import kind_of, known, sections
 from featpur_sim.sweeps.expression import Expression, ExpressionError
-
-Settings = dict[str, Any]
 
 # Short names of fields, in expressions and as coordinates of the result.
 SHORT = {

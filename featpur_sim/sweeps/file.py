@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tomli_w
 
+from featpur_sim._ground.rows import Settings
 from featpur_sim.runs import presets
 from featpur_sim.runs.config import ConfigError, RunConfig, parse, scaled
 from featpur_sim.sweeps.expression import Expression, ExpressionError
 from featpur_sim.sweeps.fields import (
     Resolver,
-    Settings,
     field_types,
     is_count,
     is_number,
@@ -46,7 +46,7 @@ class Point(NamedTuple):
     """
 
     config: RunConfig
-    swept: dict[str, Any]
+    swept: Settings
 
 
 class Sweep(NamedTuple):
@@ -225,9 +225,9 @@ def _read_axes(settings: Settings) -> list[dict[str, list[Any]]]:
     return axes
 
 
-def _fields(table: Settings, where: str, prefix: str = "") -> dict[str, Any]:
+def _fields(table: Settings, where: str, prefix: str = "") -> Settings:
     """Dotted field → entry, with short names spelled out and every field known."""
-    found: dict[str, Any] = {}
+    found: Settings = {}
     for name, value in table.items():
         dotted = prefix + name
         # [axes] problem.d = [..] without quotes is a table in TOML.

@@ -11,10 +11,11 @@ import json
 import math
 import tomllib
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
+from featpur_sim._ground.rows import Settings
 from featpur_sim.runs.config import ConfigError, RunConfig, estimate_memory, machine_memory
 from featpur_sim.runs.experiment import check
 from featpur_sim.sweeps.batch import Lane, Structure, Task, structure
@@ -141,7 +142,7 @@ def _width(sweep: Sweep, point: int, lanes: int, memory: int, widest: int) -> in
     return math.ceil(width / jax.local_device_count()) * jax.local_device_count()
 
 
-def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
+def manifest(sweep: Sweep, plan: Plan) -> Settings:
     """What a sweep's folder says of its plan: enough to go on with it, or to refuse to."""
     settings = [point.config.model_dump(mode="json") for point in sweep.points]
     return {
@@ -153,7 +154,7 @@ def manifest(sweep: Sweep, plan: Plan) -> dict[str, Any]:
     }
 
 
-def difference(old: dict[str, Any], new: dict[str, Any]) -> Difference | None:
+def difference(old: Settings, new: Settings) -> Difference | None:
     """How two manifests differ in what a batch depends on, widths and memory aside."""
     before, after = (
         identify_settings(held["software"], tomllib.loads(held["sweep"]), held["points"])

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ from featpur_sim._ground.disk import ResultError, claim_folder, write_text
 from featpur_sim._ground.manifest import MANIFEST as CHECKSUMS
 from featpur_sim._ground.manifest import require_intact, rewriting
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Settings
 from featpur_sim.runs.folder import load_netcdf, save_netcdf
 from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps.assemble import assemble
@@ -234,7 +235,7 @@ def _clear(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_manifest(out: Path) -> dict[str, Any]:
+def _read_manifest(out: Path) -> Settings:
     try:
         found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         if not {"software", "sweep", "points", "widths"} <= set(found):

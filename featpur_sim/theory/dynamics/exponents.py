@@ -16,6 +16,7 @@ from jax import lax
 from scipy import stats
 
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Real, Scalar
 from featpur_sim.theory import predictions as theory
@@ -24,8 +25,6 @@ from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_n
 from featpur_sim.theory.dynamics.trajectory import Trajectory, constant, integrate_phase
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
-
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
