@@ -35,10 +35,12 @@ def scorecard(regime: str, rows: list[Row]) -> Grid:
 def _scorecard_row(row: Row) -> list[Cell]:
     interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
     note = f"\nprediction: {row['predicted']}, {row['source']}"
+    # What a file keeps of NaN.
+    measured = "–" if row["measured"] is None else f"{row['measured']:.3g}"
     return [
         row["id"],
         Text.assemble(row["statement"], (note, "dim")),
-        f"{row['measured']:.3g}{interval}",
+        f"{measured}{interval}",
         Text(row["verdict"], style=TONES[Verdict(row["verdict"]).tone]),
     ]
 

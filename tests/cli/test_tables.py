@@ -138,6 +138,12 @@ def test_every_verdict_has_a_colour(verdict):
     assert re.search(rf"\x1b\[(1;)?3[1236]m{verdict}", file.getvalue())
 
 
+def test_a_value_that_a_file_could_not_keep_is_a_dash():
+    row = {"id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
+           "measured": None, "ci": None, "verdict": "inconclusive at this size"}  # fmt: skip
+    assert "–" in printed(tables.scorecard("run", [row]), 100)
+
+
 def test_every_tone_has_a_colour():
     assert set(tables.TONES) == set(Tone)
 
