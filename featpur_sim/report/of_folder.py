@@ -52,7 +52,9 @@ def write_report(directory: str | Path) -> list[Row]:
     for folder, result in runs.items():
         compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
         rows += of_run.scorecard(result, certified) + of_classes.scorecard(result, compared)
-        shown.append(run_page.Shown(result, compared, certified, load_attacked(folder)))
+        shown.append(
+            run_page.Shown(result, compared, certified, load_attacked(folder), folder / FIGURES)
+        )
     rows += of_dynamics.load(directory)
     with claim_folder(directory):
         for folder, result in runs.items():

@@ -111,10 +111,11 @@ def reproduce(
         if result is None:
             folder.mkdir(parents=True, exist_ok=True)
             experiment, own = run_into(folder, config, meter)
-            result = experiment.result
+            result, drawn = experiment.result, folder / FIGURES
         else:
+            drawn = None
             own = claims.scorecard(result)
-        runs.append(report.Shown(result))
+        runs.append(report.Shown(result, drawn=drawn))
         rows += own
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jinja2
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import write_text
 from featpur_sim._ground.rows import Row
@@ -22,6 +21,7 @@ from featpur_sim.claims.measured import Counted, interval
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import class_figure as comparison_figure
 from featpur_sim.report import run_figures as figures
+from featpur_sim.report._style import DPI, render
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.folder import RESULT
 
@@ -45,12 +45,14 @@ class Shown(NamedTuple):
         compared: rows of its compare.json, for the figure of C8.
         certified: rows of its certificate.json.
         attacked: rows of its evaluation.json.
+        drawn: folder in which its figures have just been drawn; None draws them for the page.
     """
 
     result: xr.Dataset
     compared: Sequence[Row] = ()
     certified: Sequence[Row] = ()
     attacked: Sequence[Row] = ()
+    drawn: Path | None = None
 
 
 def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
@@ -145,14 +147,18 @@ def _describe(run: Shown) -> Row:
     warnings = [
         f"seed {seed}: {text}" for seed, text in zip(result.seed.values, said, strict=False) if text
     ]
-    drawn = {}
+    pictures = []
     if diagnosis.finished(result).any():
-        drawn = {
-            key: (make(result), figures.caption(key, result)) for key, make in figures.ALL.items()
-        }
+        for key, make in figures.ALL.items():
+            if run.drawn is None:
+                picture = render(make(result), "png")
+            else:
+                picture = (run.drawn / f"{key}.png").read_bytes()
+            pictures.append(embedded(key, picture, figures.caption(key, result)))
         if run.compared:
             figure = comparison_figure.draw(list(run.compared), result.attrs["tau"])
-            drawn["comparison"] = (figure, comparison_figure.CAPTION)
+            picture = render(figure, "png")
+            pictures.append(embedded("comparison", picture, comparison_figure.CAPTION))
     return {
         "name": result.attrs["name"],
         "attrs": result.attrs,
@@ -161,7 +167,7 @@ def _describe(run: Shown) -> Row:
         "failed": diagnosis.left_out(result),
         "warnings": warnings,
         "seeds": result.sizes["seed"],
-        "figures": [embedded(key, *entry) for key, entry in drawn.items()],
+        "figures": pictures,
     }
 
 
@@ -179,11 +185,13 @@ def _over_seeds(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def embedded(name: str, figure: Figure, caption: str) -> Row:
-    """A figure as a PNG in a data: address, with its caption and its width on the page."""
+def embedded(name: str, png: bytes, caption: str) -> Row:
+    """A figure in a data: address, with its caption and its width on the page."""
+    # The head of a PNG file: 16 bytes, then the width in pixels.
+    width = int.from_bytes(png[16:20], "big")
     return {
         "name": name,
-        "image": base64.b64encode(figures.render(figure, "png")).decode(),
-        "width": round(_PIXELS_PER_INCH * figure.get_figwidth()),
+        "image": base64.b64encode(png).decode(),
+        "width": round(_PIXELS_PER_INCH * width / DPI),
         "caption": caption,
     }

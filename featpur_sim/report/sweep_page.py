@@ -19,6 +19,7 @@ from featpur_sim.claims.power_law import (
     free_coordinates,
 )
 from featpur_sim.report import sweep_figures
+from featpur_sim.report._style import render
 from featpur_sim.report.run_page import embedded, environment
 from featpur_sim.runs.folder import FIGURES, REPORT, ResultError, figure_files, to_json
 from featpur_sim.sweeps.run import SWEEP
@@ -144,7 +145,10 @@ def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
             failed={how: count for how, count in statuses.items() if how != "ok"},
             fits=[_row(law) for law in fits.laws],
             refused=fits.refused,
-            figures=[embedded(name, *entry) for name, entry in drawn.items()],
+            figures=[
+                embedded(name, render(figure, "png"), caption)
+                for name, (figure, caption) in drawn.items()
+            ],
             result_file=SWEEP,
         )
     )

@@ -218,3 +218,12 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
         report.write_page(path, [named(tiny_result(), "run")], ROWS)
     assert path.read_text(encoding="utf-8") == old
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_figures_that_were_just_drawn_are_taken_as_they_are(tmp_path):
+    shown = named(tiny_result(), "run")
+    figures.save_all(shown.result, tmp_path)
+    again = report.build([shown._replace(drawn=tmp_path)], ROWS)
+    assert again == report.build([shown], ROWS)
+    (tmp_path / "surgery.png").write_bytes((tmp_path / "overlaps.png").read_bytes())
+    assert report.build([shown._replace(drawn=tmp_path)], ROWS) != again
