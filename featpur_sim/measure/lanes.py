@@ -85,7 +85,9 @@ class Lanes:
             right = self.standing.withstand(networks, kind, radii, source)
         # Weights that are not numbers get nothing wrong either: they have no accuracy.
         finite = np.asarray(_finite(networks))
-        return np.where(finite, right.sum(1) / self.standing.labelled.sum(1), np.nan)
+        with np.errstate(invalid="ignore"):  # no point may have a label
+            share = right.sum(1) / self.standing.labelled.sum(1)
+        return np.where(finite, share, np.nan)
 
     def excluded(self) -> Float[np.ndarray, " L"]:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""

@@ -100,16 +100,25 @@ class Standing:
         name = (kind, np.asarray(radii).tobytes())
         if self._source is not source:
             self._source, self._transferred = source, {}
-        if name not in self._transferred:
-            self._transferred[name] = _perturb(*arguments, kind, self.width(source))
-        return self._transferred[name]
+        if name in self._transferred:
+            return self._transferred[name]
+        found = _perturb(*arguments, kind, self.width(source))
+        if (len(self._transferred) + 1) * found.nbytes <= self.memory:
+            self._transferred[name] = found
+        return found
 
     def _descend(self, networks, kind, radii):
         alive = self.right(networks)
         mask = np.ones(self.points.x.shape, np.float32)
         if kind.name == "PGD on support":
             mask[:] = np.asarray(self.points.z) != 0
-        pgd = PGD(1.0, kind.norm, steps=kind.steps, step_size=kind.step_size)
+        pgd = PGD(
+            1.0,
+            kind.norm,
+            steps=kind.steps,
+            step_size=kind.step_size,
+            smoothing=kind.smoothing,
+        )
         width = self.width(networks)
         for restart in range(kind.restarts):
             state = _begin(

@@ -79,6 +79,17 @@ def test_every_attack_is_as_defined(lanes, name):
     assert (found != right).any() and found.any()
 
 
+def test_settings_of_the_descent_count(lanes):
+    radii = jnp.asarray([0.6, 0.6], jnp.float32)
+    points = Standing(lanes[0], KEYS, N)
+    plain_one = points.withstand(lanes[1], AttackKind("PGD", steps=6), radii)
+    for change in ({"smoothing": 1.0}, {"step_size": 1.0}):
+        kind = AttackKind("PGD", steps=6, **change)
+        found = points.withstand(lanes[1], kind, radii)
+        np.testing.assert_array_equal(found, expected(lanes, kind, radii))
+        assert (found != plain_one).any(), change
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_points_of_several_chunks_keep_their_keys(lanes, norm, monkeypatch):
     monkeypatch.setattr(standing, "CHUNK", 128)
@@ -127,6 +138,11 @@ def test_perturbations_that_transfer_are_found_once(lanes, monkeypatch):
     assert len(found) == 2
     points.withstand(networks, kind, radii, networks)  # another source
     assert len(found) == 3
+    # What does not fit in the memory is found again.
+    points.memory = 0
+    for expected_calls in (4, 5):
+        points.withstand(networks, kind, 3 * radii, networks)
+        assert len(found) == expected_calls
 
 
 def test_a_randomised_network_is_attacked_as_a_whole(lanes):
