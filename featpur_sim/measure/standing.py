@@ -145,7 +145,9 @@ def _segments(steps: int) -> list[tuple[int, int]]:
 
 
 def _gathered(alive: Bool[np.ndarray, "L n"]) -> Iterator[Int[np.ndarray, "L b"]]:
-    """The standing points of every lane in batches of few sizes; short rows repeat their last.
+    """The standing points of every lane in batches of few sizes; n, which is no point, fills rows.
+
+    A lane that has fewer points than another must not take a step of its last one again.
 
     >>> [batch.shape for batch in _gathered(np.arange(1000)[None] < 300)]
     [(1, 250), (1, 62)]
@@ -154,16 +156,13 @@ def _gathered(alive: Bool[np.ndarray, "L n"]) -> Iterator[Int[np.ndarray, "L b"]
     sizes = [max(1, int(share * largest)) for share in _BATCHES]
     rows = [np.flatnonzero(row) for row in alive]
     at, end = 0, max(map(len, rows))
+    filled = np.full((len(rows), end + largest), alive.shape[1])
+    for lane, row in enumerate(rows):
+        filled[lane, : len(row)] = row
     while at < end:
         # Two batches of the next size cost half of one that is nearly empty.
         size = next((s for s in reversed(sizes) if end - at <= 2 * s), largest)
-        batch = [
-            row[np.minimum(np.arange(at, at + size), len(row) - 1)]
-            if len(row)
-            else np.zeros(size, int)
-            for row in rows
-        ]
-        yield np.stack(batch)
+        yield filled[:, at : at + size]
         at += size
 
 
@@ -249,15 +248,20 @@ def _advance(pgd, first, last, width, *data):
 
     def lane(network, radius, points, mask, delta, least, index):
         own = eqx.tree_at(lambda p: p.ball.radius, pgd, radius)
-        batch = jax.tree.map(lambda rows: rows[index], points)
+
+        def taken(rows):
+            return rows.at[index].get(mode="clip")
+
+        batch = jax.tree.map(taken, points)
 
         def step(t, carry):
             at, least = carry
-            at, seen = own.move(network, batch, at, t, mask[index])
+            at, seen = own.move(network, batch, at, t, taken(mask))
             return at, jnp.minimum(least, seen)
 
-        at, low = lax.fori_loop(first, last, step, (delta[index], least[index]))
+        at, low = lax.fori_loop(first, last, step, (taken(delta), taken(least)))
         low = jnp.minimum(low, batch.y * network(batch.x + at))
-        return delta.at[index].set(at), least.at[index].set(low)
+        drop = {"mode": "drop"}  # what only fills the batch
+        return delta.at[index].set(at, **drop), least.at[index].set(low, **drop)
 
     return over_lanes(lane, width, *data)

@@ -154,3 +154,12 @@ def test_a_randomised_network_is_attacked_as_a_whole(lanes):
     kind, radii = AttackKind("PGD", steps=4), jnp.asarray([0.1, 0.1], jnp.float32)
     found = Standing(problem, KEYS, N).withstand(noisy, kind, radii)
     np.testing.assert_array_equal(found, expected((problem, noisy, noisy), kind, radii))
+
+
+@pytest.mark.parametrize("counts", [(300, 10), (0, 77), (1000, 263)])
+def test_every_standing_point_is_in_one_batch(counts):
+    """A lane that has run out of points must not repeat one while another goes on."""
+    alive = np.arange(1000) < np.array(counts)[:, None]
+    batches = np.concatenate(list(standing._gathered(alive)), axis=1)
+    for row, count in zip(batches, counts, strict=True):
+        np.testing.assert_array_equal(np.sort(row[row < 1000]), np.arange(count))
