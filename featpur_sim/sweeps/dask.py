@@ -76,7 +76,9 @@ def cluster(scheduler: str) -> Iterator[Execute]:
         if workers is not None:
             address = stack.enter_context(_started(workers))
         try:
-            client = distributed.Client(address, timeout=_SECONDS_TO_CONNECT)
+            # As the default it would compute whatever else this process asks of Dask, and a client
+            # that finds no scheduler would stay the default for good.
+            client = distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({_line(error)})."

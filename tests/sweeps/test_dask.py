@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import distributed
 import pytest
 import xarray as xr
@@ -31,6 +32,28 @@ def narrow(monkeypatch):
     monkeypatch.setattr(sweep_plan, "WIDEST", {"cpu": 4})
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """Whatever else a process computes with Dask goes on as if there had been no cluster."""
+    yield
+    assert dask.config.get("scheduler", None) is None
+    with pytest.raises(ValueError, match="No client"):
+        distributed.Client.current()
+
+
+@pytest.fixture
+def clients(monkeypatch):
+    """The clients that `cluster` has made."""
+    made = []
+
+    def noting(client, **settings):
+        made.append(client)
+        return execute_on(client, **settings)
+
+    monkeypatch.setattr("featpur_sim.sweeps.dask.execute_on", noting)
+    return made
+
+
 def threads(workers):
     """A cluster of threads."""
     return distributed.LocalCluster(
@@ -48,7 +71,7 @@ def break_in_half(problem, run, keys, evaluation, tau, norm):
 def test_batches_come_back_from_the_cluster(tmp_path, monkeypatch):
     few = parse_sweep(SETTINGS | {"axes": {"d": [16], "k": [2, 2.5, 3, 3.5]}})
     run_sweep(few, tmp_path / "here", survey=quick_survey)
-    with threads(1) as local, distributed.Client(local) as client:
+    with threads(1) as local, distributed.Client(local, set_as_default=False) as client:
         there = run_sweep(few, tmp_path / "there", survey=quick_survey, execute=execute_on(client))
         assert not there.failed and bits(tmp_path / "there") == bits(tmp_path / "here")
         failed = run_sweep(few, tmp_path / "half", survey=break_in_half, execute=execute_on(client))
@@ -77,12 +100,12 @@ def test_bad_clusters_are_one_line(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_changes_nothing(tmp_path):
+def test_a_killed_worker_changes_nothing(tmp_path, clients):
     """Two worker processes, one killed after the first batch: every batch once, the same bits."""
     some = parse_sweep(SETTINGS)
     run_sweep(some, tmp_path / "here", survey=quick_survey)
     with cluster("local:2") as execute:
-        client: Any = distributed.get_client()
+        (client,) = clients
         workers = client.run(os.getpid)
         assert len(set(workers.values())) == 2
 
@@ -115,7 +138,7 @@ def test_without_a_worker_a_sweep_ends(quickly, tmp_path):
         def at(self, stage, done, total, detail=""):
             told.append((stage, done, total, detail))
 
-    with threads(0) as local, distributed.Client(local) as client:
+    with threads(0) as local, distributed.Client(local, set_as_default=False) as client:
         execute = execute_on(client, patience=0.3, revive=lambda: revived.append(1))
         with pytest.raises(ClusterError, match="no worker .* for 0 s, with 1 of 1 batches to go"):
             run_sweep(FEW, tmp_path, survey=quick_survey, execute=execute, meter=Told())
@@ -123,7 +146,7 @@ def test_without_a_worker_a_sweep_ends(quickly, tmp_path):
 
 
 def test_a_lost_scheduler_ends_a_sweep(quickly, tmp_path):
-    with threads(0) as local, distributed.Client(local, timeout=1) as client:
+    with threads(0) as local, distributed.Client(local, timeout=1, set_as_default=False) as client:
 
         class Lose(Silent):
             def at(self, stage, done, total, detail=""):
@@ -141,7 +164,7 @@ def worker_dies(problem, run, keys, evaluation, tau, norm):
 
 
 def test_a_batch_that_kills_its_workers_is_named_by_its_points(tmp_path):
-    with threads(1) as local, distributed.Client(local) as client:
+    with threads(1) as local, distributed.Client(local, set_as_default=False) as client:
         found = run_sweep(FEW, tmp_path, survey=worker_dies, execute=execute_on(client))
     assert found.points_of == {0: (0, 1)}
     assert "4 workers died of it" in found.failed[0] and "12ab" not in found.failed[0]
@@ -207,11 +230,11 @@ def test_a_signal_in_a_held_block_comes_at_its_end():
 
 
 @pytest.mark.slow
-def test_a_process_that_is_not_started_again_is_replaced(monkeypatch, tmp_path):
+def test_a_process_that_is_not_started_again_is_replaced(monkeypatch, tmp_path, clients):
     """Its nanny is told not to restart it; Dask then misses it for good."""
     monkeypatch.setattr("featpur_sim.sweeps.dask._SECONDS_TO_RESTART", 5.0)
     with cluster("local:1") as execute:
-        client: Any = distributed.get_client()
+        (client,) = clients
         (pid,) = client.run(os.getpid).values()
         (nanny,) = client.cluster.workers.values()
         nanny.close_gracefully()
