@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim.claims.diagram import per_point
-from featpur_sim.claims.power_law import Quantity
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import PAGE, STYLE, render
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.statistics import mean_interval

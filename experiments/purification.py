@@ -6,7 +6,8 @@ python experiments/purification.py purification --picture docs/images/purificati
 
 from panels import arguments, load, save
 
-from featpur_sim.claims.power_law import Quantity, fit_power_law
+from featpur_sim.claims.power_law import fit_power_law
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report.sweep_figures import draw_power_law
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from panels import arguments, bars, intervals, load, page, quantity, save, text
 
 from featpur_sim.claims.diagram import select
-from featpur_sim.claims.power_law import Quantity
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import BLACK, BLUE, GREY, ORANGE
 from featpur_sim.runs.diagnosis import finished
 

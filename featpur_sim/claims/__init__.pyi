@@ -7,14 +7,16 @@ from . import of_classes as of_classes
 from . import of_dynamics as of_dynamics
 from . import of_run as of_run
 from . import power_law as power_law
+from . import quantity as quantity
 from . import rule as rule
 from . import run_measures as run_measures
+from . import same_runs as same_runs
 from . import verdict as verdict
 from .claim import Claim as Claim
 from .of_run import scorecard as scorecard
 from .power_law import PREDICTED as PREDICTED
 from .power_law import PowerLaw as PowerLaw
-from .power_law import Quantity as Quantity
 from .power_law import fit_power_law as fit_power_law
+from .quantity import Quantity as Quantity
 from .verdict import Tone as Tone
 from .verdict import Verdict as Verdict

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from featpur_sim.claims.power_law import Quantity
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.statistics import fraction_interval, mean_interval

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli._options import AsJson, Quiet, path_of, say, tell
@@ -32,13 +33,14 @@ def fit(
 ) -> None:
     """Fit power laws to a sweep, with intervals over seeds; writes DIR/fit.json and figures.
 
-    By default everything that the theory predicts an exponent for. Phase diagrams are drawn where
-    d and k both vary.
+    By default everything that the theory predicts an exponent for; never against what cannot change
+    it. Phase diagrams are drawn where d and k both vary.
     """
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours
     from featpur_sim.claims.diagram import select
-    from featpur_sim.claims.power_law import Quantity, as_row
+    from featpur_sim.claims.power_law import as_row
+    from featpur_sim.claims.quantity import Quantity
     from featpur_sim.cli import tables
     from featpur_sim.report.sweep_page import FIT, draw_all, fit_all, write_fits
     from featpur_sim.runs.folder import to_json
@@ -56,8 +58,10 @@ def fit(
         typer.echo(to_json(rows))
     elif not quiet:
         screen().print(tables.exponents(rows))
+        for remark in (remark for row in rows for remark in row["remarks"]):
+            tell(f"[yellow]note:[/yellow] {escape(remark)}")
         for name, reason in fits.refused.items():
-            tell(f"[yellow]not fitted:[/yellow] {name}. {reason}".replace("[phase", r"\[phase"))
+            tell(f"[yellow]not fitted:[/yellow] {escape(f'{name}. {reason}')}")
         say(False, f"{directory / FIT}, {directory / 'figures'}")
 
 

@@ -212,17 +212,19 @@ def exponents(rows: list[Row]) -> Grid:
     for row in rows:
         left_out = f", {len(row['excluded'])} left out" if row["excluded"] else ""
         fit = f"R² {row['r_squared']:.3f}, scatter {100 * row['scatter']:.0f} %"
-        fit = f"\n{fit}, {row['points']} points{left_out}"
+        same = f", {row['repeats']} with the same runs" if row["repeats"] else ""
+        fit = f"\n{fit}, {row['points']} points{left_out}{same}"
         cells.append([Text.assemble(row["label"], (fit, "dim")), "", ""])
         for exponent in row["exponents"]:
             value, low, high = (f"{exponent[name]:.3f}" for name in ("value", "low", "high"))
+            interval = "" if low == "nan" else f" [{low}, {high}]"
             predicted = exponent["predicted"]
             said = "" if predicted is None else f"{predicted:.3f}"
-            cells.append([f"  in {exponent['coordinate']}", f"{value} [{low}, {high}]", said])
+            cells.append([f"  in {exponent['coordinate']}", value + interval, said])
         cells.append([])
     return Grid(
         "power laws, with the predicted exponents",
         columns,
         cells,
-        "[95 %]: from the scatter of seeds within points; scatter: of the points about the fit",
+        "[95 %]: Student's t over the seeds' own slopes; scatter: of the points about the fit",
     )

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import atomic_path
 from featpur_sim.claims.diagram import per_point, phase_diagram, window_lines
-from featpur_sim.claims.power_law import PowerLaw, Quantity
+from featpur_sim.claims.power_law import PowerLaw, distinct_points
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import (
     BLACK,
     BLUE,
@@ -106,8 +107,10 @@ def draw_power_law(result: xr.Dataset, fit: PowerLaw) -> Figure:
     through the middle of the points: the theory fixes exponents, not constants. Points are what is
     fitted, means of the logarithm; hollow ones, plain means, were excluded.
     """
-    table = per_point(result, fit.quantity, logarithmic=True)
-    table["plain"] = per_point(result, fit.quantity).value
+    once = distinct_points(result, fit.quantity)
+    table = per_point(once.result, fit.quantity, logarithmic=True)
+    table["plain"] = per_point(once.result, fit.quantity).value
+    table["used"] = "point", np.isin(once.first, fit.points)
     names = [exponent.coordinate for exponent in fit.exponents]
     with house_style():
         width = COLUMN if len(names) == 1 else PAGE
@@ -131,7 +134,7 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
     texts = [
         dict(zip(table[name].values, plain_numbers(table[name]), strict=True)) for name in others
     ]
-    used = np.isin(np.arange(len(x)), fit.points)
+    used = table.used.values
     for group, (colour, marker) in zip(np.unique(groups, axis=0), looks, strict=False):
         own = (groups == group).all(axis=1)
         known = zip(others, texts, group[1:], strict=True)
@@ -191,8 +194,8 @@ def caption(figure_of: PowerLaw | Quantity) -> str:
     hollow = " Hollow: points that the fit leaves out." if figure_of.excluded else ""
     return (
         f"{figure_of.quantity.label}: means of the logarithm over the runs that finished, 95 % "
-        f"t-intervals over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}."
-        f"{hollow} {said}"
+        f"t-intervals over seeds, and the fitted power law, R² = {figure_of.r_squared:.3f}. The "
+        f"slope's interval is over the slopes of the seeds.{hollow} {said}"
     )
 
 

@@ -13,11 +13,11 @@ from featpur_sim._ground.manifest import recorded, require_ours, rewriting
 from featpur_sim.claims.power_law import (
     PREDICTED,
     PowerLaw,
-    Quantity,
     as_row,
     fit_power_law,
     free_coordinates,
 )
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report import sweep_figures
 from featpur_sim.report._style import render
 from featpur_sim.report.run_page import embedded, environment

@@ -2,6 +2,7 @@ from . import assemble as assemble
 from . import batch as batch
 from . import cost as cost
 from . import dask as dask
+from . import dependence as dependence
 from . import expression as expression
 from . import fields as fields
 from . import file as file

@@ -85,7 +85,7 @@ ROWS = {
     ]),
     "exponents": lambda: tables.exponents([
         {"label": LONG, "r_squared": 0.98765, "scatter": 0.1234, "points": 12345,
-         "excluded": {1: "x"}, "exponents": [
+         "excluded": {1: "x"}, "repeats": 24690, "exponents": [
              {"coordinate": "adversarial.radius", "value": -0.5, "low": -0.5972, "high": -0.4123,
               "predicted": -0.475},
              {"coordinate": "d", "value": 1.5, "low": 1.25, "high": 1.75, "predicted": None}]}

@@ -11,7 +11,8 @@ import scipy.stats
 from made_up_sweeps import made_up
 
 from featpur_sim.claims.diagram import per_point, phase_diagram, select, window_lines
-from featpur_sim.claims.power_law import Quantity, fit_power_law
+from featpur_sim.claims.power_law import fit_power_law
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report import sweep_figures
 from featpur_sim.report import sweep_page as sweep_report
 from featpur_sim.report.sweep_page import build, draw_all, fit_all

@@ -8,7 +8,8 @@ from made_up_sweeps import made_up
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from featpur_sim.claims.power_law import Quantity, fit_power_law
+from featpur_sim.claims.power_law import fit_power_law
+from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report import sweep_figures
 from featpur_sim.report._style import COLUMN, DPI, house_style
 from featpur_sim.report._ticks import label_values, plain_numbers
