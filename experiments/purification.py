@@ -18,8 +18,8 @@ def main():
     for e in law.exponents:
         inside = e.low <= e.predicted <= e.high
         print(
-            f"exponent in {e.coordinate}: {e.value:.2f} [{e.low:.2f}, {e.high:.2f}], predicted "
-            f"{e.predicted:.2f}: {'supported' if inside else 'contradicted at this size'}"
+            f"exponent in {e.coordinate}: {e.value:.3f} [{e.low:.3f}, {e.high:.3f}], predicted "
+            f"{e.predicted:.3f}: {'supported' if inside else 'contradicted at this size'}"
         )
     print(f"R² = {law.r_squared:.3f}, scatter {100 * law.scatter:.0f} %, {len(law.points)} points")
     save(draw_power_law(sweep, law), picture)

@@ -171,11 +171,11 @@ def _predicted(axes: Axes, x: np.ndarray, value: np.ndarray, slope: float) -> No
 
 def _slope(exponent) -> str:
     name = _LETTERS.get(exponent.coordinate, exponent.coordinate)
-    text = f"slope in {name}: {exponent.value:.2f}"
+    text = f"slope in {name}: {exponent.value:.3f}"
     if np.isfinite(exponent.low):
-        text += f" [{exponent.low:.2f}, {exponent.high:.2f}]"
+        text += f" [{exponent.low:.3f}, {exponent.high:.3f}]"
     if exponent.predicted is not None:
-        text += f"\npredicted: {exponent.predicted:.2f}"
+        text += f"\npredicted: {exponent.predicted:.3f}"
     return text.replace("-", "−")
 
 

@@ -36,13 +36,15 @@ _MEASURED: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
         (_OWN, ()),
     ),
+    # A critical radius under PGD is bisected in [τ/32, 16τ]: that moves its last digits, not the
+    # radius, but cuts its interval.
     **dict.fromkeys(
-        # The bracket of a critical radius, [τ/32, 16τ], moves its last digits, not the radius.
-        (
-            "active_fraction", "clean_accuracy", "robust_accuracy",
-            "critical_radius", "critical_radius_low", "critical_radius_high",
-        ),
+        ("active_fraction", "clean_accuracy", "robust_accuracy", "critical_radius"),
         (_OWN, _POINTS),
+    ),
+    **dict.fromkeys(
+        ("critical_radius_low", "critical_radius_high"),
+        (_OWN, _POINTS + _RADIUS),
     ),
     "ticket_rate": ("init", ()),
     **dict.fromkeys(

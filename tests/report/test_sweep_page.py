@@ -165,7 +165,7 @@ def test_a_power_law_figure_shows_fit_prediction_and_what_was_excluded():
     assert list(bar[0].get_xdata()) == [32, 64, 128, 256]
     title = in_d.get_title("left")
     e = fit.exponents[0]
-    assert f"{-e.value:.2f}" in title and f"{-e.low:.2f}" in title and "predicted: −1.00" in title
+    assert f"{-e.value:.3f}" in title and f"{-e.low:.3f}" in title and "predicted: −1.000" in title
 
 
 def test_default_figures_and_report():
