@@ -47,3 +47,15 @@ def made_up(
         },
         {"name": "made-up", "version": "0.1.0"},
     )  # fmt: skip
+
+
+def over_tau(result, taus=(0.05, 0.1, 0.2)):
+    """The same networks under each τ: clean values are of one run, adversarial ones are not."""
+    count = result.sizes["point"]
+    crossed = result.isel(point=np.repeat(np.arange(count), len(taus)))
+    crossed = crossed.assign_coords(
+        point=np.arange(count * len(taus)), tau=("point", np.tile(taus, count))
+    )
+    after = crossed.kappa_over_alpha.sel(phase="adversarial").values
+    after *= np.exp(0.1 * np.random.default_rng(1).normal(size=after.shape))
+    return crossed

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
-from made_up_sweeps import made_up
+from made_up_sweeps import made_up, over_tau
 
 from featpur_sim.claims.power_law import PREDICTED, as_row, fit_power_law, free_coordinates
 from featpur_sim.claims.quantity import Quantity
@@ -83,18 +83,6 @@ def test_the_interval_is_student_s_over_the_seeds_own_slopes():
     for e, own in zip(fit.exponents, slopes, strict=True):
         low, high = scipy.stats.t.interval(0.95, 4, own.mean(), scipy.stats.sem(own))
         assert (e.value, e.low, e.high) == pytest.approx((own.mean(), low, high))
-
-
-def over_tau(result, taus=(0.05, 0.1, 0.2)):
-    """The same networks under each τ: clean values are of one run, adversarial ones are not."""
-    count = result.sizes["point"]
-    crossed = result.isel(point=np.repeat(np.arange(count), len(taus)))
-    crossed = crossed.assign_coords(
-        point=np.arange(count * len(taus)), tau=("point", np.tile(taus, count))
-    )
-    after = crossed.kappa_over_alpha.sel(phase="adversarial").values
-    after *= np.exp(0.1 * np.random.default_rng(1).normal(size=after.shape))
-    return crossed
 
 
 def test_points_with_the_same_runs_are_one_point():

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 import scipy.stats
-from made_up_sweeps import made_up
+from made_up_sweeps import made_up, over_tau
 
 from featpur_sim.claims.diagram import per_point, phase_diagram, select, window_lines
 from featpur_sim.claims.power_law import fit_power_law
@@ -166,6 +166,29 @@ def test_a_power_law_figure_shows_fit_prediction_and_what_was_excluded():
     title = in_d.get_title("left")
     e = fit.exponents[0]
     assert f"{-e.value:.3f}" in title and f"{-e.low:.3f}" in title and "predicted: −1.000" in title
+
+
+def test_points_with_the_same_runs_are_drawn_and_printed_once(tmp_path, featpur):
+    result = over_tau(made_up(ds=(64,), ks=(4, 6, 9, 13), noise=0.1))
+    result.status[0, 1] = "diverged"
+    figure = sweep_figures.draw_power_law(result, fit_power_law(result, CLEAN))
+    (axes,) = figure.axes
+    assert list(axes.containers[0][0].get_xdata()) == [4, 6, 9, 13]
+    assert not [line for line in axes.lines if line.get_mfc() == "none" and len(line.get_xdata())]
+    sweep = result.drop_vars("purification_factor").assign_attrs(sweep="")
+    sweep.to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
+    code, out, err = featpur("fit", tmp_path)
+    assert code == 0 and "4 points, 8 with the same runs" in out and "in tau" in out
+    assert err.count("note: no exponent in tau: kappa_over_alpha[clean] depends on problem") == 1
+    assert featpur("report", tmp_path)[0] == 0
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "4 of 12, 8 the\nsame runs" in page and page.count("no exponent in tau: ") == 1
+    code, out, err = featpur("fit", tmp_path, "--against", "k", "--against", "tau", "--json")
+    assert code == 0 and [row["quantity"] for row in json.loads(out)] == [
+        "kappa_over_alpha[adversarial]"
+    ]
+    saved = json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))
+    assert saved["not_fitted"]["kappa_over_alpha[clean]"].startswith("no exponent in tau: ")
 
 
 def test_default_figures_and_report():
