@@ -1,19 +1,19 @@
 """Small problems and networks that many test modules share, and strict settings."""
 
-import atexit
+import ctypes
 import gc
 import os
-import shutil
+import runpy
 import sys
-import tempfile
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    # Many files, processes and commands compile the same programs. JAX reads this when imported.
-    programs = tempfile.mkdtemp(prefix="featpur-programs-")
-    atexit.register(shutil.rmtree, programs, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    # Most of the time goes into compiling. Programs are kept for the other files and processes of
+    # these tests and for the next ones, as between commands; FEATPUR_CACHE=off compiles all anew.
+    # JAX, which even an import of the package would bring here, reads this when it is imported.
+    root = Path(__file__).parents[1]
+    os.environ.setdefault("FEATPUR_CACHE", str(root / ".pytest_cache" / "d" / "programs"))
+    runpy.run_path(str(root / "featpur_sim" / "cli" / "_compiled.py"))["keep"]()
 
 import hypothesis
 import jax
@@ -34,22 +34,28 @@ hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("fixed")
 
 
-def _memory_maps():
-    maps = Path("/proc/self/maps")  # Linux
-    return len(maps.read_bytes().splitlines()) if maps.exists() else 0
+def _resident():
+    """The memory of this process in MB; 0 where there is no /proc (Linux)."""
+    pages = Path("/proc/self/statm")
+    return (
+        int(pages.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        if pages.exists()
+        else 0
+    )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def few_programs():
-    """Forget compiled programs once they are many.
+    """Forget compiled programs, of 2 MB each, once they are many; the cache on disk has them.
 
-    They take memory maps, of which Linux gives a process 65,530: XLA's compiler ends in a
-    segmentation fault without one.
+    They also take memory maps, of which Linux gives a process 65,530: XLA's compiler ends in a
+    segmentation fault without one. 1,000 MB are some 6,000 maps.
     """
     yield
-    if _memory_maps() > 15_000:
+    if _resident() > 1000:
         jax.clear_caches()
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
