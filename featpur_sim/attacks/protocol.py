@@ -30,7 +30,7 @@ from featpur_sim.models.classifier import Classifier
 from featpur_sim.statistics import wilson_interval
 
 Method = Literal["FGM", "dense mixture", "PGD", "APGD"]
-_ONE_STEP = ("FGM", "dense mixture")
+ONE_STEP = ("FGM", "dense mixture")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Stage:
         >>> Stage("PGD", "sphere", steps=10, step_size=0.5, smoothing=0.4).name
         'PGD smoothed 0.4 from sphere'
         """
-        if self.method in _ONE_STEP:
+        if self.method in ONE_STEP:
             return self.method
         smoothed = f" smoothed {self.smoothing:g}" if self.smoothing else ""
         return f"{self.method}{smoothed} from {self.start}"
@@ -218,7 +218,7 @@ class Protocol:
                 own: list[Start | np.ndarray] = [stage.start] * stage.restarts
                 kinds = given if stage.start == "given" else own
                 hunt.run(stage.name, attack, kinds, number=place, cascade=cascade)
-                if stage.method in _ONE_STEP:
+                if stage.method in ONE_STEP:
                     weak = np.flatnonzero(hunt.broken() & (hunt.clean > 0))
             warnings = self._warnings(hunt, weak[:SMALL])
         return Attacked(

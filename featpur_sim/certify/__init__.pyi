@@ -8,6 +8,7 @@ from . import network as network
 from . import problem as problem
 from . import q1 as q1
 from . import q2 as q2
+from . import radii as radii
 from . import radius as radius
 from . import relaxation as relaxation
 from . import rounding as rounding
@@ -20,5 +21,7 @@ from .cascade import certify as certify
 from .cascade import require_consistent as require_consistent
 from .problem import NotCertified as NotCertified
 from .problem import Problem as Problem
+from .radii import RadiiCertificate as RadiiCertificate
+from .radii import certify_radii as certify_radii
 from .radius import certified_radius as certified_radius
 from .rounding import float32_inference_error as float32_inference_error

@@ -5,12 +5,20 @@ A search is compiled once per network size, whatever the number of undecided poi
 the last batch is padded by repeating its last row.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+# Where a search that may end early looks for points that are done, as fractions of its steps; and
+# after its first step, which says what a given start is worth.
+_PAUSES = (0.1, 0.3, 1.0)
+
+T = TypeVar("T")
 
 
 def float32(values: np.ndarray | float) -> Array:
@@ -18,28 +26,76 @@ def float32(values: np.ndarray | float) -> Array:
     return jnp.asarray(values, jnp.float32)
 
 
-def in_batches(
-    search: Callable[..., tuple[Array, ...]], rows: tuple[np.ndarray, ...], size: int
-) -> tuple[np.ndarray, ...]:
+def in_batches(search: Callable[..., T], rows: tuple[Any, ...], size: int) -> T:
     """Calls `search` on float32 batches of exactly `size` rows.
 
     Args:
-        search: maps row arrays [size, ...] to a tuple of arrays [size, ...].
-        rows: arrays of n ≥ 1 rows each.
+        search: maps row arrays [size, ...], or trees of them, to a tree of arrays [size, ...].
+        rows: its arguments, of n ≥ 1 rows each.
         size: the batch size.
 
     Returns:
-        The outputs for the n rows, float64.
+        The outputs for the n rows, float32.
 
     >>> in_batches(lambda x: (2 * x,), (np.arange(5.0),), 2)[0].tolist()
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
-    count = len(rows[0])
-    pieces: list[list[np.ndarray]] = []
+    count = len(jax.tree.leaves(rows)[0])
+    pieces: list[T] = []
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
         # Tensor cores would round the products to ten bits.
         with jax.default_matmul_precision("highest"):
-            output = search(*(float32(array[index]) for array in rows))
-        pieces.append([np.asarray(array, np.float64)[: count - start] for array in output])
-    return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
+            output = search(*jax.tree.map(lambda a, i=index: np.asarray(a[i], np.float32), rows))
+        left = count - start
+        pieces.append(jax.tree.map(lambda a, n=left: np.asarray(a)[:n], output))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+
+
+class State(Protocol):
+    """A search that goes on; a tree of arrays [n, …]."""
+
+    best: Any
+    """The best bound so far, [n]."""
+
+
+S = TypeVar("S", bound=State)
+
+
+def ascended(
+    ascend: Callable[..., S],
+    state: S,
+    rows: tuple[np.ndarray, ...],
+    steps: int,
+    enough: float,
+    size: int,
+) -> S:
+    """The search after its steps, or where its bound was enough.
+
+    Args:
+        ascend: takes (first step, last step, steps, state, *rows).
+        state: before the first step; changed in place.
+        rows: as for `in_batches`.
+        steps: of all.
+        enough: the bound with which a point takes no more steps.
+        size: the batch size.
+
+    Returns:
+        The state.
+    """
+    pauses = {steps} if math.isinf(enough) else {1, *(round(share * steps) for share in _PAUSES)}
+    first = 0
+    for last in sorted(pause for pause in pauses if 0 < pause <= steps):
+        open_ = np.flatnonzero(state.best <= enough)
+        if len(open_) == 0:
+            break
+
+        def go(state: S, *rows: Array, first: int = first, last: int = last) -> S:
+            return ascend(np.int32(first), np.int32(last), np.float32(steps), state, *rows)
+
+        part, *own = jax.tree.map(lambda array, i=open_: array[i], (state, *rows))
+        found = in_batches(go, (part, *own), size)
+        for array, new in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
+            array[open_] = new
+        first = last
+    return state

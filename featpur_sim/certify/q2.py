@@ -143,7 +143,7 @@ def q2_dual(
     slope, level = in_batches(
         lambda *batch: cast(tuple[Array, ...], _search(*batch, *fixed)), rows, BATCH
     )
-    return complete(problem, slope, level * unit)
+    return complete(problem, np.asarray(slope, np.float64), np.asarray(level, np.float64) * unit)
 
 
 def complete(problem: Problem, slope: np.ndarray, curvature: np.ndarray) -> DualPoint:

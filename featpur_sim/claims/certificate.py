@@ -1,7 +1,7 @@
 """A certificate made after the run, which claim C5 is judged by (docs/claims.md).
 
-``featpur certify`` proves more points, with stronger stages, than the run itself; where it covers
-what C5 compares, the claim is judged by it.
+``featpur certify`` has stronger stages than the run itself; where it covers what C5 compares, the
+claim is judged by it.
 """
 
 import xarray as xr
@@ -17,7 +17,7 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
     """The result with both sides at τ as certificate.json has them, if it covers them.
 
     It does if it is of the run's norm, of the function in real arithmetic, of both phases at τ, of
-    every seed of the result, and of more points than the run's own.
+    every seed of the result, and of no fewer labelled points than the run's own.
 
     Args:
         result: of a run, the seeds that count.
@@ -42,7 +42,8 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
     if not all((phase, seed) in found for phase in _PHASES for seed in seeds):
         return result
     least = min(found[phase, seed]["n"] for phase in _PHASES for seed in seeds)
-    if least <= result.attrs.get("certify_points", 0):
+    labelled = 1 - float(result.excluded_fraction.mean())
+    if least < result.attrs.get("certify_points", 0) * labelled:
         return result
     radius = result.radius.values[[nearest(result, 1)]]
     sides = {

@@ -1,5 +1,6 @@
 from . import both_sides as both_sides
 from . import critical_radius as critical_radius
+from . import curve as curve
 from . import lanes as lanes
 from . import standing as standing
 from . import stationarity as stationarity
@@ -7,11 +8,11 @@ from . import tickets as tickets
 from . import weights as weights
 from .both_sides import Sandwich as Sandwich
 from .both_sides import squeeze as squeeze
-from .both_sides import squeeze_radii as squeeze_radii
 from .critical_radius import CriticalRadius as CriticalRadius
 from .critical_radius import bisect_critical_radius as bisect_critical_radius
 from .critical_radius import dense_critical_radius as dense_critical_radius
 from .critical_radius import flip_radii as flip_radii
+from .curve import squeeze_radii as squeeze_radii
 from .lanes import Lanes as Lanes
 from .stationarity import Stationarity as Stationarity
 from .stationarity import measure_stationarity as measure_stationarity

@@ -8,7 +8,6 @@ know nothing of each other: only arrays pass between them here.
 Both sides are about f in real arithmetic, with weights and points read as exact numbers.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -223,7 +222,7 @@ class Squeeze:
         self.error = float32_inference_error(
             self.problem.weights, self.problem.bias, norms + longest, self.smoothing
         )
-        self._require_own_function()
+        self.require_own_function()
         self.seconds: dict[str, float] = dict.fromkeys(("attack", *self.stages), 0.0)
         self.evaluated: dict[str, int] = dict.fromkeys(self.seconds, 0)
         self.dual: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -244,7 +243,7 @@ class Squeeze:
         Raises:
             NotCertified: at the worst points known the model computes another function.
         """
-        self._require_own_function()
+        self.require_own_function()
         return Sandwich(
             lower=self.lower,
             upper=self.upper,
@@ -258,7 +257,7 @@ class Squeeze:
             protocol=protocol,
         )
 
-    def _require_own_function(self) -> None:
+    def require_own_function(self) -> None:
         """Refuse a model whose output at the worst points known is not the f of the bounds."""
         x = (self.points + self.minimiser).astype(np.float32)
         ones = np.ones(len(x), np.float32)
@@ -375,59 +374,3 @@ class Squeeze:
                       self.protocol, self.stages, self.effort)  # fmt: skip
         new.problem = replace(new.problem, network=self.problem.network)
         return new
-
-
-@steady
-def squeeze_radii(
-    model: Classifier,
-    batch: Batch,
-    radii: Sequence[float],
-    norm: Norm = "l2",
-    *,
-    key: PRNGKey,
-    direction: Float[Array, " d"] | None = None,
-    protocol: Protocol = STANDARD,
-    stages: Sequence[str] | None = None,
-    effort: Effort = DEFAULT_EFFORT,
-) -> tuple[Bool[np.ndarray, "r n"], Bool[np.ndarray, "r n"]]:
-    """Both sides at rising radii, with no work on what another radius decides.
-
-    The largest radius comes first: a point certified there is certified at all smaller ones. A
-    point that a smaller radius breaks is broken at all larger ones.
-
-    Args:
-        model: as for `squeeze`.
-        batch: as for `squeeze`.
-        radii: strictly rising, > 0, in units of x.
-        norm: as for `squeeze`.
-        key: as for `squeeze`.
-        direction: as for `squeeze`.
-        protocol: as for `squeeze`.
-        stages: as for `squeeze`.
-        effort: as for `squeeze`.
-
-    Returns:
-        Which points are certified and which stand, for each radius.
-
-    Raises:
-        ValueError: no radii, or they do not rise; and what `squeeze` raises.
-    """
-    if len(radii) == 0 or any(b <= a for a, b in itertools.pairwise(radii)):
-        raise ValueError(
-            f"radii must rise strictly, and hold at least one, got {list(radii)}: sort them."
-        )
-    hunt = Squeeze(
-        require_certifiable(model), batch, radii[-1], norm, key, direction, protocol, stages, effort
-    )
-    certified = np.zeros((len(radii), len(batch.y)), bool)
-    standing = np.zeros_like(certified)
-    proved = np.zeros(len(batch.y), bool)
-    for r in reversed(range(len(radii))):
-        index = np.flatnonzero(~proved)
-        if len(index):
-            both = hunt.anew(index, radii[r]).run()
-            standing[r, index] = both.standing
-            proved[index] = both.certified
-        certified[r] = proved
-        standing[r] |= proved
-    return certified, np.logical_and.accumulate(standing)

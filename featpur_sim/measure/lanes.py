@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float
+from featpur_sim._ground.types import Array, Bool, Float
 from featpur_sim.attacks.accuracy import CHUNK, is_finite
 from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.data.sparse_coding import SparseCoding
@@ -80,14 +80,21 @@ class Lanes:
             source: what transferred perturbations are found on, one per lane.
         """
         if kind is None or radii is None:
-            right = self.standing.right(networks)
-        else:
-            right = self.standing.withstand(networks, kind, radii, source)
+            return self.share(networks, self.standing.right(networks))
+        return self.share(networks, self.standing.withstand(networks, kind, radii, source))
+
+    def share(
+        self, networks: SymmetricReLU, right: Bool[np.ndarray, "L n"]
+    ) -> Float[np.ndarray, " L"]:
+        """The fraction of the labelled points; NaN for weights that are not finite."""
         # Weights that are not numbers get nothing wrong either: they have no accuracy.
-        finite = np.asarray(_finite(networks))
         with np.errstate(invalid="ignore"):  # no point may have a label
-            share = right.sum(1) / self.standing.labelled.sum(1)
-        return np.where(finite, share, np.nan)
+            share = (right & self.standing.labelled).sum(1) / self.standing.labelled.sum(1)
+        return np.where(self.finite(networks), share, np.nan)
+
+    def finite(self, networks: SymmetricReLU) -> Bool[np.ndarray, " L"]:
+        """Whose weights are all finite."""
+        return np.asarray(_finite(networks))
 
     def excluded(self) -> Float[np.ndarray, " L"]:
         """Fraction of each lane's test points without a label, ⟨w*, z⟩ = 0."""

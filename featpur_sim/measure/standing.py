@@ -45,6 +45,8 @@ class Standing:
     def __init__(self, problem: SparseCoding, keys: Array, samples: int, memory: int = 2**30):
         self.problem, self.keys = problem, keys
         self.samples, self.memory = samples, memory
+        self._scored: SymmetricReLU | None = None
+        self._clean_margin = np.zeros(0, np.float32)
         # What was found on the latest source; the bytes of the radii name it.
         self._source: SymmetricReLU | None = None
         self._transferred: dict[tuple[AttackKind, bytes], Array] = {}
@@ -67,7 +69,15 @@ class Standing:
 
     def right(self, networks: SymmetricReLU) -> Bool[np.ndarray, "L n"]:
         """Which labelled points each network classifies right."""
-        return np.asarray(_margin(networks, self.points, None, self.keys, self.width(networks))) > 0
+        return self._clean(networks) > 0
+
+    def _clean(self, networks: SymmetricReLU) -> Float[np.ndarray, "L n"]:
+        """y f at x, kept for the latest networks."""
+        if self._scored is not networks:
+            width = self.width(networks)
+            margin = _margin(networks, self.points, None, self.keys, width)
+            self._scored, self._clean_margin = networks, np.asarray(margin)
+        return self._clean_margin
 
     def withstand(
         self,
@@ -84,13 +94,40 @@ class Standing:
             radii: one per lane.
             source: for "transfer", what perturbations are found on.
         """
+        return self.least(networks, kind, radii, source) > 0
+
+    def least(
+        self,
+        networks: SymmetricReLU,
+        kind: AttackKind,
+        radii: Float[Array, " L"],
+        source: SymmetricReLU | None = None,
+        *,
+        spared: Bool[np.ndarray, "L n"] | None = None,
+        room: Float[np.ndarray, "L n"] | None = None,
+        start: Float[np.ndarray, "L n d"] | None = None,
+    ) -> Float[np.ndarray, "L n"]:
+        """The least y f that an attack saw; where a point breaks, it looks no further.
+
+        Args:
+            networks: one per lane.
+            kind: of attack.
+            radii: one per lane.
+            source: for "transfer", what perturbations are found on.
+            spared: points that descents leave out; their value is that of x.
+            room: a descent goes on until y f < −room; 0 by default.
+            start: where a descent begins, in the ball; by default where the attack says.
+        """
+        clean = self._clean(networks)
         # With fresh noise at every look, one that breaks a point says nothing about the next.
         if kind.name in ("PGD", "PGD on support") and networks.smoothing != "sampled":
-            return self._descend(networks, kind, radii)
+            alive = (clean > 0) if spared is None else (clean > 0) & ~spared
+            floor = np.zeros_like(clean) if room is None else -room
+            return self._descend(networks, kind, radii, clean, alive, floor, start)
         width = self.width(networks)
         delta = self._perturbed(networks, kind, radii, source)
-        attacked = np.asarray(_margin(networks, self.points, delta, self.keys, width)) > 0
-        return attacked if kind.name == "random noise" else attacked & self.right(networks)
+        attacked = np.asarray(_margin(networks, self.points, delta, self.keys, width))
+        return attacked if kind.name == "random noise" else np.minimum(attacked, clean)
 
     def _perturbed(self, networks, kind, radii, source):
         found_on = networks if source is None else source
@@ -107,8 +144,8 @@ class Standing:
             self._transferred[name] = found
         return found
 
-    def _descend(self, networks, kind, radii):
-        alive = self.right(networks)
+    def _descend(self, networks, kind, radii, clean, alive, floor, start):
+        least = clean.copy()
         mask = np.ones(self.points.x.shape, np.float32)
         if kind.name == "PGD on support":
             mask[:] = np.asarray(self.points.z) != 0
@@ -121,17 +158,21 @@ class Standing:
         )
         width = self.width(networks)
         for restart in range(kind.restarts):
-            state = _begin(
-                self.points.x, mask, radii, self.keys, jnp.int32(restart), kind.norm, width
-            )
+            if not alive.any():
+                return least
+            if start is None:
+                which = jnp.int32(restart)
+                state = _begin(self.points.x, mask, radii, self.keys, which, kind.norm, width)
+            else:
+                state = jnp.asarray(start), jnp.full(clean.shape, jnp.inf, jnp.float32)
             for first, last in _segments(kind.steps):
                 for index in _gathered(alive):
                     data = networks, radii, self.points, mask, *state, index
                     state = _advance(pgd, jnp.int32(first), jnp.int32(last), width, *data)
-                alive &= ~(np.asarray(state[1]) <= 0)
-                if not alive.any():
-                    return alive
-        return alive
+                seen = np.asarray(state[1])
+                least = np.where(alive, np.minimum(least, seen), least)
+                alive = alive & ~(seen <= floor)
+        return least
 
 
 def _segments(steps: int) -> list[tuple[int, int]]:

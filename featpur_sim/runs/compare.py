@@ -17,7 +17,7 @@ from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import QUICK, Protocol
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.measure.both_sides import squeeze_radii
+from featpur_sim.measure.curve import squeeze_radii
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
 from featpur_sim.runs.config import ConfigError
@@ -147,7 +147,6 @@ def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, f
         key=attack_key,
         direction=run.problem.dense_direction(),
         protocol=QUICK,
-        stages=_STAGES,
     )
     level = 1 - 0.05 / len(radii)
     return [

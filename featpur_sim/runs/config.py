@@ -182,7 +182,7 @@ class EvaluationConfig(Section):
     radii: list[NonNegative] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
     pgd_steps: Count = 40
     pgd_restarts: Count = 2
-    certify_points: Annotated[int, Field(ge=0, le=2**31 - 1)] = 200
+    certify_points: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1000
 
     @pydantic.field_validator("radii")
     @classmethod

@@ -33,10 +33,9 @@ SHOWN_NEURONS = 24
 class Scores(NamedTuple):
     """What evaluation hands over; arrays start with the seed axis."""
 
-    accuracy: np.ndarray
-    """[seed, phase, attack, radius]"""
-    reference_accuracy: np.ndarray
-    """[seed, reference, attack, radius]"""
+    networks: evaluation.Judgement
+    """Of the three phases."""
+    references: evaluation.Judgement
     pure_bias: float
     excluded: np.ndarray
     """Fraction of the test points without a label, [seed]."""
@@ -44,8 +43,6 @@ class Scores(NamedTuple):
     """Step of the adversarial phase → PGD accuracy at the training radius, [seed]."""
     margins: np.ndarray
     """[seed, phase, radius, quantile]"""
-    sides: tuple[np.ndarray, np.ndarray] | None
-    """Certified and attacked accuracy, each [seed, certified phase, radius], where there are any"""
 
 
 def assemble(
@@ -54,7 +51,6 @@ def assemble(
     """Put everything a run measured under its labels; the lanes are its seeds."""
     variables: dict[str, tuple] = {}
     variables |= _accuracies(scores)
-    variables |= _both_sides(scores)
     variables |= _weights(lanes, trained)
     variables |= _pairs(config, lanes, trained)
     variables |= _trajectories(trained)
@@ -113,27 +109,21 @@ def _health(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
 
 def _accuracies(scores: Scores) -> dict[str, tuple]:
     found = {
-        "robust_accuracy": scores.accuracy,
-        "reference_accuracy": scores.reference_accuracy,
+        "robust_accuracy": scores.networks.accuracy,
+        "reference_accuracy": scores.references.accuracy,
         "pure_bias": scores.pure_bias,
         "excluded_fraction": scores.excluded,
         "accuracy_along": np.stack(list(scores.along.values()), axis=1),
         "dense_margin": scores.margins,
     }
+    if np.isfinite(scores.networks.certified).any():
+        found |= {
+            "certified_accuracy": scores.networks.certified,
+            "attacked_accuracy": scores.networks.attacked,
+            "reference_certified_accuracy": scores.references.certified,
+            "reference_attacked_accuracy": scores.references.attacked,
+        }
     return {name: variable(name, values) for name, values in found.items()}
-
-
-def _both_sides(scores: Scores) -> dict[str, tuple]:
-    """The certified accuracy and the attacked one on the same points, NaN for "init"."""
-    if scores.sides is None:
-        return {}
-    seeds, _, radii = scores.sides[0].shape
-    variables: dict[str, tuple] = {}
-    for name, side in zip(("certified_accuracy", "attacked_accuracy"), scores.sides, strict=True):
-        table = np.full((seeds, len(PHASES), radii), np.nan)
-        table[:, [PHASES.index(phase) for phase in evaluation.CERTIFIED_PHASES]] = side
-        variables[name] = variable(name, table)
-    return variables
 
 
 def _stack(trained: TrainingRun):

@@ -6,6 +6,7 @@ attacks of a seed are scored on the same test points.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,14 +17,12 @@ from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.types import Array, Float
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.attacks.kinds import AttackKind, AttackName
-from featpur_sim.attacks.protocol import QUICK
-from featpur_sim.certify import Contradiction, Effort
 from featpur_sim.data.sparse_coding import SparseCoding
-from featpur_sim.measure import both_sides as sandwich
 from featpur_sim.measure.lanes import Lanes, put
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.runs.judged import COSTLY, Judged
 from featpur_sim.training.loop import replicate
 
 ATTACKS: tuple[AttackName, ...] = (
@@ -40,10 +39,6 @@ REFERENCES = (
     "adversarial with clean dense mixtures",
 )
 MARGIN_QUANTILES = (0.1, 0.5, 0.9)
-# What a run certifies, and how: cheap enough for every run; `featpur certify` does more.
-CERTIFIED_PHASES = ("clean", "adversarial")
-CERTIFIED_RADII = (0.5, 1.0, 1.5)  # in units of τ, those of them that the run attacks at
-_STAGES, _EFFORT = ("linear", "q1"), Effort(q1_steps=100)
 
 
 def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackKind]:
@@ -90,10 +85,15 @@ def _dense_quantiles(networks, problem, norm, radii, keys, n):
     return eqx.filter_vmap(one)(networks, keys)
 
 
-@jax.jit
-def _attack_keys(keys):
-    """One key per seed for attacks on its points, as in `count_robust`."""
-    return list(jax.vmap(lambda key: jax.random.split(key)[1])(keys))
+class Judgement(NamedTuple):
+    """Networks on the test points of a run."""
+
+    accuracy: Float[np.ndarray, "S p a r"]
+    """Under each attack; NaN for attacks that do not apply."""
+    certified: Float[np.ndarray, "S p r"]
+    """Proved, of the points that are certified; NaN where there are none."""
+    attacked: Float[np.ndarray, "S p r"]
+    """Of the same points, those that nothing has broken."""
 
 
 class Evaluator:
@@ -121,7 +121,7 @@ class Evaluator:
         # Transfer: every seed is attacked with what works against its neighbour's clean network.
         self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
         self.family = attack_family(config, problem)
-        self.kept = (EvaluationParts() if parts is None else parts).kept
+        self.parts = EvaluationParts() if parts is None else parts
         self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
 
     def accuracy(
@@ -137,38 +137,43 @@ class Evaluator:
     def _radii(self, radius: float) -> Float[Array, " S"]:
         return jnp.full(self.config.seeds, radius, jnp.float32)
 
-    def curves(
+    def judge(
         self,
         networks: Mapping[str, SymmetricReLU],
         attacks: tuple[str, ...],
         meter: Meter = SILENT,
         stage: str = "attacks",
-    ) -> Float[np.ndarray, "S p a r"]:
-        """Accuracy for [seed, network, attack, radius]; NaN for attacks that do not apply.
+    ) -> Judgement:
+        """Every network under every attack at every radius, and both sides of the whole curve.
 
-        At radius 0 every attack is the clean accuracy. The meter is told of every attack, as those
-        of ``stage``.
+        At radius 0 every attack is the clean accuracy, and so are both sides. The meter is told of
+        every attack, as those of ``stage``.
+
+        Raises:
+            Contradiction: f lies below its certificate.
         """
-        shape = (self.config.seeds, len(networks), len(attacks), len(self.radii))
-        table = np.full(shape, np.nan)
-        total = len(networks) * len(attacks)
-        meter.at(stage, 0, total)
+        shape = (self.config.seeds, len(networks), len(self.radii))
+        accuracy = np.full((*shape[:2], len(attacks), shape[2]), np.nan)
+        certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
+        cheap = [name for name in attacks if name not in COSTLY]
+        order = [*cheap, None, *(name for name in attacks if name in COSTLY)]
+        settings, positive = self.config.evaluation, self.radii[1:]
+        points = min(settings.certify_points, settings.samples)
         for p, (name, network) in enumerate(networks.items()):
-            clean = self.kept(f"{name}: clean", partial(self.accuracy, network))
-            for a, attack in enumerate(attacks):
-                if attack in self.family:
-                    curve = partial(self._curve, network, attack, clean)
-                    table[:, p, a] = self.kept(f"{name}: {attack}", curve)
-                meter.at(stage, p * len(attacks) + a + 1, total)
-        return table
-
-    def _curve(self, network, attack, clean):
-        """Accuracy for [seed, radius] under one attack."""
-        values = [
-            clean if radius == 0 else self.accuracy(network, attack, float(radius))
-            for radius in self.radii
-        ]
-        return np.stack(values, axis=1)
+            norm = self.config.adversarial.norm
+            judged = Judged(name, network, self.lanes, positive, norm, points, self.parts)
+            for a, attack in enumerate(order):
+                meter.at(stage, p * len(order) + a, len(networks) * len(order))
+                if attack is None:
+                    judged.certify()
+                elif attack in self.family:
+                    source = self.sources if attack == "transfer" else None
+                    curve = judged.under(self.family[attack], source)
+                    table = np.concatenate([judged.clean[:, None], curve], axis=1)
+                    accuracy[:, p, attacks.index(attack)] = table
+            certified[:, p], attacked[:, p] = judged.sides()
+        meter.at(stage, len(networks) * len(order), len(networks) * len(order))
+        return Judgement(accuracy, certified, attacked)
 
     def best_pure_network(self, keys: Array, meter: Meter = SILENT) -> tuple[SymmetricReLU, float]:
         """The pure network whose threshold withstands PGD best at the training radius.
@@ -177,63 +182,10 @@ class Evaluator:
         """
         meter.at("pure network", 0, 1)
         pgd, radii = self.family["PGD"], self._radii(self.config.adversarial.radius)
-        scores = self.kept("thresholds", partial(self.lanes.on(keys).pure_scores, pgd, radii))
+        scores = self.parts.kept("thresholds", partial(self.lanes.on(keys).pure_scores, pgd, radii))
         best = self.lanes.pure_biases()[int(np.argmax(np.mean(scores, axis=1)))]
         meter.at("pure network", 1, 1)
         return self.lanes.pure_networks(best), float(best[0])
-
-    def both_sides(
-        self, networks: Mapping[str, SymmetricReLU], meter: Meter = SILENT
-    ) -> tuple[Float[np.ndarray, "S p r"], Float[np.ndarray, "S p r"]] | None:
-        """Certified and attacked accuracy for [seed, certified phase, radius], or None.
-
-        On the labelled ones among each seed's first ``certify_points`` test points, with the quick
-        protocol and the stages "linear" and "q1", at the radii of ``CERTIFIED_RADII``; at radius 0
-        both are the clean accuracy. NaN for other radii and where no such point has a label. None
-        if the run certifies no points or has sampled noise.
-        """
-        settings = self.config.evaluation
-        count = min(settings.certify_points, settings.samples)
-        if count == 0 or self.config.network.smoothing == "sampled":
-            return None
-        shape = (self.config.seeds, len(CERTIFIED_PHASES), len(self.radii))
-        certified, attacked = np.full(shape, np.nan), np.full(shape, np.nan)
-        chosen = np.flatnonzero(np.isin(settings.radii, (0.0, *CERTIFIED_RADII)))
-        drawn = jax.tree.map(np.asarray, self.lanes.standing.points)
-        right = {phase: self.lanes.standing.right(networks[phase]) for phase in CERTIFIED_PHASES}
-        for s, attack_key in enumerate(_attack_keys(self.keys)):
-            kept = np.flatnonzero(drawn.y[s, :count])
-            points = jax.tree.map(lambda rows, s=s, kept=kept: rows[s, kept], drawn)
-            for p, phase in enumerate(CERTIFIED_PHASES):
-                meter.at("certificates", s * len(CERTIFIED_PHASES) + p, shape[0] * shape[1])
-                network = jax.tree.map(lambda leaf, s=s: np.asarray(leaf)[s], networks[phase])
-                if len(kept):
-                    sides = partial(
-                        self._sides, network, points, right[phase][s, kept], chosen, attack_key
-                    )
-                    try:
-                        found = self.kept(f"{phase}: both sides, seed {s + 1}", sides)
-                    except Contradiction as error:
-                        error.evidence |= {"seed": s + 1, "phase": phase}
-                        raise
-                    certified[s, p, chosen], attacked[s, p, chosen] = found
-        meter.at("certificates", shape[0] * shape[1], shape[0] * shape[1])
-        return certified, attacked
-
-    def _sides(self, network, points, right, chosen, key):
-        """Certified and attacked accuracy at the chosen radii, the first of which is 0."""
-        proved, standing = sandwich.squeeze_radii(
-            network,
-            points,
-            self.radii[chosen][1:].tolist(),
-            self.config.adversarial.norm,
-            key=key,
-            direction=self.problem.dense_direction(),
-            protocol=QUICK,
-            stages=_STAGES,
-            effort=_EFFORT,
-        )
-        return np.stack([np.mean([right, *side], axis=1) for side in (proved, standing)])
 
     def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
         """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""

@@ -354,8 +354,8 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
         **evaluation.surgery(trained.networks, evaluator.lanes),
     }
     scores = dataset.Scores(
-        accuracy=evaluator.curves(trained.networks, evaluation.ATTACKS, meter),
-        reference_accuracy=evaluator.curves(
+        networks=evaluator.judge(trained.networks, evaluation.ATTACKS, meter),
+        references=evaluator.judge(
             references, dataset.REFERENCE_ATTACKS, meter, "attacks on references"
         ),
         pure_bias=pure_bias,
@@ -371,6 +371,5 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
             ],
             axis=1,
         ),
-        sides=evaluator.both_sides(trained.networks, meter),
     )
     return evaluator.lanes, scores

@@ -108,7 +108,7 @@ def evaluate_run(
     keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
     keys = seed_keys(config)[2] if seed == 0 else keys
     evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
-    table = evaluator.curves(run.networks, evaluation.ATTACKS, meter)
+    table = evaluator.judge(run.networks, evaluation.ATTACKS, meter).accuracy
     table[~used] = np.nan
     if "transfer" in evaluation.ATTACKS:
         table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan

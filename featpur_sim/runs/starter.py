@@ -54,5 +54,5 @@ samples = 1000           # test points per seed
 radii = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
 pgd_steps = 40
 pgd_restarts = 2
-certify_points = 200     # certify the first so many test points too; 0: none
+certify_points = 1000    # certify the first so many test points too; 0: none
 """

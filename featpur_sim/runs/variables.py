@@ -60,6 +60,8 @@ _YOUNG = {
     "training_warning",
     "certified_accuracy",
     "attacked_accuracy",
+    "reference_certified_accuracy",
+    "reference_attacked_accuracy",
 }
 
 _ALL = (
@@ -87,8 +89,17 @@ _ALL = (
     )
     | _of(
         "seed phase radius", "[M] §8",
-        attacked_accuracy="accuracy under the quick protocol on the certified points (an upper "
-        "bound)",
+        attacked_accuracy="accuracy under all attacks together on the points that are certified "
+        "(an upper bound)",
+    )
+    | _of(
+        "seed reference radius", "[D] §8",
+        reference_certified_accuracy="proved accuracy of reference networks (a lower bound)",
+    )
+    | _of(
+        "seed reference radius", "[M] §8",
+        reference_attacked_accuracy="accuracy of reference networks under all attacks together on "
+        "the points that are certified (an upper bound)",
     )
     # Weights.
     | {name: Variable(("seed", "phase"), *labels) for name, labels in _SUMMARIES.items()}

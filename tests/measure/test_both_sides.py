@@ -1,8 +1,5 @@
 """Both sides of robust accuracy on planted networks; a contradiction stops everything."""
 
-from dataclasses import replace
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,11 +7,10 @@ import numpy as np
 import pytest
 
 from featpur_sim import SymmetricReLU
-from featpur_sim._ground.norms import Norm
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.certify import Contradiction, Effort, NotCertified, cascade, certify
 from featpur_sim.certify.q2 import Pace
-from featpur_sim.measure.both_sides import squeeze, squeeze_radii
+from featpur_sim.measure.both_sides import squeeze
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 
 KEY = jax.random.key(70)
@@ -123,56 +119,6 @@ def test_later_stages_go_on_from_the_dual_points_of_earlier_ones(problem, points
     for name in ("lower", "upper", "stage"):
         assert np.array_equal(getattr(both, name), getattr(whole, name))
     assert whole.evaluated.items() <= both.evaluated.items()
-
-
-def test_radii_share_their_work_and_agree(mixed_network, points):
-    radii = [0.03, 0.07, 0.12]
-    options: dict[str, Any] = {"key": KEY, "protocol": QUICK, "stages": CHEAP, "effort": HASTY}
-    certified, standing = squeeze_radii(mixed_network, points, radii, **options)
-    assert certified.shape == standing.shape == (3, 100)
-    assert np.all(np.diff(certified.astype(int), axis=0) <= 0)
-    assert np.all(np.diff(standing.astype(int), axis=0) <= 0)
-    assert np.all(certified <= standing) and certified[0].sum() > certified[2].sum()
-    for r, radius in enumerate(radii):
-        alone = squeeze(mixed_network, points, radius, **options)
-        # What one search proves, the other may miss, but neither may contradict the other.
-        assert np.all(certified[r] <= alone.standing) and np.all(alone.certified <= standing[r])
-        assert np.mean(certified[r] != alone.certified) <= 0.03
-
-
-def test_one_decomposition_of_the_network_serves_all_radii(mixed_network, points, monkeypatch):
-    calls, eigh = [], np.linalg.eigh
-
-    def counted(matrix):
-        calls.append(matrix.ndim == 2)  # those of Q2 are stacks, one matrix a point
-        return eigh(matrix)
-
-    monkeypatch.setattr(np.linalg, "eigh", counted)
-    options: dict[str, Any] = {"key": KEY, "protocol": QUICK, "stages": CHEAP, "effort": HASTY}
-    certified, _ = squeeze_radii(mixed_network, points, [0.03, 0.07, 0.12], **options)
-    assert 0 < certified[2].sum() < 100 and sum(calls) == 1
-
-
-def test_what_a_smaller_radius_breaks_stays_broken(mixed_network, points):
-    class Forgetful(Protocol):
-        """Searches at small radii only; at others it tries δ = 0."""
-
-        def __call__(self, model, batch, radius, norm: Norm = "l2", **options):
-            found = QUICK(model, batch, radius, norm, **options)
-            if radius < 0.1:
-                return found
-            return replace(found, delta=np.zeros_like(found.delta))
-
-    _, standing = squeeze_radii(
-        mixed_network,
-        points,
-        [0.08, 0.1],
-        key=KEY,
-        protocol=Forgetful("f", "1", (Stage("FGM"),)),
-        stages=[],
-    )
-    clean = np.asarray(points.y) * value(mixed_network, np.asarray(points.x, np.float64)) > 0
-    assert standing[0].sum() < clean.sum() and np.array_equal(standing[1], standing[0])
 
 
 def test_a_contradiction_stops_and_carries_its_evidence(mixed_network, points, monkeypatch):
@@ -298,9 +244,7 @@ def test_bad_input_says_what_is_wrong(mixed_network, points, change, error, mess
         squeeze(mixed_network, points, options.pop("radius"), options.pop("norm"), **options)
 
 
-def test_points_without_a_label_and_unsorted_radii_are_refused(mixed_network, points):
+def test_points_without_a_label_are_refused(mixed_network, points):
     tied = points._replace(y=points.y.at[3].set(0.0))
     with pytest.raises(ValueError, match="1 of the 100 points have no label"):
         squeeze(mixed_network, tied, 0.1, key=KEY)
-    with pytest.raises(ValueError, match="radii must rise strictly"):
-        squeeze_radii(mixed_network, points, [0.2, 0.1], key=KEY)
