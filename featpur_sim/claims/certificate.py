@@ -43,7 +43,7 @@ def with_certificate(result: xr.Dataset, rows: list[Row]) -> xr.Dataset:
         return result
     least = min(found[phase, seed]["n"] for phase in _PHASES for seed in seeds)
     labelled = 1 - float(result.excluded_fraction.mean())
-    if least < result.attrs.get("certify_points", 0) * labelled:
+    if least < max(1, result.attrs.get("certify_points", 0) * labelled):
         return result
     radius = result.radius.values[[nearest(result, 1)]]
     sides = {

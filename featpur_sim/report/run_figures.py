@@ -47,8 +47,8 @@ def _training_radius(result: xr.Dataset) -> int:
 def robust_accuracy(result: xr.Dataset) -> Figure:
     """Accuracy against radius, one panel per attack, with the pure network (§5.2).
 
-    If the run certified some points, the PGD panel shades the gap between ``certified_accuracy``
-    and ``attacked_accuracy`` on those points, in which their true robust accuracy lies.
+    If the run certified its points, a panel of its own shades the gap between ``certified_accuracy``
+    and ``attacked_accuracy``, in which the true robust accuracy of those points lies.
     """
     with page(result, PAGE, 4.3) as (figure, seeds):
         table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
