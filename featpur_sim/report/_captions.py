@@ -8,6 +8,9 @@ import xarray as xr
 from featpur_sim.runs.diagnosis import finished
 
 CAPTIONS: dict[str, str] = {
+    "both_sides": "Robust accuracy against ANY perturbation of norm τ: no attack of the run breaks "
+    "more than the solid line leaves, the dash-dotted line is proved, and the truth lies in the "
+    "shade between them. {spread} The first {certified} of {samples} test samples each.",
     "robust_accuracy": "Accuracy against attack radius, one panel per attack; the dotted line "
     "marks the training radius. Transferred examples are made on another seed's clean-trained "
     "network; PGD on support moves active coordinates only. Every attack bounds robust accuracy "
@@ -56,15 +59,10 @@ def caption(name: str, result: xr.Dataset) -> str:
     spread = "One seed, so no interval."
     if count > 1:
         spread = f"Mean over {seeds}; bands and bars: 95\u00a0% t-interval."
-    text = CAPTIONS[name].format(
+    return CAPTIONS[name].format(
         seeds=seeds,
         spread=spread,
         samples=result.attrs["test_samples"],
+        certified=result.attrs.get("certify_points", 0),
         shown=result.sizes["shown"],
     )
-    if name == "robust_accuracy" and "certified_accuracy" in result:
-        text += (
-            " Under PGD, the shade between certificate and attack holds the true value on the "
-            "certified points."
-        )
-    return text

@@ -36,6 +36,7 @@ from featpur_sim.report._style import (
     render,
     seed_interval,
 )
+from featpur_sim.report.both_sides_figure import both_sides
 from featpur_sim.report.dynamics_figures import stationarity
 from featpur_sim.theory import predictions as theory
 
@@ -45,11 +46,7 @@ def _training_radius(result: xr.Dataset) -> int:
 
 
 def robust_accuracy(result: xr.Dataset) -> Figure:
-    """Accuracy against radius, one panel per attack, with the pure network (§5.2).
-
-    If the run certified its points, a panel of its own shades the gap between ``certified_accuracy``
-    and ``attacked_accuracy``, in which the true robust accuracy of those points lies.
-    """
+    """Accuracy against radius, one panel per attack, with the pure network (§5.2)."""
     with page(result, PAGE, 4.3) as (figure, seeds):
         table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
         attacks = [a for a in table.attack.values if np.isfinite(table.sel(attack=a)).all()]
@@ -68,27 +65,11 @@ def robust_accuracy(result: xr.Dataset) -> Figure:
                 )
             axes.set_title(attack, loc="left")
             axes.set_ylim(0, 1.02)
-        if "certified_accuracy" in seeds:
-            _certified_gap(panels["PGD"], seeds)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         _label_radii(list(panels.values()), seeds)
         legend_above(figure, panels["PGD"], 4)
     return figure
-
-
-def _certified_gap(axes: Axes, seeds: xr.Dataset) -> None:
-    for phase, (label, colour, _) in PHASES.items():
-        low, high = (
-            seeds[name].sel(phase=phase).mean("seed")
-            for name in ("certified_accuracy", "attacked_accuracy")
-        )
-        shown = np.isfinite(low.values)
-        if shown.any():
-            label = f"{label}, certified"
-            radius, low, high = seeds.radius[shown], low[shown], high[shown]
-            axes.plot(radius, low, color=colour, linestyle="-.", linewidth=0.8, label=label)
-            axes.fill_between(radius, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:
@@ -370,6 +351,7 @@ def accuracy_along(result: xr.Dataset) -> Figure:
 ALL: dict[str, Callable[[xr.Dataset], Figure]] = {
     make.__name__: make
     for make in (
+        both_sides,
         robust_accuracy,
         purification,
         coordinates,
