@@ -7,7 +7,8 @@ the last batch is padded by repeating its last row.
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,17 +47,26 @@ def in_batches(search: Callable[..., T], rows: tuple[Any, ...], size: int) -> T:
         index = np.minimum(np.arange(start, start + size), count - 1)
         # Tensor cores would round the products to ten bits.
         with jax.default_matmul_precision("highest"):
-            output = search(*jax.tree.map(lambda a, i=index: np.asarray(a[i], np.float32), rows))
-        left = count - start
-        pieces.append(jax.tree.map(lambda a, n=left: np.asarray(a)[:n], output))
+            output = search(*jax.tree.map(partial(_rows, index), rows))
+        pieces.append(jax.tree.map(partial(_first, count - start), output))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
 
+def _rows(index: np.ndarray, array: Any) -> np.ndarray:
+    return np.asarray(array[index], np.float32)
+
+
+def _first(count: int, array: Any) -> np.ndarray:
+    return np.asarray(array)[:count]
+
+
+@runtime_checkable
 class State(Protocol):
     """A search that goes on; a tree of arrays [n, …]."""
 
-    best: Any
-    """The best bound so far, [n]."""
+    @property
+    def best(self) -> Any:
+        """The best bound so far, [n]."""
 
 
 S = TypeVar("S", bound=State)
@@ -93,7 +103,7 @@ def ascended(
         def go(state: S, *rows: Array, first: int = first, last: int = last) -> S:
             return ascend(np.int32(first), np.int32(last), np.float32(steps), state, *rows)
 
-        part, *own = jax.tree.map(lambda array, i=open_: array[i], (state, *rows))
+        part, *own = jax.tree.map(partial(_rows, open_), (state, *rows))
         found = in_batches(go, (part, *own), size)
         for array, new in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
             array[open_] = new

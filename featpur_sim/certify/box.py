@@ -13,7 +13,7 @@ which is tighter.
 
 import math
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -161,8 +161,15 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
         float32(network.scale),
     )
     rows = problem.pre_activation, problem.reach, problem.radius
-    state = in_batches(partial(_begin, fixed, GRID), rows, BATCH)
-    found = ascended(partial(_ascend, fixed), state, rows, steps, enough, BATCH)
+
+    def begin(*rows: Array) -> _Search:
+        return cast(_Search, _begin(fixed, GRID, *rows))
+
+    def ascend(*arguments: Any) -> _Search:
+        return cast(_Search, _ascend(fixed, *arguments))
+
+    state = in_batches(begin, rows, BATCH)
+    found = ascended(ascend, state, rows, steps, enough, BATCH)
     slope, extra = (np.asarray(part, np.float64) for part in (found.best_slope, found.best_extra))
     level = np.asarray(found.best_level, np.float64) * network.scale
     direction = slope @ network.weights

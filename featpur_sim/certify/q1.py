@@ -8,7 +8,7 @@ solved for in float64.
 
 import math
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -123,10 +123,12 @@ def _ascend(
 
 def _from(slope: np.ndarray, level: np.ndarray) -> _Search:
     """A search that starts from given θ and λ; its first step says what they are worth."""
-    zero = Moments(np.zeros_like(slope), np.zeros_like(slope))
-    none = Moments(np.zeros_like(level), np.zeros_like(level))
-    worst = np.full(len(level), -np.inf)
-    return _Search(worst, slope.copy(), level.copy(), slope.copy(), level.copy(), zero, none)
+    # Host arrays, as in_batches leaves them, each its own: the search writes into them.
+    zero: Any = [np.zeros_like(a) for a in (slope, slope, level, level)]
+    worst: Any = np.full(len(level), -np.inf, np.float32)
+    begin: Any = [worst, *(a.copy() for a in (slope, level, slope, level))]
+    begin += [Moments(*zero[:2]), Moments(*zero[2:])]
+    return _Search(*begin)
 
 
 def q1_dual(
@@ -161,10 +163,17 @@ def q1_dual(
     if start is None:
         # Without the grid a point ends a little lower, or takes a few more steps.
         grid = GRID if math.isinf(enough) else (TYPICAL,)
-        state = in_batches(lambda *rows: _begin(fixed, grid, *rows), rows, BATCH)
+
+        def begin(*rows: Array) -> _Search:
+            return cast(_Search, _begin(fixed, grid, *rows))
+
+        state = in_batches(begin, rows, BATCH)
     else:
         state = _from(start[0], start[1] / network.scale)
-    ascend = partial(_ascend, fixed)
+
+    def ascend(*arguments: Any) -> _Search:
+        return cast(_Search, _ascend(fixed, *arguments))
+
     found = ascended(ascend, state, rows, steps, enough, BATCH)
     slope = np.asarray(found.best_slope, np.float64)
     level = np.asarray(found.best_level, np.float64) * network.scale

@@ -140,10 +140,10 @@ def q2_dual(
     values = (network.weights, network.bias[None], unit[None], *pace)
     fixed = tuple(float32(value) for value in values)
     rows = (problem.pre_activation, low, high, problem.radius, slope, curvature / unit)
-    slope, level = in_batches(
+    slopes, level = in_batches(
         lambda *batch: cast(tuple[Array, ...], _search(*batch, *fixed)), rows, BATCH
     )
-    return complete(problem, np.asarray(slope, np.float64), np.asarray(level, np.float64) * unit)
+    return complete(problem, np.asarray(slopes, np.float64), np.asarray(level, np.float64) * unit)
 
 
 def complete(problem: Problem, slope: np.ndarray, curvature: np.ndarray) -> DualPoint:

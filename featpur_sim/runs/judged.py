@@ -67,7 +67,8 @@ class Judged:
         parts: EvaluationParts,
     ):
         self.name, self.networks, self.lanes = name, networks, lanes
-        self.radii, self.norm, self.parts = radii, norm, parts
+        self.radii, self.parts = radii, parts
+        self.norm: Norm = norm
         seeds = len(lanes.keys)
         self.clean = parts.kept(f"{name}: clean", partial(lanes.accuracy, networks))
         shape = (len(radii), seeds, lanes.samples)
@@ -138,7 +139,7 @@ class Judged:
             raise
 
     def _least(self, kind: AttackKind, r: int, **known: Any) -> Float[np.ndarray, "S n"]:
-        radii = np.full(len(self.judged), self.radii[r], np.float32)
+        radii = jax.device_put(np.full(len(self.judged), self.radii[r], np.float32))
         return self.lanes.standing.least(self.networks, kind, radii, room=self._room, **known)
 
     @cached_property
