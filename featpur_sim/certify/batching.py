@@ -100,7 +100,7 @@ def ascended(
         if len(open_) == 0:
             break
 
-        def go(state: S, *rows: Array, first: int = first, last: int = last) -> S:
+        def go(state: S, *rows: np.ndarray, first: int = first, last: int = last) -> S:
             return ascend(np.int32(first), np.int32(last), np.float32(steps), state, *rows)
 
         part, *own = jax.tree.map(partial(_rows, open_), (state, *rows))

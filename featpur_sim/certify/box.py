@@ -162,7 +162,7 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
     )
     rows = problem.pre_activation, problem.reach, problem.radius
 
-    def begin(*rows: Array) -> _Search:
+    def begin(*rows: np.ndarray) -> _Search:
         return cast(_Search, _begin(fixed, GRID, *rows))
 
     def ascend(*arguments: Any) -> _Search:

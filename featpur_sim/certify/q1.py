@@ -164,7 +164,7 @@ def q1_dual(
         # Without the grid a point ends a little lower, or takes a few more steps.
         grid = GRID if math.isinf(enough) else (TYPICAL,)
 
-        def begin(*rows: Array) -> _Search:
+        def begin(*rows: np.ndarray) -> _Search:
             return cast(_Search, _begin(fixed, grid, *rows))
 
         state = in_batches(begin, rows, BATCH)

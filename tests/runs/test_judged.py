@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,7 +57,9 @@ def test_every_accuracy_is_as_defined_point_by_point(lanes, networks):
     found, curves = judge(lanes, networks)
     for name, curve in curves.items():
         for r, radius in enumerate(RADII):
-            stands = lanes.standing.withstand(networks, KINDS[name], np.full(2, radius, np.float32))
+            stands = lanes.standing.withstand(
+                networks, KINDS[name], jnp.full(2, radius, jnp.float32)
+            )
             labelled = lanes.standing.labelled
             assert np.array_equal(curve[:, r], (stands & labelled).sum(1) / labelled.sum(1)), name
             # What is spared withstands.
