@@ -13,6 +13,8 @@ from . import radius as radius
 from . import relaxation as relaxation
 from . import rounding as rounding
 from .cascade import DEFAULT_EFFORT as DEFAULT_EFFORT
+from .cascade import EFFORTS as EFFORTS
+from .cascade import HIGH_EFFORT as HIGH_EFFORT
 from .cascade import STAGES as STAGES
 from .cascade import Certificate as Certificate
 from .cascade import Contradiction as Contradiction

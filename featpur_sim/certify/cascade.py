@@ -114,6 +114,8 @@ class Effort:
 
 
 DEFAULT_EFFORT = Effort()
+HIGH_EFFORT = Effort(q2=Pace(steps=2000))  # Q2 close to its optimum
+EFFORTS = {"default": DEFAULT_EFFORT, "high": HIGH_EFFORT}
 
 
 @dataclass(frozen=True)

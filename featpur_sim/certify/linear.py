@@ -2,7 +2,7 @@
 
 With q = 0 the bound of section 8 is the classical one: every S_b is replaced by a line below it,
 and the line's sum is minimised over the ball in closed form. The slope is the convex envelope's at
-t = 0, the choice of CROWN (Zhang et al., 2018) for this odd pair of ReLUs.
+t = 0, at least as good as the one of CROWN (Zhang et al., 2018) for this odd pair of ReLUs.
 """
 
 import numpy as np

@@ -35,6 +35,7 @@ Radius = Annotated[
     typer.Option(help="Radius in units of the training radius; repeat for several."),
 ]
 ProtocolName = Literal["standard", "quick"]
+EffortName = Literal["default", "high"]
 Directory = Annotated[
     Path, typer.Argument(parser=path_of, metavar="DIR", help="Folder of a finished run.")
 ]

@@ -12,6 +12,7 @@ from featpur_sim.cli._options import (
     BAD_INPUT,
     AsJson,
     Directory,
+    EffortName,
     ProtocolName,
     Quiet,
     Radius,
@@ -133,6 +134,9 @@ def certify(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
     protocol: Annotated[ProtocolName, typer.Option(help="The attack.")] = "standard",
+    effort: Annotated[
+        EffortName, typer.Option(help="high: Q2 goes on for 2,000 steps, close to its optimum.")
+    ] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Names the test points.")] = 1,
     minutes: Annotated[
         float, typer.Option(help="Stop after so long with what is decided by then; inf: never.")
@@ -150,6 +154,7 @@ def certify(
     """
     from featpur_sim._ground.disk import can_write
     from featpur_sim.attacks.protocol import PROTOCOLS
+    from featpur_sim.certify import EFFORTS
     from featpur_sim.cli import tables
     from featpur_sim.cli.progress import meter
     from featpur_sim.runs.budget import Budget
@@ -173,6 +178,7 @@ def certify(
             seeds=seeds,
             protocol=PROTOCOLS[protocol],
             seed=seed,
+            effort=EFFORTS[effort],
             budget=budget,
             directory=kept,
             meter=shown,

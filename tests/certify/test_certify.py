@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from small_networks import descend, exact_minimum, network_value, random_network, threshold
 
-from featpur_sim.certify import Contradiction, Effort, NotCertified, certified_radius, certify
+from featpur_sim.certify import (
+    DEFAULT_EFFORT,
+    HIGH_EFFORT,
+    Contradiction,
+    Effort,
+    NotCertified,
+    certified_radius,
+    certify,
+)
 from featpur_sim.certify.box import q1_box_dual
-from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.network import diagonal_majorant
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import q1_dual
@@ -47,52 +54,6 @@ def test_a_linear_network_is_certified_exactly(norm):
     assert np.allclose(result.lower, exact, rtol=0, atol=1e-11)
 
 
-def two_relu_relaxation(weights, bias, points, radius):
-    """CROWN for ReLU(u − b) − ReLU(−u − b), each ReLU relaxed by itself; plain loops."""
-    bounds, slopes, both = [], [], []
-    for x in points:
-        slope, constant, spans = np.zeros(len(weights)), 0.0, False
-        for i, (w, b) in enumerate(zip(weights, bias, strict=True)):
-            u, r = w @ x, radius * np.linalg.norm(w)
-            alpha = float(u >= b) if u - r < b < u + r else float(u - r >= b)
-            slope[i] += alpha  # ReLU(z) ≥ αz
-            constant += alpha * (u - b)
-            low, high = -u - b - r, -u - b + r
-            if low >= 0:  # −ReLU(z) = −z
-                slope[i] += 1
-                constant += u + b
-            elif high > 0:  # ReLU(z) ≤ high(z − low)/(high − low)
-                chord = high / (high - low)
-                slope[i] += chord
-                constant -= chord * (-u - b - low)
-            spans |= low < 0 < high and u + r > b
-        bounds.append(constant - radius * np.linalg.norm(slope @ weights))
-        slopes.append(slope)
-        both.append(spans)
-    return np.array(bounds), np.array(slopes), np.array(both)
-
-
-@pytest.mark.parametrize("radius", [0.05, 0.2])
-def test_linear_stage_is_the_two_relu_relaxation_or_better(radius):
-    weights, bias, points = random_network(6, width=16, size=8, count=400, bias=0.2)
-    weights, bias, points = (np.asarray(v, np.float64) for v in (weights, bias, points))
-    textbook, slope, both = two_relu_relaxation(weights, bias, points, radius)
-    assert 10 < both.sum() < 390
-    problem = Problem.build(weights, bias, points, radius)
-    dual = linear_dual(problem)
-    # Where no neuron spans both kinks, the sum of two relaxations is the relaxation of the sum.
-    assert np.allclose(problem.bound(dual)[~both], textbook[~both], rtol=0, atol=1e-11)
-    # Where one does, its chord may end at the second kink and lie higher.
-    assert np.mean((problem.bound(dual) - textbook)[both] > 1e-6) > 0.9
-    # Never is the textbook's line above ours of the same slope.
-    direction = slope @ weights
-    length = np.linalg.norm(direction, axis=1, keepdims=True)
-    same = dual._replace(
-        slope=slope, multiplier=length / (2 * radius), minimiser=-radius * direction / length
-    )
-    assert np.all(problem.bound(same) >= textbook - 1e-11)
-
-
 def test_cascade_against_the_exact_minimum():
     decided = {"certified": 0, "not": 0}
     for seed in range(4):
@@ -115,12 +76,17 @@ def test_q2_closes_most_of_the_gap_q1_leaves():
         exact = np.array([exact_minimum(weights, bias, x, 0.6) for x in points])
         problem = Problem.build(weights, bias, points, 0.6)
         first = q1_dual(problem)
-        reach = problem.reach
-        second = q2_dual(problem, -reach, reach, first.slope, first.curvature, Pace(300, 0.1, 0.3))
-        gaps.append([exact - problem.bound(dual) for dual in (first, second)])
-    q1_gap, q2_gap = np.mean(gaps, axis=(0, 2))
+        begin = -problem.reach, problem.reach, first.slope, first.curvature
+        duals = (
+            first,
+            *(q2_dual(problem, *begin, effort.q2) for effort in (DEFAULT_EFFORT, HIGH_EFFORT)),
+        )
+        gaps.append([exact - problem.bound(dual) for dual in duals])
+    gaps = np.array(gaps)
+    q1_gap, q2_gap, high_gap = gaps.mean(axis=(0, 2))
     assert 0.02 < q1_gap
     assert q2_gap < 0.4 * q1_gap
+    assert high_gap < q2_gap and np.all(gaps[:, 2] < gaps[:, 1] + 1e-4)
 
 
 def test_each_stage_adds_points():

@@ -14,6 +14,7 @@ import xarray as xr
 
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.certify import Contradiction, NotCertified
+from featpur_sim.certify.q2 import complete
 from featpur_sim.claims import of_run as claims
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.attack import attack_run
@@ -96,6 +97,20 @@ def test_linf_has_its_own_stages(featpur, mine):
     rows = json.loads(out)
     assert code == 0 and all(row["stages"] == ["linear", "q1"] for row in rows)
     assert rows[1]["norm"] == "linf" and rows[1]["certified"] > 0
+
+
+@pytest.mark.parametrize("effort, steps", [("default", 300), ("high", 2000)])
+def test_effort_sets_the_steps_of_q2(featpur, mine, monkeypatch, effort, steps):
+    taken = []
+
+    def no_search(problem, low, high, slope, curvature, pace):
+        taken.append(pace.steps)
+        return complete(problem, slope, curvature)
+
+    monkeypatch.setattr("featpur_sim.certify.cascade.q2_dual", no_search)
+    options = ("--stages", "linear,q2", *CHEAP[2:], "--radius", "1", "--seeds", "1", "-q")
+    assert featpur("certify", mine, *options, "--effort", effort)[0] == 0
+    assert taken and set(taken) == {steps}
 
 
 def test_the_points_are_those_of_the_attack(tiny_folder):
