@@ -1,27 +1,32 @@
 """Claim C8 as data: rows of compare.json, scorecard (docs/theory.md §6).
 
-The labels are those of `featpur_sim.runs.model_classes`. Nothing here trains or attacks.
+The verdicts are the labels of `featpur_sim.runs.model_classes`; whether a bound lies below the
+network is decided here again, from the curves. Nothing here trains or attacks.
 """
 
 import functools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import xarray as xr
 
-from featpur_sim.claims.claim import Claim, Row, judge
+from featpur_sim.claims.claim import Case, Claim, Row, cases, rows
 from featpur_sim.claims.measured import Measured
 from featpur_sim.claims.rule import ByEvidence
 from featpur_sim.claims.verdict import Verdict
 from featpur_sim.runs.diagnosis import count
 from featpur_sim.runs.folder import load_rows
-from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED
+from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED, Separation, separations
 
 COMPARISON = "compare.json"
 _NEEDED = {"class", "training", "robust_accuracy", "ci", "class_bound", "label", "curve"}
 _EVIDENCE = {
     Verdict.PROVED: "the bound holds for every member of the class at this size, whatever trained "
-    "it.",
+    "it, and at τ lies below what the run's first network is proved to withstand.",
+    Verdict.BOUNDED: "the bound, below 1, holds for every member of the class at this size, but at "
+    "τ is not below what the run's first network is proved to withstand: it does not say that the "
+    "class is less robust than the network.",
     Verdict.MEASURED: "no bound below 1 is proved for this class at this size and no member is "
     "proved robust on more than half of the samples; better training may raise the figure, a "
     "better attack lower it.",
@@ -82,53 +87,55 @@ def best_rows(rows: list[Row]) -> dict[str, Row]:
     return best
 
 
-def scorecard(result: xr.Dataset, rows: list[Row]) -> list[Row]:
+def scorecard(result: xr.Dataset, compared: list[Row]) -> list[Row]:
     """C8, one row per class; the verdict is the label.
 
     Args:
         result: the Dataset of the run.
-        rows: of its compare.json.
+        compared: rows of its compare.json.
 
     Returns:
-        Rows with the keys of `featpur_sim.claims.of_run.scorecard`.
+        The rows of `featpur_sim.claims.claim.rows`.
     """
-    best = best_rows(rows)
-    floors = _floors(best.get(PURIFIED))
-    return [
-        judged
-        for name, row in best.items()
-        if name not in (PURE, CLEAN, PURIFIED)
-        for judged in judge(
-            [CLAIMS[Verdict(row["label"])]],
-            Best(row, _separation(row, floors, result.attrs["tau"])),
-            result.attrs["name"],
-            functools.partial(count, result),
-        )
-    ]
+    return rows(class_cases(result, compared))
 
 
-def _floors(purified: Row | None) -> dict[float, tuple[float, float]]:
-    """Radius → certified fraction of the purified network and its lower limit."""
-    return {
-        point["radius"]: (point["certified"], point["certified_floor"])
-        for point in (purified["curve"] if purified else ())
-        if "certified_floor" in point
-    }
+def class_cases(result: xr.Dataset, compared: list[Row]) -> list[Case]:
+    """What `scorecard` shows, to stand beside the claims about runs."""
+    best = best_rows(compared)
+    certified = best[PURIFIED]["curve"] if PURIFIED in best else []
+    tau, name = result.attrs["tau"], result.attrs["name"]
+    found = []
+    for model_class, row in best.items():
+        if model_class in (PURE, CLEAN, PURIFIED):
+            continue
+        proved = separations(row["curve"], certified)
+        claim = CLAIMS[_verdict(row, proved, tau)]
+        subject = Best(row, _said(proved, tau))
+        found += cases([claim], subject, name, functools.partial(count, result))
+    return found
 
 
-def _separation(row: Row, floors: dict[float, tuple[float, float]], tau: float) -> str:
-    """Whether the purified network is certified above what any member of the class can reach."""
-    known = [
-        (point["radius"], point["class_bound"])
-        for point in row["curve"]
-        if point["class_bound"] is not None and point["radius"] in floors
-    ]
-    for radius, bound in known:
-        certified, floor = floors[radius]
-        if bound < floor:
-            return (
-                f"; at {radius / tau:.3g}τ no member exceeds {bound:.3f}, and the purified network "
-                f"is certified on {certified:.3f} of its points, which is at least {floor:.3f} of "
-                "all: separation proved on this network"
-            )
-    return "; no separation proved on this network at these radii" if known else ""
+def _at(one: Separation, tau: float) -> bool:
+    return math.isclose(one.radius, tau, rel_tol=1e-6)
+
+
+def _verdict(row: Row, proved: list[Separation] | None, tau: float) -> Verdict:
+    bound = row["class_bound"]
+    if bound is None or bound >= 1:
+        return Verdict(row["label"])
+    return Verdict.PROVED if any(_at(one, tau) for one in proved or []) else Verdict.BOUNDED
+
+
+def _said(proved: list[Separation] | None, tau: float) -> str:
+    """Where the purified network is certified above what any member of the class can reach."""
+    if proved is None:
+        return ""
+    if not proved:
+        return "; no separation proved on this network at these radii"
+    one = next((one for one in proved if _at(one, tau)), proved[0])
+    return (
+        f"; at {one.radius / tau:.3g}τ no member exceeds {one.bound:.3f}, and the purified network "
+        f"is certified on {one.certified:.3f} of its points, which is at least {one.floor:.3f} of "
+        "all: separation proved on this network"
+    )

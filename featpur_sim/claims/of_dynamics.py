@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featpur_sim.claims.claim import Claim, Row, judge
+from featpur_sim.claims.claim import Case, Claim, Row, cases, rows
 from featpur_sim.claims.measured import Measured, interval
 from featpur_sim.claims.rule import AtMost, WithinDistance
 from featpur_sim.runs.folder import load_rows
 from featpur_sim.theory import predictions as theory
-from featpur_sim.theory.dynamics.exponents import DEFAULT, Point, Scaling, power
+from featpur_sim.theory.dynamics.exponents import ANSATZ, DEFAULT, Point, Scaling, power
 
 SCORECARD = "dynamics_scorecard.json"
+IMPOSED = f" Inside the ansatz: {ANSATZ}."
 
 
 class Line(NamedTuple):
@@ -47,12 +48,15 @@ class Line(NamedTuple):
         self, quantity: Callable[[Point], np.ndarray], formula: Callable[[int, float], float]
     ) -> Measured:
         """Of a quantity as a power of d, and that of a formula of (d, k) at the same points."""
-        found = power(
-            self.dimensions, np.array([quantity(self.points[int(d)]) for d in self.dimensions])
-        )
+        table = np.array([quantity(self.points[int(d)]) for d in self.dimensions])
         values = [formula(int(d), float(round(int(d) ** self.a))) for d in self.dimensions]
         predicted = float(np.polyfit(np.log(self.dimensions), np.log(values), 1)[0])
-        return Measured(*found, self.replicates, predicted)
+
+        def at(level: float) -> Measured:
+            found = power(self.dimensions, table, level)
+            return Measured(*found, self.replicates, predicted, at=at)
+
+        return at(0.95)
 
 
 def _radius(line: Line) -> Measured:
@@ -67,8 +71,13 @@ def _ratio(line: Line) -> Measured:
 
 
 def _loss(line: Line) -> Measured:
-    found = interval(line.end.pure_accuracy - line.end.clean_accuracy, exact=True)
-    return Measured(*found, line.replicates, words={"largest": max(line.points)})
+    lost = line.end.pure_accuracy - line.end.clean_accuracy
+
+    def at(level: float) -> Measured:
+        found = interval(lost, exact=True, level=level)
+        return Measured(*found, line.replicates, words={"largest": max(line.points)}, at=at)
+
+    return at(0.95)
 
 
 def _fall(line: Line) -> Measured:
@@ -95,17 +104,19 @@ CLAIMS: tuple[Claim[Line], ...] = (
 )  # fmt: skip
 
 
-def scorecard(a: float, points: dict[int, Point], scaling: Scaling = DEFAULT) -> list[Row]:
-    """One row each for C2, C3, C4 and C6.
+def scorecard(lines: dict[float, dict[int, Point]], scaling: Scaling = DEFAULT) -> list[Row]:
+    """One row each for C2, C3, C4 and C6 at every a, all held together.
 
     Args:
-        a: log k/log d.
-        points: of `featpur_sim.theory.dynamics.exponents.solve_all`.
+        lines: a = log k/log d → points of `featpur_sim.theory.dynamics.exponents.solve_all`.
         scaling: the settings they were made with.
     """
-    line = Line(a, points, scaling)
-    regime = f"reduced model, k = d^{a:g}"
-    return judge(CLAIMS, line, regime, lambda replicates: f"{replicates} sets of nodes")
+    found: list[Case] = []
+    for a, points in lines.items():
+        line = Line(a, points, scaling)
+        regime = f"reduced model, k = d^{a:g}"
+        found += cases(CLAIMS, line, regime, lambda n: f"{n} sets of nodes", IMPOSED)
+    return rows(found)
 
 
 def load(directory: str | Path) -> list[Row]:
@@ -114,5 +125,5 @@ def load(directory: str | Path) -> list[Row]:
     Raises:
         ResultError: the file is damaged.
     """
-    needed = {"id", "regime", "measured", "ci", "verdict", "rule"}
+    needed = {"id", "regime", "measured", "ci", "verdict", "verdict_simultaneous", "rule"}
     return load_rows(Path(directory) / SCORECARD, needed, "featpur dynamics --exponents")

@@ -1,7 +1,11 @@
 """Rules: each judges an interval, and says in words how. A threshold stands once (docs/claims.md).
 
 No rule is widened to let a claim pass. What has no interval is judged by none: it is inconclusive
-(`featpur_sim.claims.claim.judge`).
+(`featpur_sim.claims.claim.rows`).
+
+Beside its sentence a rule has ``bar``, its threshold in a few signs, which stands in the row; and
+``scaled``, the same rule with another tolerance, which shows what verdict hangs on the number
+chosen. A tolerance is the distance of the threshold from what is ideally measured.
 """
 
 from typing import NamedTuple
@@ -23,6 +27,16 @@ class AtLeast(NamedTuple):
     threshold: float
     of: str
     note: str = ""
+    ideal: float = 0.0
+
+    @property
+    def bar(self) -> str:
+        """The threshold."""
+        return f"≥ {self.threshold:g}"
+
+    def scaled(self, by: float) -> "AtLeast":
+        """The rule with so many times the tolerance."""
+        return self._replace(threshold=self.ideal + by * (self.threshold - self.ideal))
 
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
@@ -41,6 +55,15 @@ class AtMost(NamedTuple):
     threshold: float
     of: str
     note: str = ""
+
+    @property
+    def bar(self) -> str:
+        """The threshold."""
+        return f"≤ {self.threshold:g}"
+
+    def scaled(self, by: float) -> "AtMost":
+        """The rule with so many times the tolerance."""
+        return self._replace(threshold=by * self.threshold)
 
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
@@ -61,6 +84,15 @@ class WithinFactor(NamedTuple):
     """The prediction in words."""
     note: str = ""
 
+    @property
+    def bar(self) -> str:
+        """The tolerance."""
+        return f"within × {self.factor:.3g}"
+
+    def scaled(self, by: float) -> "WithinFactor":
+        """The rule with so many times the tolerance in the logarithm."""
+        return self._replace(factor=self.factor**by)
+
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
         return _inside(found, found.predicted / self.factor, found.predicted * self.factor)
@@ -75,13 +107,23 @@ class WithinDistance(NamedTuple):
     distance: float
     of: str
     """The prediction in words."""
+    note: str = ""
+
+    @property
+    def bar(self) -> str:
+        """The tolerance."""
+        return f"within ± {self.distance:g}"
+
+    def scaled(self, by: float) -> "WithinDistance":
+        """The rule with so many times the tolerance."""
+        return self._replace(distance=by * self.distance)
 
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
         return _inside(found, found.predicted - self.distance, found.predicted + self.distance)
 
     def __str__(self) -> str:
-        return _within(f"{self.distance:g} of {self.of}")
+        return _within(f"{self.distance:g} of {self.of}") + self.note
 
 
 def _inside(found: Measured, least: float, greatest: float) -> Verdict:
@@ -101,6 +143,15 @@ class FromBothSides(NamedTuple):
 
     shortfall: float
 
+    @property
+    def bar(self) -> str:
+        """The threshold."""
+        return f"≥ −{self.shortfall:g}"
+
+    def scaled(self, by: float) -> "FromBothSides":
+        """The rule with so many times the tolerance."""
+        return self._replace(shortfall=by * self.shortfall)
+
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
         if found.low >= -self.shortfall:
@@ -111,13 +162,22 @@ class FromBothSides(NamedTuple):
         return (
             "proved robustness against attacked ceiling, the comparison that is hardest on the "
             "claim: supported if the interval of the difference lies at or above "
-            f"−{self.shortfall:.2f}, contradicted if the same difference with the attacked instead "
+            f"−{self.shortfall:g}, contradicted if the same difference with the attacked instead "
             "of the certified accuracy lies below it."
         )
 
 
 class AttackedOnly(NamedTuple):
     """For what attacks can contradict but not show."""
+
+    @property
+    def bar(self) -> str:
+        """There is none that would support the claim."""
+        return ""
+
+    def scaled(self, by: float) -> "AttackedOnly":
+        """The same: it has no tolerance."""
+        return self
 
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""
@@ -135,6 +195,15 @@ class ByEvidence(NamedTuple):
 
     verdict: Verdict
     words: str
+
+    @property
+    def bar(self) -> str:
+        """There is none."""
+        return ""
+
+    def scaled(self, by: float) -> "ByEvidence":
+        """The same: it has no tolerance."""
+        return self
 
     def judge(self, found: Measured) -> Verdict:
         """The verdict on what was measured."""

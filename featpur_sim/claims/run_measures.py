@@ -8,7 +8,7 @@ error of counting (`featpur_sim.claims.measured.Counted`).
 import numpy as np
 import xarray as xr
 
-from featpur_sim.claims.measured import Counted, Measured, over_seeds
+from featpur_sim.claims.measured import Condition, Counted, Measured, over_ring, over_seeds
 from featpur_sim.theory import predictions as theory
 
 
@@ -57,6 +57,14 @@ def _by(r: xr.Dataset) -> str:
     return f" From {r.attrs['certified_by']}." if "certified_by" in r.attrs else ""
 
 
+def _sparse(r: xr.Dataset, phase: str) -> tuple[float, Condition]:
+    """The active fraction, and whether it is that of neurons active as their feature is."""
+    active = float(r.active_fraction.sel(phase=phase).mean())
+    times = theory.SPARSE_WITHIN
+    share = active * r.attrs["d"] / r.attrs["k"]
+    return active, Condition("active fraction over k/d", share, 1 / times, times)
+
+
 def clean_accuracy(r: xr.Dataset) -> Measured:
     """Clean accuracy of the clean network."""
     return over_seeds(_clean(r, "clean"), _counted(r, least=0.0))
@@ -92,14 +100,23 @@ def clean_ratio(r: xr.Dataset) -> Measured:
     """κ/α after clean training."""
     prediction = theory.clean_dense_ratio(r.attrs["d"], r.attrs["k"])
     ratio = r.kappa_over_alpha.sel(phase="clean")
-    return over_seeds(ratio, predicted=prediction.value, prediction=prediction)
+    active, sparse = _sparse(r, "clean")
+    return over_seeds(
+        ratio,
+        predicted=prediction.value,
+        conditions=(sparse,),
+        prediction=prediction,
+        active=active,
+        share=sparse.value,
+    )
 
 
 def clean_change(r: xr.Dataset) -> Measured:
     """Change of the clean accuracy when the dense mixtures are cut out."""
     cut = _reference(r, "clean without dense mixtures", "dense mixture", 0)
     interference = theory.clean_interference(r.attrs["d"], r.attrs["k"])
-    return over_seeds(cut - _clean(r, "clean"), _counted(r), interference=interference)
+    change = cut - _clean(r, "clean")
+    return over_seeds(change, _counted(r), predicted=0.0, interference=interference)
 
 
 def certified_less_pure(r: xr.Dataset) -> Measured | None:
@@ -157,10 +174,13 @@ def remaining_fraction(r: xr.Dataset) -> Measured:
     """|κ/α| after adversarial training over that before; ``fold``: the fall of the mean."""
     clean = np.abs(r.kappa_over_alpha.sel(phase="clean").values)
     after = np.abs(r.kappa_over_alpha.sel(phase="adversarial").values)
+    scaling = theory.purification_factor(r.attrs["k"], r.attrs["tau"])
     return over_seeds(
         after / clean,
         fold=float(np.mean(clean) / np.mean(after)),
-        factor=theory.purification_factor(r.attrs["k"], r.attrs["tau"]),
+        note=f" The scaling of {scaling.source}, a fall by k·τ√k = {scaling.value:.3g} up to a "
+        "constant, is not judged here: it is the quotient of two predicted levels, and each of "
+        "them has its row.",
     )
 
 
@@ -168,7 +188,17 @@ def purified_ratio(r: xr.Dataset) -> Measured:
     """κ/α after adversarial training."""
     prediction = theory.adversarial_dense_ratio(r.attrs["d"], r.attrs["k"], r.attrs["tau"])
     ratio = r.kappa_over_alpha.sel(phase="adversarial")
-    return over_seeds(ratio, predicted=prediction.value, prediction=prediction)
+    active, sparse = _sparse(r, "adversarial")
+    reach = r.attrs["tau"] * r.attrs["k"] ** 0.5
+    return over_seeds(
+        ratio,
+        predicted=prediction.value,
+        conditions=(sparse, Condition("τ√k", reach, 0.0, theory.SMALL_REACH)),
+        prediction=prediction,
+        active=active,
+        share=sparse.value,
+        reach=reach,
+    )
 
 
 def kept_direction(r: xr.Dataset) -> Measured:
@@ -210,7 +240,7 @@ def transferred_cost(r: xr.Dataset) -> Measured | None:
 def _of_known(values: xr.DataArray, counted: Counted) -> Measured | None:
     """Over the seeds that examples from a finished seed were transferred to."""
     known = values.dropna("seed")
-    return over_seeds(known, counted) if known.size else None
+    return over_ring(known, counted) if known.size else None
 
 
 def noise_loss(r: xr.Dataset) -> Measured:

@@ -36,10 +36,12 @@ class Verdict(enum.StrEnum):
     SUPPORTED = "supported", "✓", Tone.GOOD
     CONTRADICTED = "contradicted", "✗", Tone.BAD
     INCONCLUSIVE = "inconclusive at this size", "?", Tone.OPEN
+    OUTSIDE = "outside the prediction's range", "○", Tone.OPEN
     ATTACKED_ONLY = "attacked only", "◐", Tone.PARTLY
     NO_VERDICT = "no verdict", "∅", Tone.FAILED
     # The labels of C8: what is known of a class of models.
     PROVED = model_classes.PROVED, "■", Tone.GOOD
+    BOUNDED = model_classes.BOUNDED, "□", Tone.PARTLY
     MEASURED = model_classes.MEASURED, "◇", Tone.PARTLY
     COUNTEREXAMPLE = model_classes.COUNTEREXAMPLE, "≠", Tone.BAD
 

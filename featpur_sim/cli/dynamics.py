@@ -104,7 +104,7 @@ def _exponents(
     from featpur_sim.theory.dynamics import exponents as reduced_exponents
 
     scaling = scaling_of(settings)
-    rows, verdicts = [], []
+    rows, lines = [], {}
     with meter(settings.name, quiet=quiet or as_json) as shown:
         for value in sorted(set(a)):
             try:
@@ -112,7 +112,8 @@ def _exponents(
             except ValueError as error:
                 raise ConfigError(str(error)) from None
             rows += reduced_exponents.fit(value, points, scaling)
-            verdicts += reduced_claims.scorecard(value, points, scaling)
+            lines[value] = points
+    verdicts = reduced_claims.scorecard(lines, scaling)
     if writable:
         figures = {"exponents": dynamics_figures.exponents(rows)}
         with rewriting(out, *files):

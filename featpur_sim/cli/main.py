@@ -289,6 +289,7 @@ def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool) -> None:
         return
     if quiet or not rows:
         return
+    from featpur_sim.claims.claim import summary
     from featpur_sim.claims.verdict import Verdict
     from featpur_sim.cli import tables
 
@@ -301,4 +302,5 @@ def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool) -> None:
         console.print(tables.scorecard(regime, rows))
         if ";" in (seeds := own[0]["seeds"]):
             console.print(f"Seeds: {seeds}, left out (the report says why).", highlight=False)
+    console.print(summary(rows), highlight=False)
     console.print("The rule behind each verdict: scorecard.json, report.html.", highlight=False)

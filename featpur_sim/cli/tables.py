@@ -9,6 +9,7 @@ from rich.text import Text
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
+from featpur_sim.theory.dynamics.exponents import ANSATZ
 
 # Tone → style of rich.
 TONES = {
@@ -25,24 +26,33 @@ def scorecard(regime: str, rows: list[Row]) -> Grid:
     columns = (
         Column("id"),
         Column("claim, as measured"),
-        Column("measured [95 % CI]", number=True),
-        Column("verdict"),
+        Column("measured [95 % CI] [all rows together]", number=True),
+        Column("verdict (all rows together)"),
     )
     cells = [_scorecard_row(row) for row in rows if row["regime"] == regime]
     return Grid(f"Scorecard, {regime}", columns, cells, lines=True)
 
 
 def _scorecard_row(row: Row) -> list[Cell]:
-    interval = "" if row["ci"] is None else f"\n[{row['ci'][0]:.3g}, {row['ci'][1]:.3g}]"
-    note = f"\nprediction: {row['predicted']}, {row['source']}"
+    both = row["ci"], row["ci_simultaneous"]
+    intervals = "".join(f"\n[{ci[0]:.3g}, {ci[1]:.3g}]" for ci in both if ci is not None)
+    bar = f"; judged by: {row['threshold']}" if row["threshold"] else ""
+    note = f"\nprediction: {row['predicted']}, {row['source']}{bar}"
     # What a file keeps of NaN.
     measured = "–" if row["measured"] is None else f"{row['measured']:.3g}"
     return [
         row["id"],
         Text.assemble(row["statement"], (note, "dim")),
-        f"{measured}{interval}",
-        Text(row["verdict"], style=TONES[Verdict(row["verdict"]).tone]),
+        f"{measured}{intervals}",
+        _verdicts(row["verdict"], row["verdict_simultaneous"]),
     ]
+
+
+def _verdicts(alone: str, together: str) -> Text:
+    found = Text(alone, style=TONES[Verdict(alone).tone])
+    if together != alone:
+        found.append(f"\n({together})", style=TONES[Verdict(together).tone])
+    return found
 
 
 def accuracies(scores: xr.Dataset, seeds: str) -> Grid:
@@ -145,7 +155,7 @@ def reduced_exponents(rows: list[Row]) -> Grid:
         numbers = (fitted, f"{row['predicted']:.3f}")
         cells.append([f"{row['a']:g}", row["quantity"], *numbers, row["source"]])
     span = f"d = {first['d_min']:.0e} … {first['d_max']:.0e}"
-    return Grid(f"exponents of d in the reduced model, {span}", columns, cells)
+    return Grid(f"exponents of d in the reduced model, {span}", columns, cells, ANSATZ)
 
 
 def reduced_rows(result: xr.Dataset) -> list[Row]:

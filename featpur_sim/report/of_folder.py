@@ -11,7 +11,8 @@ import xarray as xr
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim.claims import of_classes, of_dynamics, of_run
-from featpur_sim.claims.claim import Row
+from featpur_sim.claims.claim import Case, Row
+from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
@@ -47,15 +48,15 @@ def write_report(directory: str | Path) -> list[Row]:
     for folder in runs:
         require_ours(folder, *drawn)
     require_ours(directory, SCORECARD, REPORT)
-    rows: list[Row] = []
+    cases: list[Case] = []
     shown = []
     for folder, result in runs.items():
         compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
-        rows += of_run.scorecard(result, certified) + of_classes.scorecard(result, compared)
+        cases += of_run.run_cases(result, certified) + of_classes.class_cases(result, compared)
         shown.append(
             run_page.Shown(result, compared, certified, load_attacked(folder), folder / FIGURES)
         )
-    rows += of_dynamics.load(directory)
+    rows = held_together(cases) + of_dynamics.load(directory)
     with claim_folder(directory):
         for folder, result in runs.items():
             _draw(folder, result, drawn)

@@ -13,6 +13,8 @@ from featpur_sim._ground.manifest import rewriting
 from featpur_sim._ground.meter import Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims import of_run as claims
+from featpur_sim.claims.claim import Case
+from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
@@ -106,17 +108,17 @@ def reproduce(
         for folder, config in zip(folders, configs, strict=True)
     ]
     runs: list[report.Shown] = []
-    rows: list[Row] = []
+    cases: list[Case] = []
     for folder, config, result in zip(folders, configs, kept, strict=True):
         if result is None:
             folder.mkdir(parents=True, exist_ok=True)
-            experiment, own = run_into(folder, config, meter)
+            experiment, _ = run_into(folder, config, meter)
             result, drawn = experiment.result, folder / FIGURES
         else:
             drawn = None
-            own = claims.scorecard(result)
         runs.append(report.Shown(result, drawn=drawn))
-        rows += own
+        cases += claims.run_cases(result)
+    rows = held_together(cases)
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)
         report.write_page(directory / REPORT, runs, rows)

@@ -61,7 +61,7 @@ def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
     Args:
         runs: in the order to show them.
         scorecard: rows of :func:`featpur_sim.claims.of_run.scorecard` for all of them, with the
-            keys ``id, regime, statement, source, predicted, measured, ci, verdict, rule``.
+            keys of :func:`featpur_sim.claims.claim.rows`.
 
     Returns:
         A page that refers to no other file or address.
@@ -83,6 +83,8 @@ def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
             verdicts={verdict.value: verdict for verdict in Verdict},
             tones=TONES,
             counts=Counter(row["verdict"] for row in scorecard),
+            together=Counter(row["verdict_simultaneous"] for row in scorecard),
+            sizes=list(dict.fromkeys(row["held_together"] for row in scorecard)),
             claims=MEANINGS,
             result_file=RESULT,
         )

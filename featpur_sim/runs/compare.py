@@ -22,7 +22,15 @@ from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import finished, require_finished
-from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED, class_bound, label, witness_floor
+from featpur_sim.runs.model_classes import (
+    CLEAN,
+    PURE,
+    PURIFIED,
+    class_bound,
+    label,
+    separations,
+    witness_floor,
+)
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import exact_lower_limit
 from featpur_sim.training.competitors import Competitor, competitors
@@ -99,9 +107,16 @@ def compare_run(
         if entry.model_class == PURIFIED and certify_points:
             proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
             curve = [point | floor for point, floor in zip(curve, proved, strict=True)]
-        rows.append(_row(entry, curve[relative.index(1.0)], curve, floor, began))
+        rows.append(_row(entry, curve[relative.index(1.0)], curve, began))
     meter.at("competitors", len(league), len(league))
-    return rows
+    certified = rows[-1]["curve"]
+    return [row | {"label": _label(row, certified, tau, floor)} for row in rows]
+
+
+def _label(row: Row, certified: list[Row], tau: float, floor: float) -> str:
+    proved = separations(row["curve"], certified) or []
+    at_tau = any(one.radius == tau for one in proved)
+    return label(row["class"], row["class_bound"], floor, separated=at_tau)
 
 
 def _networks(run: SavedRun) -> list[Competitor]:
@@ -158,7 +173,7 @@ def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, f
     ]
 
 
-def _row(entry: Competitor, at_tau: Row, curve, floor: float, began: float):
+def _row(entry: Competitor, at_tau: Row, curve, began: float) -> Row:
     bound = at_tau["class_bound"]
     return {
         "model": f"{entry.model_class}: {entry.training}",
@@ -168,7 +183,6 @@ def _row(entry: Competitor, at_tau: Row, curve, floor: float, began: float):
         "ci": at_tau["ci"],
         "class_bound": bound,
         "bound_kind": "none" if bound is None else "proved",
-        "label": label(entry.model_class, bound, floor),
         "seconds": time.perf_counter() - began,
         "curve": curve,
     }

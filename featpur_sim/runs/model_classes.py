@@ -1,20 +1,25 @@
 """What is proved about each class of models at the settings of a run (docs/theory.md §6).
 
-A class is *proved class-wide* if a bound below 1 holds for every member at this size. It is a
-*counterexample* if some member is proved robust on more than half of the samples, ½ being what a
-constant scores. Otherwise the figure is that of the *measured best member*, which an attack bounds
-from above and better training may raise. Nothing here trains or attacks.
+A class is *proved below this network* if a bound that holds for every member lies below what the
+run's own network is certified for at the same radius. A bound below 1 that does not is *bounded,
+not separated*. A class is a *counterexample* if some member is proved robust on more than half of
+the samples, ½ being what a constant scores. Otherwise the figure is that of the *measured best
+member*, which an attack bounds from above and better training may raise. Nothing here trains or
+attacks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from featpur_sim._ground.rows import Row
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.statistics import wilson_interval
 from featpur_sim.theory import class_bounds as bounds
 from featpur_sim.theory.witnesses import cubic_witness, witness_robust_accuracy
 from featpur_sim.training.competitors import AFFINE, DEGREES, LINEAR, NTK_LIMIT, polynomial_class
 
-PROVED = "proved class-wide"
+PROVED = "proved below this network"
+BOUNDED = "bounded, not separated"
 MEASURED = "measured best member"
 COUNTEREXAMPLE = "counterexample"
 # Classes that are not competitors but what they are held against.
@@ -63,13 +68,51 @@ def witness_floor(config: RunConfig, radius: float, *, n: int = 2000) -> float:
     return wilson_interval(round(score.lower * n), n)[0]
 
 
-def label(model_class: str, bound: float | None, floor: float) -> str:
-    """One of the three words of the module's heading.
+class Separation(NamedTuple):
+    """A class and the run's network, told apart by proof at one radius."""
 
-    >>> label("linear", 0.8, floor=0.6), label("polynomials of degree 3", None, floor=0.6)
-    ('proved class-wide', 'counterexample')
+    radius: float
+    bound: float
+    """No member of the class exceeds it."""
+    certified: float
+    """The fraction of the points on which the network is certified."""
+    floor: float
+    """Its exact lower limit, above ``bound``."""
+
+
+def separations(curve: Sequence[Row], certified: Sequence[Row]) -> list[Separation] | None:
+    """Where a class is proved below the network; None where there is nothing to compare.
+
+    Args:
+        curve: of a row of compare.json.
+        certified: that of the purified network. Its ``certified_floor`` is Clopper and Pearson's
+            limit at level 1 − 0.05/R for R radii (Bonferroni), so that all separations hold
+            together with probability 0.95 over the points; the bounds are theorems.
+    """
+    floors = {p["radius"]: p for p in certified if "certified_floor" in p}
+    both = [
+        Separation(p["radius"], p["class_bound"], at["certified"], at["certified_floor"])
+        for p in curve
+        if p["class_bound"] is not None and (at := floors.get(p["radius"]))
+    ]
+    return [one for one in both if one.bound < one.floor] if both else None
+
+
+def label(model_class: str, bound: float | None, floor: float, *, separated: bool) -> str:
+    """One of the four words of the module's heading.
+
+    Args:
+        model_class: as in compare.json.
+        bound: `class_bound` at τ.
+        floor: `witness_floor` at τ.
+        separated: whether the bound lies below the network's certificate at τ.
+
+    >>> label("linear", 0.8, floor=0.6, separated=False)
+    'bounded, not separated'
+    >>> label("polynomials of degree 3", None, floor=0.6, separated=False)
+    'counterexample'
     """
     if bound is not None and bound < 1:
-        return PROVED
+        return PROVED if separated else BOUNDED
     with_cubic = {polynomial_class(q) for q in DEGREES if q >= 3} | {NTK_LIMIT}
     return COUNTEREXAMPLE if model_class in with_cubic and floor > 0.5 else MEASURED

@@ -37,6 +37,11 @@ class Prediction:
 
 
 _SPARSE = "sparse activation, b/α between σ_x/√d and 1/√k, up to a constant factor"
+SPARSE_WITHIN = 2.0
+"""Activation is sparse where the active fraction is within this factor of k/d: κ/α is predicted to
+be the active fraction, so that more would be another prediction."""
+SMALL_REACH = 0.1
+"""What "τ√k well below 1" is read as."""
 
 
 # --- scalings, §5.1 --------------------------------------------------------------------------

@@ -8,9 +8,11 @@ def test_the_words_are_those_of_saved_scorecards():
         "supported",
         "contradicted",
         "inconclusive at this size",
+        "outside the prediction's range",
         "attacked only",
         "no verdict",
-        "proved class-wide",
+        "proved below this network",
+        "bounded, not separated",
         "measured best member",
         "counterexample",
     ]

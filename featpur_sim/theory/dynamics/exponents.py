@@ -25,6 +25,11 @@ from featpur_sim.theory.dynamics.nodes import Nodes, double_precision, sampled_n
 from featpur_sim.theory.dynamics.trajectory import Trajectory, constant, integrate_phase
 
 DIMENSIONS = tuple(10**i for i in range(4, 10))
+ANSATZ = (
+    "ρ = 0, one feature a neuron and b/α between σ_x/√d and 1/√k are put in by hand; a check of "
+    "the scaling, not of whether training gets there"
+)
+"""What the exponents take for granted (docs/dynamics.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,12 +344,15 @@ def solve_all(
     return points
 
 
-def power(dimensions: np.ndarray, table: np.ndarray) -> tuple[float, float, float]:
-    """The exponent of d, and its 95 % interval.
+def power(
+    dimensions: np.ndarray, table: np.ndarray, level: float = 0.95
+) -> tuple[float, float, float]:
+    """The exponent of d, and its interval.
 
     Args:
         dimensions: shape [p], at least 3.
         table: positive values, shape [p, R]; replicates R ≥ 2.
+        level: coverage, in (0, 1).
 
     Returns:
         (exponent, low, high). The half-width joins the t-interval of the regression and that of
@@ -359,8 +367,8 @@ def power(dimensions: np.ndarray, table: np.ndarray) -> tuple[float, float, floa
     line: Any = stats.linregress(log_d, np.log(table.mean(axis=1)))
     each = np.polyfit(log_d, np.log(table), 1)[0]
     half = np.hypot(
-        stats.t.ppf(0.975, len(log_d) - 2) * line.stderr,
-        stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
+        stats.t.ppf((1 + level) / 2, len(log_d) - 2) * line.stderr,
+        stats.t.ppf((1 + level) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)),
     )
     return float(line.slope), float(line.slope - half), float(line.slope + half)
 
