@@ -47,7 +47,9 @@ def main():
             table.append(solve(d, k, scaling, nodes).clean_ratio)
         slope, low, high = power(dimensions, np.array(table))
         units = [f"{row.mean() * d / k:.2f}" for row, (d, k) in zip(table, sizes, strict=True)]
-        print(f"b/α = {name}: {slope:.3f} [{low:.3f}, {high:.3f}]; c/α over k/d: {units}", flush=True)
+        print(
+            f"b/α = {name}: {slope:.3f} [{low:.3f}, {high:.3f}]; c/α over k/d: {units}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def add(record: Path, d: int, k: int, options: argparse.Namespace) -> None:
                 "samples": options.samples,
                 "steps": options.steps,
                 "class_bound": bound,
-                "label": label(name, bound, floor),
+                "label": label(name, bound, floor, separated=False),
                 "values": [],
                 "seconds": [],
             }

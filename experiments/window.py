@@ -3,7 +3,7 @@
     featpur sweep experiments/window.toml --out window
     python experiments/window.py window --picture docs/images/window.png
 
-Rules as in featpur_sim/claims/of_run.py: C2 is supported at a point if the interval of the loss
+Rules that stood before the sweep: C2 is supported at a point if the interval of the loss
 (pure network under PGD less clean-trained network under the dense attack, at τ) lies at or above
 0.20, C4 if the interval of what cutting the mixtures out adds to the clean accuracy lies at or
 below 0.05. The pure network's loss to PGD is more than to the dense attack: the test of C2 is hard

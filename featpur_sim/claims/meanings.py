@@ -11,8 +11,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "[P]",
     ),
     "C3": (
-        "The cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
-        "small coefficient on every other feature, all along Mw*.",
+        "A cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
+        "small coefficient on every other feature, all along Mw*. (The paper's abstract: version "
+        "1, adversarial examples 'are due to' such mixtures; version 4, 'one of the causes'.)",
         "[P]",
     ),
     "C4": ("On clean data the dense mixtures do almost no harm.", "[P], estimate in §5.1"),

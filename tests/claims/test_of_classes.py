@@ -19,6 +19,7 @@ from featpur_sim.runs.compare import compare_run
 from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.runs.model_classes import (
+    BOUNDED,
     CLEAN,
     COUNTEREXAMPLE,
     MEASURED,
@@ -27,6 +28,7 @@ from featpur_sim.runs.model_classes import (
     PURIFIED,
     class_bound,
     label,
+    separations,
     witness_floor,
 )
 from featpur_sim.runs.presets import dense_regime
@@ -97,12 +99,28 @@ def test_the_cubic_is_certified_on_more_than_half():
 
 
 def test_labels():
-    assert label("linear", 0.8, 0.6) == PROVED
-    assert label("linear", 1.0, 0.6) == MEASURED
-    assert label("polynomials of degree 5", None, 0.51) == COUNTEREXAMPLE
-    assert label("polynomials of degree 5", None, 0.49) == MEASURED
-    assert label("tangent kernel, infinite width", None, 0.51) == COUNTEREXAMPLE
-    assert label("tangent kernel, 16d neurons", None, 0.51) == MEASURED
+    assert label("linear", 0.8, 0.6, separated=True) == PROVED
+    for name, bound, floor, found in (
+        ("linear", 0.8, 0.6, BOUNDED),
+        ("linear", 1.0, 0.6, MEASURED),
+        ("polynomials of degree 5", None, 0.51, COUNTEREXAMPLE),
+        ("polynomials of degree 5", None, 0.49, MEASURED),
+        ("tangent kernel, infinite width", None, 0.51, COUNTEREXAMPLE),
+        ("tangent kernel, 16d neurons", None, 0.51, MEASURED),
+    ):
+        assert label(name, bound, floor, separated=False) == found, name
+
+
+def test_a_class_is_below_the_network_where_its_bound_is_below_the_limit():
+    bounds = [{"radius": r, "class_bound": b} for r, b in ((0.1, 0.7), (0.2, 0.5), (0.3, None))]
+    certified = [
+        {"radius": r, "certified": f + 0.1, "certified_floor": f}
+        for r, f in ((0.1, 0.7), (0.2, 0.501), (0.3, 0.4))
+    ]
+    assert separations(bounds, certified) == [(0.2, 0.5, 0.601, 0.501)]
+    # Not the certified fraction itself, and no radius that only one of them has.
+    assert separations(bounds, certified[:1]) == []
+    assert separations(bounds, [{"radius": 0.1}]) is separations(bounds[2:], certified) is None
 
 
 def test_rows_say_what_was_measured(compared, tiny_folder):
@@ -117,6 +135,8 @@ def test_rows_say_what_was_measured(compared, tiny_folder):
     assert linear["robust_accuracy"] == linear["curve"][1]["robust_accuracy"]
     assert linear["ci"][0] < linear["robust_accuracy"] < linear["ci"][1]
     assert linear["curve"][0]["robust_accuracy"] > linear["curve"][1]["robust_accuracy"]
+    floors = [p["certified_floor"] for p in purified["curve"]]
+    assert linear["label"] == (PROVED if linear["class_bound"] < floors[1] else BOUNDED)
     assert linear["bound_kind"] == "proved" and linear["class_bound"] > linear["ci"][0]
     assert cubic["bound_kind"] == "none" and cubic["class_bound"] is None
     # One model under two names meets the same attacks on the same points.
@@ -188,8 +208,8 @@ def row(name, value, bound=None, label=MEASURED, training="t"):
 
 
 ROWS = [
-    row("linear", 0.4, 0.7, PROVED, "worse"),
-    row("linear", 0.5, 0.7, PROVED, "better"),
+    row("linear", 0.4, 0.7, BOUNDED, "worse"),
+    row("linear", 0.5, 0.7, BOUNDED, "better"),
     row("polynomials of degree 3", 0.7, None, COUNTEREXAMPLE),
     row("tangent kernel, 4d neurons", 0.5),
     row(PURIFIED, 0.8),
@@ -198,7 +218,8 @@ ROWS = [
 
 def test_scorecard_has_one_row_per_class_in_the_words_of_the_labels(tiny_run):
     rows = comparison.scorecard(tiny_run.result, ROWS)
-    assert [r["verdict"] for r in rows] == [PROVED, COUNTEREXAMPLE, MEASURED]
+    assert [r["verdict"] for r in rows] == [BOUNDED, COUNTEREXAMPLE, MEASURED]
+    assert [r["verdict_simultaneous"] for r in rows] == [r["verdict"] for r in rows]
     assert all(
         r["id"] == "C8" and set(r) == set(claims.scorecard(tiny_run.result)[0]) for r in rows
     )
@@ -219,20 +240,22 @@ def with_floors(tau, floors):
 
 
 @pytest.mark.parametrize(
-    ("floors", "words"),
+    ("floors", "words", "verdict"),
     [
+        # Not at τ: the row says where, and its verdict, which is of τ, does not.
         ((0.75, 0.65), "at 0.5τ no member exceeds 0.700, and the purified network is certified on "
-         "0.760 of its points, which is at least 0.750"),
-        ((0.65, 0.75), "at 1τ no member exceeds 0.700"),
+         "0.760 of its points, which is at least 0.750", BOUNDED),
+        ((0.65, 0.75), "at 1τ no member exceeds 0.700", PROVED),
+        ((0.75, 0.75), "at 1τ no member exceeds 0.700", PROVED),
         # The fraction 0.705 is above the bound; its lower limit is not.
-        ((0.695, 0.65), "no separation proved"),
-        ((None, 0.65), "no separation proved"),
+        ((0.65, 0.695), "no separation proved", BOUNDED),
+        ((None, 0.65), "no separation proved", BOUNDED),
     ],
 )  # fmt: skip
-def test_a_separation_is_claimed_only_above_the_bound(tiny_run, floors, words):
+def test_a_separation_is_claimed_only_above_the_bound(tiny_run, floors, words, verdict):
     rows = with_floors(tiny_run.result.attrs["tau"], floors)
     linear, cubic, _ = comparison.scorecard(tiny_run.result, rows)
-    assert words in linear["statement"]
+    assert words in linear["statement"] and linear["verdict"] == verdict
     assert "exact binomial limit" in linear["rule"]
     assert "separation" not in (cubic["statement"] + cubic["rule"]).lower()
 
@@ -255,7 +278,7 @@ def test_figure_hatches_what_is_proved_and_nothing_else():
 def test_report_shows_c8_and_its_figure(tiny_run):
     rows = comparison.scorecard(tiny_run.result, ROWS)
     page = report.build([report.Shown(tiny_run.result, compared=ROWS)], rows)
-    for words in (PROVED, COUNTEREXAMPLE, MEASURED, "figcaption><strong>Comparison.</strong>"):
+    for words in (BOUNDED, COUNTEREXAMPLE, MEASURED, "figcaption><strong>Comparison.</strong>"):
         assert words in page
     assert "<strong>Comparison.</strong>" not in report.build([report.Shown(tiny_run.result)], rows)
 

@@ -221,7 +221,11 @@ def test_one_seed_and_undefined_values_are_inconclusive(claim, words, plant, thr
     alone = judged(claim, words, plant, [far])
     assert (alone["verdict"], alone["ci"], alone["seeds"]) == (Verdict.INCONCLUSIVE, None, "1 of 1")
     assert alone["measured"] == pytest.approx(far)
-    why = "Fewer than three neighbours on the ring of seeds have" if claim == "C10" else "One seed has"
+    why = (
+        "Fewer than three neighbours on the ring of seeds have"
+        if claim == "C10"
+        else "One seed has"
+    )
     assert f"{why} no interval: inconclusive." in alone["rule"]
     if claim == "C10":
         return  # NaN there marks examples made on a failed seed, see below

@@ -51,7 +51,8 @@ ROWS = {
     "scorecard": lambda: tables.scorecard("dense-regime", [
         {"id": f"C{i}", "regime": "dense-regime", "statement": "accuracy lost beyond what it costs",
          "predicted": "0.188 = κ/α ≈ k/d", "source": "[D] §5.1", "measured": -0.0807 * i,
-         "ci": ci, "verdict": "inconclusive at this size"}
+         "threshold": "within × 3", "ci_simultaneous": ci and [-3.2512, 3.0934], "ci": ci,
+         "verdict": "inconclusive at this size", "verdict_simultaneous": "contradicted"}
         for i, ci in ((3, [-1.2512, 1.0934]), (11, None))
     ]),
     "accuracies": accuracies,
@@ -128,10 +129,16 @@ def test_blocks_where_even_the_numbers_do_not_fit_side_by_side():
     assert "─" not in text
 
 
+PLAIN = {
+    "id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
+    "threshold": "≥ 0.3", "measured": 0.5, "ci": None, "verdict": "inconclusive at this size",
+    "ci_simultaneous": None, "verdict_simultaneous": "inconclusive at this size",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_has_a_colour(verdict):
-    row = {"id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
-           "measured": 0.5, "ci": None, "verdict": verdict.value}  # fmt: skip
+    row = PLAIN | {"verdict": verdict.value, "verdict_simultaneous": verdict.value}
     file = io.StringIO()
     console = Console(width=200, file=file, force_terminal=True, color_system="standard")
     console.print(tables.scorecard("run", [row]))
@@ -139,9 +146,16 @@ def test_every_verdict_has_a_colour(verdict):
 
 
 def test_a_value_that_a_file_could_not_keep_is_a_dash():
-    row = {"id": "C3", "regime": "run", "statement": "it is", "predicted": "1", "source": "[D]",
-           "measured": None, "ci": None, "verdict": "inconclusive at this size"}  # fmt: skip
-    assert "–" in printed(tables.scorecard("run", [row]), 100)
+    assert "–" in printed(tables.scorecard("run", [PLAIN | {"measured": None}]), 100)
+
+
+def test_a_verdict_that_does_not_hold_together_with_the_others_stands_beside_the_plain_one():
+    row = PLAIN | {"verdict": "supported", "ci": [0.4, 0.6], "ci_simultaneous": [0.1, 0.9]}
+    text = printed(tables.scorecard("run", [row]), 150)
+    for shown in ("supported", "(inconclusive at this size)", "[0.4, 0.6]", "[0.1, 0.9]", "≥ 0.3"):
+        assert shown in text
+    same = printed(tables.scorecard("run", [row | {"verdict_simultaneous": "supported"}]), 150)
+    assert "inconclusive" not in same and same.count("supported") == 1
 
 
 def test_every_tone_has_a_colour():

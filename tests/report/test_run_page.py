@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from test_run_figures import tiny_result, with_failed_seed
 
 from featpur_sim.claims.meanings import MEANINGS
@@ -61,6 +62,21 @@ ROWS = [
 ]
 
 
+def held_together(row):
+    """With what a scorecard adds: together every verdict is open; twice the tolerance refutes."""
+    halved = [{"threshold": f"≥ {at}", "verdict": row["verdict"]} for at in (0.1, 0.2)]
+    return row | {
+        "threshold": "≥ 0.2",
+        "ci_simultaneous": None if row["ci"] is None else [-0.25, 1.25],
+        "verdict_simultaneous": Verdict.INCONCLUSIVE.value,
+        "held_together": 2,
+        "sensitivity": [*halved, {"threshold": "≥ 0.4", "verdict": Verdict.OUTSIDE.value}],
+    }
+
+
+ROWS = [held_together(row) for row in ROWS]
+
+
 class Page(HTMLParser):
     """Tags with their attributes, and the visible words."""
 
@@ -101,17 +117,33 @@ def test_every_row_is_there_with_its_rule_and_its_verdict_in_words(page):
     for row in ROWS:
         for key in ("id", "statement", "source", "rule", "verdict"):
             assert row[key] in page.words
-    assert page.words.count(Verdict.CONTRADICTED) == 2  # its row and the count above
+    # The count above, its row, and at half and once the tolerance.
+    assert page.words.count(Verdict.CONTRADICTED) == 4
     assert "1 contradicted" in page.words
+
+
+def test_the_rows_are_also_held_together(html, page):
+    assert f"All held together: ? 4 {Verdict.INCONCLUSIVE}" in page.words
+    assert "for all rows together (2 that a verdict hangs on)" in page.words
+    assert "0.500 [0.410, 0.590] [−0.250, 1.25]" in page.words
+    assert page.words.count(f"together: ? {Verdict.INCONCLUSIVE}") == 3  # the fourth is the same
+
+
+def test_the_number_that_a_row_is_judged_by_stands_in_it_and_so_do_its_half_and_double(html, page):
+    assert "→ 1 ≥ 0.2 0.500" in page.words
+    folded = page.words.split("Which verdicts hang on the number chosen", 1)[1]
+    assert f"≥ 0.1 supported ≥ 0.2 supported ≥ 0.4 {Verdict.OUTSIDE}" in folded
+    # Marked where another tolerance changes the word, and only there.
+    assert html.count("<strong>outside the prediction&#39;s range</strong>") == 4
+    assert "<strong>supported</strong>" not in html
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_every_verdict_has_a_sign_and_a_colour(verdict, monkeypatch):
     monkeypatch.setattr(figures, "ALL", {})
     html = report.build([named(tiny_result(), "run")], [ROWS[0] | {"verdict": verdict.value}])
-    (tone, _) = re.findall(
-        rf'<span class="verdict (\w+)">{re.escape(verdict.sign)} (?:1 )?{verdict}<', html
-    )
+    word = re.escape(verdict.sign) + " (?:1 )?" + re.escape(escape(verdict))
+    (tone, *_) = re.findall(rf'<span class="verdict (\w+)">{word}<', html)
     assert f"\n.{tone} {{ background:" in html
 
 
@@ -123,7 +155,7 @@ def test_numbers(page):
     assert "0.500 [0.410, 0.590]" in page.words
     assert "−0.0443" in page.words
     cells = page.words.split("robust against any perturbation [P] §5", 1)[1]
-    assert cells.startswith(" rule an attack cannot show this. 1 – ")
+    assert cells.startswith(" rule an attack cannot show this. 1 ≥ 0.2 – ")
 
 
 def test_every_figure_is_embedded_with_its_caption(page):

@@ -95,13 +95,18 @@ def canned(loss=0.01, steeper=0.0):
 
 
 def test_claims_of_exact_powers():
-    rows = {row["id"]: row for row in reduced_claims.scorecard(0.4, canned())}
+    rows = {row["id"]: row for row in reduced_claims.scorecard({0.4: canned()})}
     assert list(rows) == ["C2", "C3", "C4", "C6"]
     assert {row["verdict"] for row in rows.values()} == {"supported"}
     assert rows["C2"]["measured"] == pytest.approx(0.5 - 1.5 * 0.4, abs=2e-3)
     assert rows["C6"]["measured"] == pytest.approx(-0.95 * 0.4, abs=2e-3)
-    bad = {r["id"]: r["verdict"] for r in reduced_claims.scorecard(0.4, canned(0.1, -0.2))}
+    bad = {r["id"]: r["verdict"] for r in reduced_claims.scorecard({0.4: canned(0.1, -0.2)})}
     assert bad["C2"] == bad["C4"] == "contradicted"
+    assert all("put in by hand" in row["rule"] for row in rows.values())
+    both = reduced_claims.scorecard({0.35: canned(), 0.4: canned()})
+    assert [row["held_together"] for row in both] == [8] * 8
+    (wide,) = [r["ci_simultaneous"] for r in both if r["id"] == "C3" and "d^0.4" in r["regime"]]
+    assert wide[0] < rows["C3"]["ci"][0] and wide[1] > rows["C3"]["ci"][1]
 
 
 def test_figures_have_a_panel_a_quantity():
@@ -153,7 +158,7 @@ def test_the_command_writes_exponents_and_verdicts(featpur, tmp_path, monkeypatc
     (tmp_path / "run.toml").write_text(dump(sparse_regime(128, 8)), encoding="utf-8")
     arguments = ("dynamics", tmp_path / "run.toml", "--exponents", "--a", "0.4", "--out", tmp_path)
     code, shown, _ = featpur(*arguments)
-    assert code == 0 and "clean c/α" in shown
+    assert code == 0 and "clean c/α" in shown and "put in by hand" in shown
     rows = json.loads((tmp_path / "dynamics.json").read_text(encoding="utf-8"))
     assert set(rows[0]) == {
         "quantity", "a", "exponent", "ci", "predicted", "source", "d_min", "d_max"
