@@ -78,13 +78,19 @@ def summarise(parts: Decomposition, problem: SparseCoding) -> dict[str, Scalar]:
         ``dense_norm_over_alpha``, ``residual_norm_over_alpha`` (medians), ``features_covered``
         (fraction of the D features that some carrier holds), ``neurons_per_feature`` (carriers per
         covered feature), ``carriers`` (fraction of the m neurons), ``sign_agreement`` (fraction of
-        carriers with sgn α = sgn w*_j), ``alpha_max``.
+        carriers with sgn α = sgn w*_j), ``alpha_max``; and over all neurons ``purity`` (the
+        fraction with |⟨w, M_j⟩| > ‖w‖/2, as of Sun et al. 2025) and ``pure_distance`` (of W from
+        the nearest network whose neurons have one feature each, over ‖W‖; Frobenius norms).
     """
     size = jnp.abs(parts.alpha)
     covered = jnp.zeros(problem.D).at[parts.pure_index].max(parts.carrier.astype(jnp.float32))
     agree = jnp.sign(parts.alpha) == jnp.sign(problem.wstar[parts.pure_index])
     safe = jnp.maximum(size, 1e-30)
     weight = jnp.where(parts.carrier, (size / square_scale(size)) ** 2, 0)
+    # ‖w − αM_j‖² for features of norm 1; the factors do not cancel where the difference would.
+    scale = square_scale(parts.norm)
+    impure = jnp.maximum(parts.norm - size, 0) / scale * (parts.norm + size) / scale
+    whole = jnp.maximum(jnp.sum((parts.norm / scale) ** 2), 1e-30)
     return {
         "kappa_over_alpha": _median(parts.signed_ratio, parts.carrier),
         "kappa_over_alpha_mean": _mean(parts.signed_ratio, parts.carrier),
@@ -96,6 +102,8 @@ def summarise(parts: Decomposition, problem: SparseCoding) -> dict[str, Scalar]:
         "carriers": jnp.mean(parts.carrier.astype(jnp.float32)),
         "sign_agreement": _mean(agree.astype(jnp.float32), parts.carrier),
         "alpha_max": jnp.max(size),
+        "purity": jnp.mean((2 * size > parts.norm).astype(jnp.float32)),
+        "pure_distance": jnp.sqrt(jnp.sum(impure) / whole),
     }
 
 

@@ -38,6 +38,8 @@ _SUMMARIES = {
     "carriers": ("fraction of neurons with |α| ≥ half the largest", "[M] §4"),
     "sign_agreement": ("fraction of carriers with sgn α = sgn w*", "[M] §4"),
     "alpha_max": ("largest |α|", "[M] §4"),
+    "purity": ("fraction of neurons with |⟨w,M_j⟩| > ‖w‖/2 (Sun et al. 2025)", "[M] §4"),
+    "pure_distance": ("distance of W from one feature per neuron, over ‖W‖", "[M] §4"),
     "active_fraction": ("fraction of (sample, neuron) pairs with |⟨w,x⟩| > b", "[M] §4"),
 }
 # What else is recorded along training.
@@ -62,6 +64,10 @@ _YOUNG = {
     "attacked_accuracy",
     "reference_certified_accuracy",
     "reference_attacked_accuracy",
+    "purity",
+    "pure_distance",
+    "along_purity",
+    "along_pure_distance",
 }
 
 _ALL = (

@@ -32,7 +32,7 @@ _MEASURED: Mapping[str, tuple[str, tuple[str, ...]]] = {
             "kappa_over_alpha", "kappa_over_alpha_mean", "kappa_over_alpha_weighted",
             "dense_norm_over_alpha", "residual_norm_over_alpha", "features_covered",
             "neurons_per_feature", "carriers", "sign_agreement", "alpha_max",
-            "loss", "training_loss",
+            "purity", "pure_distance", "loss", "training_loss",
         ),
         (_OWN, ()),
     ),

@@ -122,13 +122,15 @@ def test_summary_of_a_planted_network():
     wstar = np.asarray(problem.wstar)
     weights = np.zeros((6, 8), np.float32)
     # Five carriers: feature 0 twice, 1, 2, and 3 with the wrong sign; one bystander on feature 4.
-    sizes, ratios = [2.0, 2.0, -1.5, 1.0, -1.2, -0.3], [0.1, 0.2, 0.3, -0.1, 0.2, 0.5]
+    sizes, ratios = [2.0, 2.0, -1.5, 1.0, -1.2, -0.3], [0.1, 0.2, 0.3, -0.1, 0.2, 0.9]
     for i, j in enumerate([0, 0, 1, 2, 3, 4]):
         weights[i] = ratios[i] * abs(sizes[i]) * np.sign(sizes[i] * wstar[j]) * wstar
         weights[i, j] = sizes[i]
     found = {k: float(v) for k, v in summarise(split(jnp.asarray(weights), problem),
                                                problem).items()}  # fmt: skip
     squares = np.array(sizes[:5]) ** 2
+    pure = np.zeros_like(weights)
+    pure[range(6), [0, 0, 1, 2, 3, 4]] = sizes
     expected = {
         "kappa_over_alpha": 0.2,
         "kappa_over_alpha_mean": np.mean(ratios[:5]),
@@ -140,6 +142,8 @@ def test_summary_of_a_planted_network():
         "carriers": 5 / 6,
         "sign_agreement": 4 / 5,
         "alpha_max": 2.0,
+        "purity": 5 / 6,
+        "pure_distance": np.sqrt(np.sum((weights - pure) ** 2) / np.sum(weights**2)),
     }
     assert found.keys() == expected.keys()
     for name, value in expected.items():
