@@ -1,3 +1,4 @@
+from . import both_sides_figure as both_sides_figure
 from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
 from . import of_folder as of_folder

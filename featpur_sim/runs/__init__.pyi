@@ -10,6 +10,7 @@ from . import evaluation as evaluation
 from . import evaluation_parts as evaluation_parts
 from . import experiment as experiment
 from . import folder as folder
+from . import judged as judged
 from . import model_classes as model_classes
 from . import presets as presets
 from . import reduced as reduced

@@ -54,7 +54,6 @@ _ALONG = {
     "push_pure": ("push of the data on α, per pull of decay on α; 1 at rest", "[D] §7"),
 }
 _YOUNG = {
-    "active_fraction",
     "along_stationarity_weights",
     "along_push_dense",
     "along_push_pure",

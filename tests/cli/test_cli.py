@@ -114,7 +114,7 @@ def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, n
     assert not {"\r", "\x1b"} & set(err)
     lines = err.splitlines()
     stages = ("clean training", "adversarial training", "pure network", "attacks", "figures")
-    for stage, done, total in zip(stages, (0,) * 5, (400, 400, 1, 18, 1), strict=True):
+    for stage, done, total in zip(stages, (0,) * 5, (400, 400, 1, 21, 1), strict=True):
         (begun,) = [line for line in lines if line.startswith(f"tiny: {stage} {done} of {total}")]
         (ended,) = [line for line in lines if line.startswith(f"tiny: {stage} {total} of {total}")]
         assert "elapsed" in ended and lines.index(begun) < lines.index(ended)

@@ -64,8 +64,8 @@ def test_progress_in_a_log_is_plain_lines(tiny_folder, tmp_path, monkeypatch):
     assert process.returncode == 0 and json.loads(out)
     assert not {"\r", "\x1b"} & set(err)
     first, *between, last = err.splitlines()
-    assert first == "tiny: attacks 0 of 18"
-    assert re.fullmatch(r"tiny: attacks 18 of 18, \d+:\d\d elapsed", last)
+    assert first == "tiny: attacks 0 of 21"
+    assert re.fullmatch(r"tiny: attacks 21 of 21, \d+:\d\d elapsed", last)
     assert all(line.startswith("tiny: attacks ") for line in between)
 
 

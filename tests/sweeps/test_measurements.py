@@ -163,6 +163,7 @@ def test_critical_radii_are_those_of_each_network(arguments, found):
 
 def test_new_data_compile_nothing(arguments, found):
     problem, run, _, settings, tau = arguments
+    survey(*arguments)  # programs of earlier tests may be forgotten
     compiled = []
 
     def listen(event, duration_secs, **metadata):
