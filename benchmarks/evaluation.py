@@ -9,6 +9,7 @@ point at every radius by itself. The accuracies under the named attacks must be 
 
 import argparse
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,51 @@ from timing import machine, table
 
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.certify import Effort
+from featpur_sim.certify import radii as certify_radii_
 from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.measure import curve
 from featpur_sim.measure.both_sides import CHEAP, squeeze
-from featpur_sim.measure.standing import _margin, _perturb
+from featpur_sim.measure.standing import Standing, _margin, _perturb
+from featpur_sim.runs import judged
 from featpur_sim.runs.evaluation import ATTACKS, Evaluator
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.saved import SavedRun, load_run
 
 PHASES = ("clean", "adversarial")
+
+
+PARTS = (
+    (curve, "prove_radii", "certificates, of all seeds' threads together"),
+    (certify_radii_, "q1_dual", "of these, Q1"),
+    (Standing, "_perturbed", "perturbations of one step, and transferred ones"),
+    (Standing, "_descend", "descents"),
+)
+
+
+@contextmanager
+def timed_parts(spent: dict[str, float]):
+    """Adds up the seconds that pass in each of `PARTS`."""
+
+    def timing(call, label):
+        def timed(*arguments, **named):
+            began = time.perf_counter()
+            try:
+                return jax.block_until_ready(call(*arguments, **named))
+            finally:
+                spent[label] = spent.get(label, 0.0) + time.perf_counter() - began
+
+        return timed
+
+    own = [getattr(owner, name) for owner, name, _ in PARTS]
+    for (owner, name, label), call in zip(PARTS, own, strict=True):
+        setattr(owner, name, timing(call, label))
+    judged.prove_radii = curve.prove_radii
+    try:
+        yield
+    finally:
+        for (owner, name, _), call in zip(PARTS, own, strict=True):
+            setattr(owner, name, call)
+        judged.prove_radii = curve.prove_radii
 
 
 def plain_attacks(evaluator: Evaluator, networks: dict[str, Any]) -> np.ndarray:
@@ -88,12 +126,16 @@ def measure(run: SavedRun, points: int) -> str:
         return call(fresh, *arguments), time.perf_counter() - began
 
     once, seconds = timed(lambda e: e.judge(networks, ATTACKS))
+    spent: dict[str, float] = {}
+    with timed_parts(spent):
+        evaluator().judge(networks, ATTACKS)
     attacks, attack_seconds = timed(plain_attacks, networks)
     (certified, attacked), side_seconds = timed(plain_sides, networks)
     plain = attack_seconds + side_seconds
     same = np.array_equal(once.accuracy[..., 1:], attacks)
     rows = [
         ("each point decided once", f"{seconds:.1f} s", ""),
+        *((f"– {label}", f"{part:.1f} s", "") for label, part in spent.items()),
         ("plain: named attacks", f"{attack_seconds:.1f} s", ""),
         ("plain: both sides", f"{side_seconds:.1f} s", ""),
         ("plain over once", f"{plain / seconds:.1f}", "≥ 8"),

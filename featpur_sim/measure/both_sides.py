@@ -108,6 +108,25 @@ def require_certifiable(model: Classifier) -> SymmetricReLU:
     return model
 
 
+def closed_form_noise(model: SymmetricReLU) -> float:
+    """σ_ρ where the model computes its expectation over ρ, else 0."""
+    return float(model.sigma_rho) if model.smoothing == "closed" else 0.0
+
+
+def longest(radius: float, norm: Norm, d: int) -> float:
+    """The largest ℓ2 norm in the ball."""
+    return radius * (d**0.5 if norm == "linf" else 1.0)
+
+
+def inference_error(
+    model: SymmetricReLU, x: Float[np.ndarray, "n d"], radius: float, norm: Norm
+) -> Float[np.ndarray, " n"]:
+    """How far f in float32 can be from f in real arithmetic anywhere in each point's ball (§8)."""
+    size = np.linalg.norm(x.astype(np.float64), axis=1) + longest(radius, norm, x.shape[1])
+    weights, bias = (np.asarray(part, np.float64) for part in (model.weights, model.bias))
+    return float32_inference_error(weights, bias, size, closed_form_noise(model))
+
+
 @steady
 def squeeze(
     model: Classifier,
@@ -202,7 +221,7 @@ class Squeeze:
         self.protocol, self.effort = protocol, effort
         self.stages = chosen(stages, norm)
         self.points = np.asarray(batch.x) * y[:, None]
-        self.smoothing = float(model.sigma_rho) if model.smoothing == "closed" else 0.0
+        self.smoothing = closed_form_noise(model)
         self.problem = Problem.build(
             np.asarray(model.weights),
             np.asarray(model.bias),
@@ -217,11 +236,7 @@ class Squeeze:
         self.minimiser = np.zeros_like(self.problem.points)
         self.upper = self.problem.value(self.minimiser)
         self.stage = np.full(count, "undecided", dtype="<U9")
-        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
-        longest = radius * (self.points.shape[1] ** 0.5 if norm == "linf" else 1.0)
-        self.error = float32_inference_error(
-            self.problem.weights, self.problem.bias, norms + longest, self.smoothing
-        )
+        self.error = inference_error(model, self.points, radius, norm)
         self.require_own_function()
         self.seconds: dict[str, float] = dict.fromkeys(("attack", *self.stages), 0.0)
         self.evaluated: dict[str, int] = dict.fromkeys(self.seconds, 0)

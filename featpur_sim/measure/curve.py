@@ -20,10 +20,15 @@ from featpur_sim.certify import (
     Effort,
     RadiiCertificate,
     certify_radii,
-    float32_inference_error,
 )
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.measure.both_sides import Squeeze, require_certifiable
+from featpur_sim.measure.both_sides import (
+    Squeeze,
+    closed_form_noise,
+    inference_error,
+    longest,
+    require_certifiable,
+)
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 
@@ -43,10 +48,6 @@ class Proof:
 
     certificate: RadiiCertificate
     withstands: Bool[np.ndarray, "r n"]
-
-
-def _closed_form_noise(model: SymmetricReLU) -> float:
-    return float(model.sigma_rho) if model.smoothing == "closed" else 0.0
 
 
 @steady
@@ -80,7 +81,7 @@ def prove_radii(
     points = np.asarray(batch.x, np.float64) * np.asarray(batch.y)[:, None]
     room = rounding_room(model, points, float(radii[-1]), norm)
     found = certify_radii(
-        model.weights, model.bias, points, radii, norm=norm, smoothing=_closed_form_noise(model),
+        model.weights, model.bias, points, radii, norm=norm, smoothing=closed_form_noise(model),
         broken=broken, enough=float(room.max(initial=0)), effort=effort,
     )  # fmt: skip
     return Proof(found, found.lower > room)
@@ -93,16 +94,17 @@ def rounding_room(
 
     Args:
         model: without sampled noise.
-        x: the points.
+        x: the points, [n, d].
         radius: of the ball, or a larger one.
         norm: of the ball.
+
+    Returns:
+        In units of f, [n]: `inference_error`, and what leaving the ball by rounding can change.
     """
-    weights, bias = (np.asarray(part, np.float64) for part in (model.weights, model.bias))
-    longest = radius * (x.shape[1] ** 0.5 if norm == "linf" else 1.0)
-    size = np.linalg.norm(np.asarray(x, np.float64), axis=1) + longest
-    error = float32_inference_error(weights, bias, size, _closed_form_noise(model))
     # f is Lipschitz with Σ‖w‖ at most.
-    return error + _OVERSHOOT * longest * float(np.linalg.norm(weights, axis=1).sum())
+    slope = float(np.linalg.norm(np.asarray(model.weights, np.float64), axis=1).sum())
+    overshoot = _OVERSHOOT * longest(radius, norm, x.shape[1])
+    return inference_error(model, x, radius, norm) + slope * overshoot
 
 
 @steady
@@ -147,7 +149,7 @@ def squeeze_radii(
     if quick := tuple(stage for stage in protocol.stages if stage.method in ONE_STEP):
         rising.attack(replace(protocol, stages=quick), ~rising.broken)
     proof = prove_radii(model, batch, radii, norm, broken=rising.broken, effort=effort)
-    rising.attack_open(protocol, proof.certificate)
+    rising.attack(protocol, ~proof.certificate.certified, proof.certificate.weakest)
     return proof.certificate.certified, ~rising.broken
 
 
@@ -176,8 +178,7 @@ class RisingAttack:
             require_certifiable(model), batch, radii[-1], norm, key, direction, STANDARD, (),
             DEFAULT_EFFORT,
         )  # fmt: skip
-        wrong = np.broadcast_to(~self._first.standing, (len(radii), len(batch.y)))
-        self.broken = wrong.copy()
+        self.broken = np.tile(~self._first.standing, (len(radii), 1))
 
     def attack(
         self,
@@ -207,7 +208,3 @@ class RisingAttack:
                 part.attack(protocol, np.arange(len(index)), start)
                 part.require_own_function()
                 self.broken[r:, index[~part.standing]] = True
-
-    def attack_open(self, protocol: Protocol, certificate: RadiiCertificate) -> None:
-        """Attack what a certificate leaves open, from where it saw f least too."""
-        self.attack(protocol, ~certificate.certified, certificate.weakest)

@@ -10,7 +10,7 @@ from featpur_sim.runs.diagnosis import finished
 CAPTIONS: dict[str, str] = {
     "both_sides": "Robust accuracy against ANY perturbation of norm τ: no attack of the run breaks "
     "more than the solid line leaves, the dash-dotted line is proved, and the truth lies in the "
-    "shade between them. {spread} The first {certified} of {samples} test samples each.",
+    "shade between them. {sides} The first {certified} of {samples} test samples each.",
     "robust_accuracy": "Accuracy against attack radius, one panel per attack; the dotted line "
     "marks the training radius. Transferred examples are made on another seed's clean-trained "
     "network; PGD on support moves active coordinates only. Every attack bounds robust accuracy "
@@ -56,12 +56,17 @@ def caption(name: str, result: xr.Dataset) -> str:
     """
     count = int(finished(result).sum())
     seeds = f"{count} seeds" if count > 1 else "one seed"
-    spread = "One seed, so no interval."
+    spread = sides = "One seed, so no interval."
     if count > 1:
         spread = f"Mean over {seeds}; bands and bars: 95\u00a0% t-interval."
+        sides = (
+            f"Lines: means over {seeds}; bars: from the lower end of the 95\u00a0% t-interval of "
+            "what is proved to the upper end of that of what no attack breaks."
+        )
     return CAPTIONS[name].format(
         seeds=seeds,
         spread=spread,
+        sides=sides,
         samples=result.attrs["test_samples"],
         certified=result.attrs.get("certify_points", 0),
         shown=result.sizes["shown"],

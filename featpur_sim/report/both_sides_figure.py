@@ -52,7 +52,8 @@ def _band(
     marker: str,
 ) -> None:
     """The two sides as lines, the gap between their means shaded, intervals over seeds as bars."""
-    radius, n = seeds.radius.values, seeds.attrs["test_samples"]
+    n = seeds.attrs.get("certify_points", seeds.attrs["test_samples"])
+    radius = seeds.radius.values
     lower, start, _ = seed_interval(low.values, n)
     upper, _, end = seed_interval(high.values, n)
     axes.plot(radius, upper, color=colour, marker=marker, label=label)

@@ -91,9 +91,10 @@ def evaluate_run(
         meter: told of the progress.
 
     Returns:
-        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes, and the
-        ``status`` of each seed. NaN for a seed whose training failed, and for examples transferred
-        from one.
+        ``robust_accuracy`` [seed, phase, attack, radius] with the settings as attributes, the
+        ``status`` of each seed, and ``certified_accuracy`` and ``attacked_accuracy`` [seed, phase,
+        radius] of the first ``certify_points`` points, if any were. NaN for a seed whose training
+        failed, and for examples transferred from one.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -108,7 +109,8 @@ def evaluate_run(
     keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
     keys = seed_keys(config)[2] if seed == 0 else keys
     evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
-    table = evaluator.judge(run.networks, evaluation.ATTACKS, meter).accuracy
+    found = evaluator.judge(run.networks, evaluation.ATTACKS, meter)
+    table = found.accuracy
     table[~used] = np.nan
     if "transfer" in evaluation.ATTACKS:
         table[~np.roll(used, 1), :, evaluation.ATTACKS.index("transfer")] = np.nan
@@ -116,6 +118,14 @@ def evaluate_run(
         {
             "robust_accuracy": variable("robust_accuracy", table),
             "status": run.result.status,
+            **{
+                name: variable(name, np.where(used[:, None, None], side, np.nan))
+                for name, side in (
+                    ("certified_accuracy", found.certified),
+                    ("attacked_accuracy", found.attacked),
+                )
+                if np.isfinite(side).any()
+            },
         },
         {
             "seed": run.result.seed,
