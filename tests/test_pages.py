@@ -1,0 +1,66 @@
+"""The pages say what the kept results say (experiments/results, experiments/pages.py)."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text("utf-8"))
+NUMBER = r"[-−]?\d*\.\d+"
+INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
+PAGES = sorted({page for entry in ENTRIES.values() for page in entry.get("pages", [])})
+# From commands that take over an hour, or on figures that a page only quotes.
+ELSEWHERE: dict[str, set[str]] = {}
+
+
+def intervals(text: str) -> list[tuple[str, ...]]:
+    """Every "mean [low, high]" of a text, in one spelling: −0.10 and -.10 are equal."""
+    found = (match.groups() for match in INTERVAL.finditer(text))
+    return [tuple(re.sub(r"^(-?)0?\.", r"\1.", n.replace("−", "-")) for n in one) for one in found]
+
+
+def agrees(shown: tuple[str, ...], kept: tuple[str, ...]) -> bool:
+    """Whether what a page shows is what was kept, or that with fewer digits."""
+    return all(
+        len(s.split(".")[1]) <= len(k.split(".")[1])
+        and abs(float(s) - float(k)) <= 0.5001 * 10.0 ** -len(s.split(".")[1])
+        for s, k in zip(shown, kept, strict=True)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_intervals_of_a_page_are_those_of_its_results(page):
+    kept = [
+        found
+        for name, entry in ENTRIES.items()
+        if page in entry.get("pages", [])
+        for found in intervals((RESULTS / f"{name}.txt").read_text("utf-8"))
+    ]
+    shown = intervals((ROOT / page).read_text("utf-8"))
+    stray = [one for one in shown if not any(agrees(one, other) for other in kept)]
+    assert len(shown) >= 2
+    assert not stray
+
+
+def test_an_interval_that_was_not_kept_is_noticed():
+    kept = intervals("| κ/α | −0.876 [−0.939, -0.813] |")
+    assert kept == [("-.876", "-.939", "-.813")]
+    assert agrees(intervals("-.88 [-.94, -.81]")[0], kept[0])
+    assert not agrees(intervals("-.88 [-.94, -.82]")[0], kept[0])
+    assert not agrees(intervals("-.8760 [-.939, -.813]")[0], kept[0])
+
+
+def test_every_kept_result_names_its_commands():
+    for path in RESULTS.glob("*.txt"):
+        commands = re.findall(r"^\$ (.*)$", path.read_text("utf-8"), re.M)
+        here = [c.format(here="experiments") for c in ENTRIES[path.stem]["commands"]]
+        assert commands == here, path
+
+
+def test_figures_are_there():
+    for entry in ENTRIES.values():
+        for picture in entry.get("figures", {}):
+            assert (ROOT / "docs" / "images" / picture).exists(), picture
