@@ -133,3 +133,8 @@ if __name__ == "__main__":
     print("| | dense regime, d = 100, k = 5 | sparse regime, d = 64, k = 5 |\n|---|---|---|")
     for (name, one), other in zip(rows(dense).items(), rows(sparse).values(), strict=True):
         print(f"| {name} | {one} | {other} |")
+    print("\n| regime | claim | measured | verdict | held together |\n|---|---|---|---|---|")
+    for row in scorecard:
+        measured = _print((row["measured"], *(row["ci"] or (np.nan, np.nan))), 4)
+        cells = row["regime"], f"{row['id']}: {row['statement']}", measured
+        print("| " + " | ".join([*cells, row["verdict"], row["verdict_simultaneous"]]) + " |")

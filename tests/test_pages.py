@@ -12,8 +12,6 @@ ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text("utf-8"))
 NUMBER = r"[-−]?\d*\.\d+"
 INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
 PAGES = sorted({page for entry in ENTRIES.values() for page in entry.get("pages", [])})
-# From commands that take over an hour, or on figures that a page only quotes.
-ELSEWHERE: dict[str, set[str]] = {}
 
 
 def intervals(text: str) -> list[tuple[str, ...]]:
