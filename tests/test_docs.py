@@ -26,6 +26,12 @@ def test_own_hidden_law():
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
 
 
+def test_own_training(capsys):
+    names = run_blocks("docs/how-to/own-training.md")
+    one, fgm = (line for line in capsys.readouterr().out.splitlines() if "Accuracy" in line)
+    assert one != fgm and names["run"].records["largest"].shape == names["run"].record_step.shape
+
+
 def test_the_sweep_file():
     (text,) = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(encoding="utf-8"), re.DOTALL

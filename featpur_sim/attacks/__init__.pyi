@@ -15,6 +15,7 @@ from .gradient import FGM as FGM
 from .gradient import PGD as PGD
 from .gradient import Attack as Attack
 from .gradient import DenseMixture as DenseMixture
+from .gradient import FunctionAttack as FunctionAttack
 from .gradient import RandomNoise as RandomNoise
 from .gradient import Transfer as Transfer
 from .kinds import AttackKind as AttackKind

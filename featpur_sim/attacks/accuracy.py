@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from featpur_sim._ground.checks import count
+from featpur_sim._ground.expected import expect, expect_methods
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
-from featpur_sim.attacks.gradient import Attack
+from featpur_sim.attacks.gradient import Attack, require_attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -117,8 +118,8 @@ def robust_accuracy(
         finite.
 
     Raises:
-        ValueError: n or chunk is no integer ≥ 1, no drawn sample has a label, or the network has
-            another number of inputs than the problem.
+        ValueError: model, problem or attack is something else, n or chunk is no integer ≥ 1, no
+            drawn sample has a label, or the network has another number of inputs than the problem.
 
     >>> import jax
     >>> from featpur_sim import PGD, SparseCoding, pure_network
@@ -129,6 +130,10 @@ def robust_accuracy(
     True
     """
     n, chunk = count("n", n), count("chunk", chunk)  # static for the program
+    expect("model", model, Classifier, "a Classifier, the first argument of robust_accuracy")
+    expect_methods("problem", problem, ("sample",), "a problem, SparseCoding(…) say")
+    if attack is not None:
+        require_attack("attack", attack)
     if isinstance(model, SymmetricReLU):
         problem.require_dimension(model.weights)
     robust, labelled = map(

@@ -6,6 +6,7 @@ every radius; ``steps`` and ``restarts`` are static.
 """
 
 import abc
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from featpur_sim._ground.checks import count, is_concrete, number
+from featpur_sim._ground.checks import ConfigError, count, is_concrete, number
+from featpur_sim._ground.expected import expect, expect_methods, said
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
@@ -248,12 +250,68 @@ class DenseMixture(Attack):
 
     @classmethod
     def of(cls, problem: SparseCoding, radius: Real, norm: Norm = "l2") -> "DenseMixture":
-        """The attack along the dense mixture of ``problem``."""
+        """The attack along the dense mixture of ``problem``.
+
+        Raises:
+            ConfigError: ``problem`` has no dense direction.
+        """
+        expect_methods("problem", problem, ("dense_direction",), "a problem, SparseCoding(…) say")
         return cls(radius, problem.dense_direction(), norm)
 
     @steady
     def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
         return -batch.y[:, None] * self.ball.maximise(self.direction[None])
+
+
+class FunctionAttack(Attack):
+    """A function of your own as an attack, kept inside its ball.
+
+    Args:
+        function: (model, batch, key=…) → perturbations [n, d]; traceable by JAX.
+        radius: τ; what the function returns is projected onto the ball.
+        norm: ``"l2"`` or ``"linf"``.
+
+    Raises:
+        ConfigError: ``function`` cannot be called, or returns another shape than the inputs'.
+
+    >>> import jax.numpy as jnp
+    >>> FunctionAttack(lambda model, batch, key: -batch.y[:, None] * jnp.ones_like(batch.x), 0.1)
+    FunctionAttack(τ=0.1, l2)
+    """
+
+    function: Callable[..., Array] = eqx.field(static=True)
+
+    @steady
+    def __init__(self, function: Callable[..., Array], radius: Real, norm: Norm = "l2"):
+        expect("function", function, Callable, "a function (model, batch, key=…) → δ")
+        self.ball = ball(norm, radius)
+        self.function = function
+
+    @steady
+    def __call__(self, model: Classifier, batch: Batch, *, key: PRNGKey) -> Float[Array, "n d"]:
+        delta = self.function(model, batch, key=key)
+        if jnp.shape(delta) != batch.x.shape:
+            raise ConfigError(
+                f"FunctionAttack: {said(self.function)} must return one perturbation per input, of "
+                f"shape {batch.x.shape}, got {jnp.shape(delta)}."
+            )
+        return self.ball.project(jnp.asarray(delta, batch.x.dtype))
+
+
+def require_attack(name: str, attack: object) -> None:
+    """Refuse what is no attack.
+
+    Args:
+        name: of the parameter.
+        attack: what was given.
+
+    Raises:
+        ConfigError: a number, a class instead of one of its objects, a bare function, …
+    """
+    wanted = "an Attack, FGM(radius) say"
+    if not isinstance(attack, Attack | type) and callable(attack):
+        wanted += ", or FunctionAttack(function, radius) for a function of your own"
+    expect(name, attack, Attack, wanted)
 
 
 class RandomNoise(Attack):
@@ -276,6 +334,8 @@ class Transfer(Attack):
     attack: Attack
 
     def __init__(self, source: Classifier, attack: Attack):
+        expect("source", source, Classifier, "a model, the first argument of Transfer")
+        require_attack("attack", attack)
         self.ball = attack.ball
         self.source, self.attack = source, attack
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.checks import count, is_concrete, number
+from featpur_sim._ground.expected import expect
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
@@ -99,6 +100,7 @@ class SparseCoding(eqx.Module):
         if self.D < self.d:
             raise ValueError(f"D must be ≥ d, got D={D} with d={d}.")
         self.law = TwoLevel() if law is None else law
+        expect("law", self.law, HiddenLaw, "a HiddenLaw, TwoLevel() say or one of your own")
         self.k = number("k", k)
         self.sigma_x = number("sigma_x", sigma_x, least=0)
         if not 1 <= k <= self.D:

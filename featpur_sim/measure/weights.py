@@ -8,7 +8,9 @@ r = w − αM_j − v. For unitary M, ‖w‖² = α² + ‖v‖² + ‖r‖² e
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
+from featpur_sim._ground.expected import expect
 from featpur_sim._ground.norms import length, square_scale
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, Scalar
@@ -32,7 +34,13 @@ class Decomposition(NamedTuple):
 
 @steady
 def decompose(weights: Float[Array, "m d"], problem: SparseCoding) -> Decomposition:
-    """Split every neuron's weights into pure, dense and residual parts (docs/theory.md §4, [D])."""
+    """Split every neuron's weights into pure, dense and residual parts (docs/theory.md §4, [D]).
+
+    Raises:
+        ValueError: the arguments are of another kind, or in another order, or of two dimensions.
+    """
+    expect("problem", problem, SparseCoding, "a SparseCoding, the second argument of decompose")
+    expect("weights", weights, (Array, np.ndarray), "the weights of a network, network.weights say")
     index, alpha, kappa, dense = _split(weights, problem)
     wstar = problem.wstar
     feature = jnp.eye(problem.D)[index] if problem.M is None else problem.M.T[index]

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from featpur_sim._ground.checks import count
+from featpur_sim._ground.checks import ConfigError, count
+from featpur_sim._ground.expected import expect, expect_methods, said
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
@@ -111,6 +112,7 @@ def train(
     >>> run
     TrainingRun(init → clean → adversarial, 42 records, ok)
     """
+    require_training(problem, network, phases, observe)
     many = train_many(
         *replicate((problem, network, list(phases)), 1),
         keys=key[None],
@@ -176,6 +178,7 @@ def train_many(
         ValueError: no phase, two phases of one name, runs that differ in the number of steps, or
             another number of keys than of networks.
     """
+    require_training(problem, network, phases, observe)
     if network.weights.ndim != 3 or len(network.weights) != len(keys):
         raise ValueError(
             f"keys has shape {keys.shape} and the network's weights have {network.weights.shape}: "
@@ -228,6 +231,38 @@ def train_many(
     return course.result(plan, phases)
 
 
+def require_training(problem: Any, network: Any, phases: Any, observe: Any) -> None:
+    """Refuse what cannot be trained, before anything is.
+
+    Raises:
+        ConfigError: an argument is of another kind, or in another's place.
+    """
+    order = "; the order is problem, network, phases"
+    methods = ("sample", "coordinates", "require_dimension")
+    expect_methods("problem", problem, methods, "a problem, SparseCoding(…) say" + order)
+    expect("network", network, SymmetricReLU, "a SymmetricReLU, initialise(…) say" + order)
+    expect("phases", phases, (list, tuple), "a list of phases, [CleanPhase(steps)] say")
+    expect("observe", observe, Callable, "a function of one Moment")
+
+
+def require_observed(observed: Any, own: Mapping[str, Any]) -> None:
+    """Refuse what an observer returns if it cannot be recorded.
+
+    Raises:
+        ConfigError: no mapping, a value that is no number or array, or a name that training
+            records itself.
+    """
+    expect("what observe returns", observed, Mapping, "a mapping, {'name': number} say")
+    for name, value in observed.items():
+        if name in own:
+            raise ConfigError(
+                f"observe records {name!r}, which training records itself, as it does "
+                f"{', '.join(n for n in own if n != name)}: choose another name."
+            )
+        if not isinstance(value, Array | np.ndarray | float | int):
+            raise ConfigError(f"observe must give numbers, got {said(value)} for {name!r}.")
+
+
 # Streams of a run's key: phases use 0, 1, 2, …; this one is far from them.
 _TEST_STREAM = 2**31 - 1
 
@@ -266,9 +301,10 @@ def _segment(state, problem, phase, key, data, test_key, start, stop, observe, t
         "training_loss": training_loss,
         "bias": jnp.median(network.bias),
         "status": state.status,
-        **observe(Moment(network, problem, test, phase, jax.random.fold_in(test_key, stop))),
     }
-    return state, values
+    found = observe(Moment(network, problem, test, phase, jax.random.fold_in(test_key, stop)))
+    require_observed(found, values)
+    return state, values | dict(found)
 
 
 @eqx.filter_jit

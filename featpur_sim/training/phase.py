@@ -1,6 +1,7 @@
 """A phase of training: how long, how fast, on what, under which threshold and attack (§3)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -8,13 +9,24 @@ import jax.numpy as jnp
 import optax
 
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.expected import expect
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int
-from featpur_sim.attacks.gradient import Attack
+from featpur_sim.attacks.gradient import Attack, require_attack
 from featpur_sim.training.bias import BiasSchedule, Frozen
 
-Optimizer = Callable[[Any], optax.GradientTransformation]
+Optimizer = Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation
+
+
+@dataclass(frozen=True)
+class _AsItIs:
+    """An optax transformation with a learning rate of its own, whatever that of the phase."""
+
+    transformation: optax.GradientTransformation
+
+    def __call__(self, rate: Any) -> optax.GradientTransformation:
+        return self.transformation
 
 
 # What a phase is where nothing is said: the settings of docs/theory.md §5.3.
@@ -37,7 +49,7 @@ class Phase(eqx.Module):
     batch: int = eqx.field(static=True)
     microbatch: int = eqx.field(static=True)
     dataset_size: int | None = eqx.field(static=True)
-    optimizer: Optimizer = eqx.field(static=True)
+    optimizer: Callable[[Any], optax.GradientTransformation] = eqx.field(static=True)
     rank: int | None = eqx.field(static=True)
 
     @steady
@@ -70,6 +82,13 @@ class Phase(eqx.Module):
         self.learning_rate = number(f"{name} phase: learning_rate", learning_rate, above=0)
         self.weight_decay = number(f"{name} phase: weight_decay", weight_decay, least=0)
         self.bias = Frozen() if bias is None else bias
+        expect(f"{name} phase: bias", self.bias, BiasSchedule, "a schedule, LinearRamp(0.1) say")
+        if attack is not None:
+            require_attack(f"{name} phase: attack", attack)
+        wanted = "a function from η to an optax transformation, optax.adam say, or a transformation"
+        if isinstance(optimizer, optax.GradientTransformation):
+            optimizer = _AsItIs(optimizer)
+        expect(f"{name} phase: optimizer", optimizer, Callable, wanted)
         self.attack, self.optimizer = attack, optimizer
         self.dataset_size = size("dataset_size", dataset_size)
         self.rank = size("rank", rank)
@@ -111,7 +130,8 @@ def CleanPhase(
         microbatch: gradients are accumulated in chunks of this many samples; divides ``batch``.
         dataset_size: N: train on N fixed samples, drawn with replacement, or all of them at once if
             ``batch`` ≥ N; None: fresh samples each step.
-        optimizer: η ↦ an optax transformation; plain gradient descent by default.
+        optimizer: η ↦ an optax transformation, or one as it is, whose own rate then holds; plain
+            gradient descent by default.
         rank: r: descend on A [m, r] and B [r, d] of W + AB instead of on W; see
             `featpur_sim.training.low_rank`. The objective is the same, so weight decay acts on
             W + AB.
@@ -157,17 +177,13 @@ def AdversarialPhase(
         bias: how the threshold moves.
         microbatch: samples per chunk of a step.
         dataset_size: N fixed samples, or None.
-        optimizer: η ↦ an optax transformation.
+        optimizer: η ↦ an optax transformation, or one as it is.
         rank: r of the update, or None.
 
     Raises:
         ValueError: a setting is out of range.
     """
-    if not isinstance(attack, Attack):
-        raise ValueError(
-            f"adversarial phase: attack must be an Attack, FGM(radius) say, got {attack!r}; "
-            "without one it is a CleanPhase."
-        )
+    require_attack("adversarial phase: attack", attack)
     return Phase(
         "adversarial",
         steps,
