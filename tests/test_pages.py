@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from featpur_sim._version import __version__
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text("utf-8"))
@@ -62,3 +64,8 @@ def test_figures_are_there():
     for entry in ENTRIES.values():
         for picture in entry.get("figures", {}):
             assert (ROOT / "docs" / "images" / picture).exists(), picture
+
+
+def test_citations_name_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"version = {{{__version__}}}" in (ROOT / "README.md").read_text("utf-8")
