@@ -2,9 +2,11 @@
 
     E[log(1 + exp(−y f(x)))] + λ Σ_i Reg(w_i),   Reg(w) = ‖w‖²/2 + ‖w‖³/3.
 
-The expectation is over labelled samples: ties carry y = 0 and weight 0.
+The expectation is over labelled samples: ties carry y = 0 and weight 0. A phase may take another
+function of the margin y f(x); the theorem and the claims are about this one.
 """
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import cast
 
@@ -16,10 +18,23 @@ from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Scalar
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 
+Loss = Callable[[Array], Array]
+"""margin ↦ loss, entry by entry; traceable by JAX, with a derivative almost everywhere."""
+
 
 def logistic_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """log(1 + exp(−margin)), with margin = y f(x)."""
+    """log(1 + exp(−margin)), with margin = y f(x). [P]"""
     return jax.nn.softplus(-margin)
+
+
+def hinge_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """max(1 − margin, 0)."""
+    return jax.nn.relu(1 - margin)
+
+
+def squared_loss(margin: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """(1 − margin)², which is (y − f)² for y = ±1."""
+    return (1 - margin) ** 2
 
 
 @steady
@@ -41,26 +56,35 @@ def loss_sum_and_gradient(
     x: Float[Array, "n d"],
     y: Float[Array, " n"],
     *,
+    loss: Loss = logistic_loss,
     key: PRNGKey | None = None,
 ) -> tuple[Scalar, Float[Array, "m d"], Int[Array, ""]]:
-    """Sum of logistic losses over the labelled rows, its gradient in W, and their number.
+    """Sum of losses over the labelled rows, its gradient in W, and their number.
 
-    The gradient is written out, −Σ_n y_n σ(−y_n f_n) (∂f/∂u_i)(u_n) x_n: two matrix products and no
-    stored residuals. A subclass, which may compute another function, is differentiated instead.
+    The gradient is written out, Σ_n y_n ℓ′(y_n f_n) (∂f/∂u_i)(u_n) x_n with ℓ′ = −σ(−·) for the
+    logistic loss: two matrix products and no stored residuals. A subclass, which may compute
+    another function, is differentiated instead.
     Sums, not means, so that chunks add up.
     """
     labelled = y != 0
     if type(network) is not SymmetricReLU:
 
-        def total(weights: Float[Array, "m d"]) -> Scalar:
+        def whole(weights: Float[Array, "m d"]) -> Scalar:
             value = eqx.tree_at(attrgetter("weights"), network, weights)(x, key=key)
-            return jnp.sum(jnp.where(labelled, logistic_loss(y * value), 0))
+            return jnp.sum(jnp.where(labelled, loss(y * value), 0))
 
-        return *jax.value_and_grad(total)(network.weights), jnp.sum(labelled)
+        return *jax.value_and_grad(whole)(network.weights), jnp.sum(labelled)
     # [m, n], not [n, m]: both products are then plain A·B, which every backend has a fast path for.
     # The contraction of [n, m] with [n, d] over n takes XLA on a CPU 1.5 to 2 times as long.
     value, gate = network.output_and_gate(network.weights @ x.T, neurons=0, key=key)
     margin = y * value
-    loss = jnp.sum(jnp.where(labelled, logistic_loss(margin), 0))
-    slope = jnp.where(labelled, -y * jax.nn.sigmoid(-margin), 0)
-    return loss, (slope * gate) @ x, jnp.sum(labelled)
+    total = jnp.sum(jnp.where(labelled, loss(margin), 0))
+    if loss is logistic_loss:
+        slope = -y * jax.nn.sigmoid(-margin)
+    else:
+
+        def all_together(margin: Float[Array, " n"]) -> Scalar:
+            return jnp.sum(loss(margin))
+
+        slope = y * cast(Array, jax.grad(all_together)(margin))
+    return total, (jnp.where(labelled, slope, 0) * gate) @ x, jnp.sum(labelled)

@@ -22,7 +22,6 @@ from featpur_sim._ground.expected import expect, expect_methods, said
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
-from featpur_sim.models.losses import logistic_loss
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Course, Record, TrainingRun, plan_records
@@ -296,7 +295,7 @@ def _segment(state, problem, phase, key, data, test_key, start, stop, observe, t
     margin = test.y * network(test.x, key=test_key)
     labelled = jnp.maximum(jnp.sum(test.labelled), 1)
     values = {
-        "loss": jnp.sum(jnp.where(test.labelled, logistic_loss(margin), 0)) / labelled,
+        "loss": jnp.sum(jnp.where(test.labelled, phase.loss(margin), 0)) / labelled,
         "accuracy": jnp.sum(margin > 0) / labelled,
         "training_loss": training_loss,
         "bias": jnp.median(network.bias),

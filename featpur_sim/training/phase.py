@@ -14,6 +14,7 @@ from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Float, Int
 from featpur_sim.attacks.gradient import Attack, require_attack
+from featpur_sim.models.losses import Loss, logistic_loss
 from featpur_sim.training.bias import BiasSchedule, Frozen
 
 Optimizer = Callable[[Any], optax.GradientTransformation] | optax.GradientTransformation
@@ -51,6 +52,7 @@ class Phase(eqx.Module):
     dataset_size: int | None = eqx.field(static=True)
     optimizer: Callable[[Any], optax.GradientTransformation] = eqx.field(static=True)
     rank: int | None = eqx.field(static=True)
+    loss: Loss = eqx.field(static=True)
 
     @steady
     def __init__(
@@ -67,6 +69,7 @@ class Phase(eqx.Module):
         dataset_size: int | None = None,
         optimizer: Optimizer = optax.sgd,
         rank: int | None = None,
+        loss: Loss = logistic_loss,
     ):
         def size(label: str, value: int | None) -> int | None:
             return None if value is None else count(f"{name} phase: {label}", value)
@@ -92,16 +95,28 @@ class Phase(eqx.Module):
         self.attack, self.optimizer = attack, optimizer
         self.dataset_size = size("dataset_size", dataset_size)
         self.rank = size("rank", rank)
+        expect(f"{name} phase: loss", loss, Callable, "a function of the margin, hinge_loss say")
+        self.loss = loss
 
     def __repr__(self) -> str:
         rates = f"η={shown(self.learning_rate)}", f"λ={shown(self.weight_decay)}"
         sizes = f"{shown(self.steps)} steps", f"batch={self.batch}"
         finite = [] if self.dataset_size is None else [f"N={self.dataset_size}"]
         rank = [] if self.rank is None else [f"rank={self.rank}"]
+        loss = [] if self.loss is logistic_loss else [getattr(self.loss, "__name__", "own loss")]
         attack = [] if self.attack is None else [repr(self.attack)]
         rule = type(self.bias).__name__
         return line(
-            "Phase", self.name, *sizes, *finite, *rates, *rank, rule, *attack, *runs(self.steps)
+            "Phase",
+            self.name,
+            *sizes,
+            *finite,
+            *rates,
+            *rank,
+            rule,
+            *attack,
+            *loss,
+            *runs(self.steps),
         )
 
 
@@ -118,6 +133,7 @@ def CleanPhase(
     dataset_size: int | None = None,
     optimizer: Optimizer = optax.sgd,
     rank: int | None = None,
+    loss: Loss = logistic_loss,
 ) -> Phase:
     """Training on the samples as they are. [P]
 
@@ -135,6 +151,8 @@ def CleanPhase(
         rank: r: descend on A [m, r] and B [r, d] of W + AB instead of on W; see
             `featpur_sim.training.low_rank`. The objective is the same, so weight decay acts on
             W + AB.
+        loss: of the margin y f(x); the logistic loss by default, or hinge_loss, squared_loss, or a
+            function of your own. Seeds count as untrained by thresholds for the logistic loss.
 
     Raises:
         ValueError: a setting is out of range.
@@ -150,6 +168,7 @@ def CleanPhase(
         dataset_size=dataset_size,
         optimizer=optimizer,
         rank=rank,
+        loss=loss,
     )
 
 
@@ -165,6 +184,7 @@ def AdversarialPhase(
     dataset_size: int | None = None,
     optimizer: Optimizer = optax.sgd,
     rank: int | None = None,
+    loss: Loss = logistic_loss,
 ) -> Phase:
     """Training on x + A(f, x, y); gradients do not flow through the attack A. [P]
 
@@ -179,6 +199,7 @@ def AdversarialPhase(
         dataset_size: N fixed samples, or None.
         optimizer: η ↦ an optax transformation, or one as it is.
         rank: r of the update, or None.
+        loss: of the margin y f(x).
 
     Raises:
         ValueError: a setting is out of range.
@@ -196,4 +217,5 @@ def AdversarialPhase(
         dataset_size=dataset_size,
         optimizer=optimizer,
         rank=rank,
+        loss=loss,
     )

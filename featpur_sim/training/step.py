@@ -132,7 +132,8 @@ def _loss_and_gradient(network, problem, phase: Phase, data, key):
         x = batch.x
         if phase.attack is not None:
             x = x + phase.attack(network, batch, key=jax.random.fold_in(attack_key, i))
-        return loss_sum_and_gradient(network, x, batch.y, key=jax.random.fold_in(noise_key, i))
+        noise = jax.random.fold_in(noise_key, i)
+        return loss_sum_and_gradient(network, x, batch.y, loss=phase.loss, key=noise)
 
     if phase.microbatch == phase.batch:
         loss, gradient, count = chunk(0)

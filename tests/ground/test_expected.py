@@ -65,6 +65,7 @@ WRONG = [
     (lambda: fp.CleanPhase(2, optimizer=0.1), "clean phase: optimizer must be .* got 0.1"),
     (lambda: fp.CleanPhase(2, bias=0.1), "clean phase: bias must be a schedule.* got 0.1"),
     (lambda: fp.CleanPhase(2, bias=LinearRamp), "bias .* the class LinearRamp itself"),
+    (lambda: fp.CleanPhase(2, loss="hinge"), "loss must be a function of the margin.*'hinge'"),
     (lambda: fp.AdversarialPhase(0.1, 2), "attack must be an Attack, .* got 0.1"),
     (lambda: fp.AdversarialPhase(fp.FGM, 2), "the class FGM itself, not one of its objects"),
     (lambda: fp.AdversarialPhase(nothing, 2), r"FunctionAttack\(function, radius\) for .*nothing"),

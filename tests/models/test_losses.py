@@ -8,10 +8,12 @@ from rounding import doubtful_gates
 
 from featpur_sim import SymmetricReLU
 from featpur_sim.models.losses import (
+    hinge_loss,
     logistic_loss,
     loss_sum_and_gradient,
     regulariser,
     regulariser_gradient,
+    squared_loss,
 )
 
 KEY = jax.random.key(40)
@@ -33,6 +35,31 @@ def test_logistic_loss_at_the_ends():
     margin = jnp.array([-1000.0, -3.0, 0.0, 3.0, 1000.0])
     expected = [1000.0, np.log1p(np.exp(3.0)), np.log(2), np.log1p(np.exp(-3.0)), 0.0]
     np.testing.assert_allclose(logistic_loss(margin), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss, value, slope",
+    [
+        (hinge_loss, lambda m: np.maximum(1 - m, 0), lambda m: -1.0 * (m < 1)),
+        (squared_loss, lambda m: (1 - m) ** 2, lambda m: 2 * (m - 1)),
+        # A function of one's own, through which only autodiff can see.
+        (lambda m: jnp.exp(-m), lambda m: np.exp(-m), lambda m: -np.exp(-m)),
+    ],
+    ids=["hinge", "squared", "own"],
+)
+def test_other_losses_in_float64(loss, value, slope):
+    """Against NumPy: f and ∂f/∂w written out for soft thresholds."""
+    x, y, weights = data()
+    wide, x64, y64 = (np.asarray(a, float) for a in (weights, x, y))
+    u = x64 @ wide.T
+    gate = np.abs(u) > 0.5
+    margin = y64 * (np.sign(u) * (np.abs(u) - 0.5) * gate).sum(1)
+    keep = y64 != 0
+    pull = np.where(keep, y64 * slope(margin), 0)
+    total, gradient, _ = loss_sum_and_gradient(make(weights, "none"), x, y, loss=loss)
+    np.testing.assert_allclose(total, value(margin)[keep].sum(), rtol=1e-5)
+    expected = (pull[:, None] * gate).T @ x64
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_regulariser_by_hand():

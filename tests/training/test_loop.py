@@ -20,6 +20,7 @@ from featpur_sim import (
     train,
     train_many,
 )
+from featpur_sim.models.losses import hinge_loss, squared_loss
 from featpur_sim.training.bias import LinearRamp, PerNeuron
 from featpur_sim.training.course import record_steps, require_trained
 from featpur_sim.training.loop import replicate
@@ -324,6 +325,15 @@ def test_other_optimisers(start):
         assert run.records["accuracy"][-1] > 0.9
         assert run.status == Status.OK
     assert not np.allclose(weights(runs["sgd"]), weights(runs["adam"]), atol=1e-2)
+
+
+@pytest.mark.parametrize("loss", [hinge_loss, squared_loss])
+def test_other_losses(start, loss):
+    run = train(*start, [clean(200, learning_rate=0.1, loss=loss)], key=KEY, records=2)
+    assert run.records["accuracy"][-1] > 0.85
+    assert run.records["loss"][-1] < 0.6 < run.records["loss"][0]
+    usual = train(*start, [clean(200, learning_rate=0.1)], key=KEY, records=2)
+    assert not np.allclose(weights(run), weights(usual), atol=1e-2)
 
 
 def momentum(rate):
