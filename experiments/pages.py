@@ -11,7 +11,6 @@ A command's standard output is kept beside it; `tests/test_pages.py` holds the p
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -51,9 +50,10 @@ def make(name: str, work: Path) -> None:
         print(f"{name}: {command}", file=sys.stderr, flush=True)
         shown = template.format(here="experiments")
         text.append(f"$ {shown}\n{output(command, work)}")
+    figures = {to: (work / made).read_bytes() for to, made in entry.get("figures", {}).items()}
     (RESULTS / f"{name}.txt").write_text("\n".join(text), encoding="utf-8")
-    for picture, made in entry.get("figures", {}).items():
-        shutil.copyfile(work / made, IMAGES / picture)
+    for picture, content in figures.items():
+        (IMAGES / picture).write_bytes(content)
     print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -56,6 +56,23 @@ def intervals(rows: np.ndarray, kept: np.ndarray) -> list[tuple | None]:
     return [mean_interval(row[keep]) if keep.sum() > 1 else None for row, keep in pairs]
 
 
+def scorecard(rows: list[dict]) -> str:
+    """Rows of `featpur_sim.claims.claim.rows` as a Markdown table."""
+    lines = ["| claim | predicted | rule | measured | verdict | held together |", "|---" * 6 + "|"]
+    for row in rows:
+        low, high = row["ci"] or (float("nan"), float("nan"))
+        cells = (
+            f"{row['id']}: {row['statement']}",
+            f"{row['predicted']}, {row['source']}",
+            row["threshold"],
+            f"{row['measured']:.3f} [{low:.3f}, {high:.3f}]",
+            row["verdict"],
+            row["verdict_simultaneous"],
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def page(columns: int, height: float = 2.6, rows: int = 1, **settings) -> tuple[Figure, list]:
     """A figure in the house style and its panels."""
     matplotlib.rcParams.update(STYLE)

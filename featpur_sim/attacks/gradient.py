@@ -187,7 +187,8 @@ class PGD(Attack):
             return (following, keep_better(best, margin, delta)), None
 
         nothing = Found(jnp.full(batch.y.shape, jnp.inf, batch.x.dtype), jnp.zeros_like(batch.x))
-        first = (self.ball.project(start * mask), nothing)
+        # A start that is 0 for all to see would have its norms taken by the compiler, one by one.
+        first = (self.ball.project(lax.optimization_barrier(start) * mask), nothing)
         (delta, best), _ = lax.scan(step, first, jnp.arange(self.steps))
         value = model(batch.x + delta, key=jax.random.fold_in(key, self.steps))
         return keep_better(best, batch.y * value, delta)
