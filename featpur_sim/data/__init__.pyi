@@ -1,10 +1,12 @@
 from . import dictionaries as dictionaries
 from . import laws as laws
+from . import problem as problem
 from . import sparse_coding as sparse_coding
 from .laws import GaussianTwin as GaussianTwin
 from .laws import HiddenLaw as HiddenLaw
 from .laws import Levels as Levels
 from .laws import TwoLevel as TwoLevel
 from .laws import UniformMagnitude as UniformMagnitude
+from .problem import Problem as Problem
 from .sparse_coding import Batch as Batch
 from .sparse_coding import SparseCoding as SparseCoding

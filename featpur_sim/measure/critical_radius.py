@@ -24,6 +24,7 @@ from featpur_sim._ground.types import Array, Float, PRNGKey, Scalar
 from featpur_sim.attacks.accuracy import CHUNK, attacked_margin
 from featpur_sim.attacks.balls import ball
 from featpur_sim.attacks.gradient import Attack
+from featpur_sim.data.problem import Problem
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -160,7 +161,7 @@ def dense_critical_radius(
 @steady
 def bisect_critical_radius(
     model: Classifier,
-    problem: SparseCoding,
+    problem: Problem,
     attack_at: Callable[[Scalar], Attack],
     *,
     key: PRNGKey,

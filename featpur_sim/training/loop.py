@@ -21,7 +21,8 @@ from featpur_sim._ground.checks import ConfigError, count
 from featpur_sim._ground.expected import expect, expect_methods, said
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
-from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim.data.problem import Problem
+from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Course, Record, TrainingRun, plan_records
@@ -37,7 +38,8 @@ class Moment(NamedTuple):
     """What an observer sees at a record point of one run."""
 
     network: SymmetricReLU
-    problem: SparseCoding
+    problem: Any
+    """Where samples come from: a `SparseCoding` unless it is one of your own."""
     batch: Batch
     """Held-out samples, the same at every record of a run: what moves is the network."""
     phase: Phase
@@ -69,7 +71,7 @@ def _repeated(arrays, seeds):
 
 @steady
 def train(
-    problem: SparseCoding,
+    problem: Problem,
     network: SymmetricReLU,
     phases: Sequence[Phase],
     *,
@@ -85,7 +87,7 @@ def train(
     """Train one network.
 
     Args:
-        problem: where samples come from.
+        problem: where samples come from: `SparseCoding`, or any `Problem`.
         network: where training starts.
         phases: one after another.
         key: PRNG key.
@@ -138,7 +140,7 @@ def train(
 
 @steady
 def train_many(
-    problem: SparseCoding,
+    problem: Problem,
     network: SymmetricReLU,
     phases: Sequence[Phase],
     *,
@@ -270,7 +272,7 @@ def _phase_keys(keys: Array, position: int) -> Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
 
 
-def _fixed_data(problem: SparseCoding, phase: Phase, keys: Array) -> Batch | None:
+def _fixed_data(problem: Problem, phase: Phase, keys: Array) -> Batch | None:
     """The training set of every run, stacked; None when each step draws fresh samples."""
     if phase.dataset_size is None:
         return None
