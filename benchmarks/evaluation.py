@@ -91,21 +91,23 @@ def plain_attacks(evaluator: Evaluator, networks: dict[str, Any]) -> np.ndarray:
 
 def plain_sides(evaluator: Evaluator, networks: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Certified and attacked accuracy [S, network, radius > 0], radius by radius."""
-    points = jax.tree.map(np.asarray, evaluator.lanes.standing.points)
+    lanes = evaluator.lanes
+    points = jax.tree.map(np.asarray, lanes.standing.points)
     sides = []
     for network in networks.values():
-        for s in range(len(evaluator.keys)):
+        for s in range(len(lanes.keys)):
             one = jax.tree.map(lambda leaf, s=s: np.asarray(leaf)[s], network)
+            problem = jax.tree.map(lambda leaf, s=s: leaf[s], lanes.problem)
             kept = np.flatnonzero(points.y[s])
             batch = Batch(*jax.tree.map(lambda rows, s=s, kept=kept: rows[s, kept], points))
             for radius in evaluator.radii[1:]:
                 both = squeeze(
                     one, batch, float(radius), evaluator.config.adversarial.norm,
-                    key=jax.random.key(s), direction=evaluator.problem.dense_direction(),
+                    key=jax.random.key(s), direction=problem.dense_direction(),
                     protocol=QUICK, stages=CHEAP, effort=Effort(q1_steps=100),
                 )  # fmt: skip
                 sides.append((both.certified.mean(), both.standing.mean()))
-    shape = (len(networks), len(evaluator.keys), len(evaluator.radii) - 1, 2)
+    shape = (len(networks), len(lanes.keys), len(evaluator.radii) - 1, 2)
     table = np.moveaxis(np.reshape(sides, shape), 0, 1)
     return table[..., 0], table[..., 1]
 
@@ -118,7 +120,7 @@ def measure(run: SavedRun, points: int) -> str:
     networks = {name: run.networks[name] for name in PHASES}
 
     def evaluator() -> Evaluator:
-        return Evaluator(config, run.problem, seed_keys(config)[2], run.networks["clean"])
+        return Evaluator(config, run.problems, seed_keys(config)[2], run.networks["clean"])
 
     def timed(call, *arguments):
         call(evaluator(), *arguments)  # compiles

@@ -64,7 +64,7 @@ def observer(config):
 
 def direct(config):
     """Records [phase and step, seed] and the weights of all phases."""
-    problem = make_problem(config).gauge()
+    problem = make_problem(config, 1).gauge()
     start, keys, _, _ = seed_keys(config)
     networks = eqx.filter_vmap(
         lambda key: initialise(

@@ -107,11 +107,12 @@ def table(run: SavedRun, seed: int, count: int, relative: float) -> None:
     tau = relative * run.config.adversarial.radius
     key = jax.random.fold_in(seed_keys(run.config)[2][seed], 1)
     point_key, attack_key = jax.random.split(key)  # the points of featpur certify
-    batch = run.problem.sample_labelled(point_key, count)
+    data = run.problem_of(seed)
+    batch = data.sample_labelled(point_key, count)
     points = np.asarray(batch.x, np.float64) * np.asarray(batch.y)[:, None]
     for phase in PHASES:
         network = jax.tree.map(lambda leaf: leaf[seed], run.networks[phase])
-        direction = run.problem.dense_direction()
+        direction = data.dense_direction()
         both = squeeze(
             network, batch, tau, key=attack_key, direction=direction, stages=["linear", "q1"]
         )

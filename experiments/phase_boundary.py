@@ -42,7 +42,7 @@ def radius_at_half(network, problem, make, key):
 def direct(d, k, seeds=2):
     """The ratio of the dense radius of the clean network to the pure network's, mean of log."""
     config = sparse_regime(d, k, seeds=seeds)
-    problem = make_problem(config).gauge()
+    problem = make_problem(config, 1).gauge()
     start, keys, _, _ = seed_keys(config)
     networks = eqx.filter_vmap(
         lambda key: initialise(

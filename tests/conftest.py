@@ -135,6 +135,20 @@ def tiny_folder(tiny_run, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def apart(tiny, tmp_path_factory):
+    """A run each seed of which draws its own w* and M, and its folder, to be read only."""
+    uniform = {"wstar": "uniform", "wstar_range": [0.5, 2.0]}
+    overcomplete = {"dictionary": "incoherent", "features": 24}
+    folder = tmp_path_factory.mktemp("apart") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "ATTACKS", ("dense mixture", "FGM", "PGD", "transfer"))
+        patch.setattr(dataset, "REFERENCE_ATTACKS", ("PGD",))
+        experiment = run_experiment(parse(tiny(problem=uniform | overcomplete)))
+    save_run(folder, experiment.result, experiment.weights, [])
+    return experiment, folder
+
+
 @pytest.fixture
 def few_attacks(monkeypatch):
     """Score under FGM and PGD alone: each attack on each shape is a program to compile."""

@@ -162,7 +162,8 @@ def coordinates(result: xr.Dataset) -> Figure:
     """Coordinates C of some neurons of the first seed, before and after purification (§4)."""
     with page(result, PAGE, 4.6) as (figure, seeds):
         # In the gauge w* > 0 a dense mixture shows as a background of one sign.
-        signed = seeds.shown_coordinates * np.sign(seeds.wstar)
+        wstar = result.wstar.isel(seed=0, missing_dims="ignore")
+        signed = seeds.shown_coordinates * np.sign(wstar)
         relative = signed / np.maximum(np.abs(signed).max("feature"), 1e-30)
         limit = float(np.clip(3 * np.abs(relative.sel(phase="clean")).median(), 0.1, 1))
         panels = figure.subplots(len(PHASES), 1, sharex=True, sharey=True)

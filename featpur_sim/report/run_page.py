@@ -27,6 +27,13 @@ from featpur_sim.runs.folder import RESULT
 
 _PIXELS_PER_INCH = 130
 
+# What intervals over seeds are over (docs/theory.md §1).
+_DRAWS = {
+    "per-seed": "new for every seed: intervals over seeds are over draws too",
+    "shared": "one for all seeds: intervals over seeds hold for this draw, and for every other "
+    "where w* ∈ {±1} and M = I, or M is unitary and the norm ℓ2",
+}
+
 # Tone → class of style.css.
 TONES = {
     Tone.GOOD: "good",
@@ -164,6 +171,7 @@ def _describe(run: Shown) -> Row:
     return {
         "name": result.attrs["name"],
         "attrs": result.attrs,
+        "draw": _DRAWS[result.attrs["draw"]],
         "certified": run.certified,
         "attacked": _over_seeds(run.attacked),
         "failed": diagnosis.left_out(result),

@@ -132,7 +132,8 @@ def attack_run(
         if not used[position]:
             continue
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
-        points = run.problem.sample_labelled(point_key, samples)
+        problem = run.problem_of(position)
+        points = problem.sample_labelled(point_key, samples)
         for phase in phases:
             meter.at("attacks", done, total, phase)
             network = jax.tree.map(lambda leaf, s=position: leaf[s], run.networks[phase])
@@ -144,7 +145,7 @@ def attack_run(
                 [relative * tau for relative in radii],
                 norm,
                 key=attack_key,
-                direction=run.problem.dense_direction(),
+                direction=problem.dense_direction(),
             )
             done += 1
             meter.at("attacks", done, total)

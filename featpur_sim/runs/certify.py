@@ -115,7 +115,8 @@ def certify_run(
         if not used[position]:
             continue
         point_key, attack_key = jax.random.split(jax.random.fold_in(test_key, seed))
-        batch = run.problem.sample_labelled(point_key, points)
+        problem = run.problem_of(position)
+        batch = problem.sample_labelled(point_key, points)
         for phase in phases:
             network = jax.tree.map(lambda leaf, s=position: leaf[s], run.networks[phase])
             first = Squeeze(
@@ -124,7 +125,7 @@ def certify_run(
                 radii[0] * run.config.adversarial.radius,
                 norm,  # pyright: ignore[reportArgumentType]
                 attack_key,
-                run.problem.dense_direction(),
+                problem.dense_direction(),
                 protocol,
                 chosen,
                 effort,
@@ -164,7 +165,7 @@ def certify_run(
             "seed": seed,
             "effort": effort,
         },
-        parts={"networks": run.networks, "problem": run.problem, "format": FORMAT},
+        parts={"networks": run.networks, "problems": run.problems, "format": FORMAT},
     )
     with _claimed(directory):
         state = Checkpoint(Path(directory) / STATE, every=every)
@@ -367,7 +368,7 @@ def _check(run, radii, norm, points, stages, seeds, seed, phases) -> tuple[str, 
 
 
 def _require_own_coordinates(run: SavedRun, norm: str) -> None:
-    rotated = run.config.attack_fits_gauge and run.config.problem.dictionary != "identity"
+    rotated = run.config.in_gauge and run.config.problem.dictionary != "identity"
     if norm == "linf" and rotated:
         raise NotCertified(
             "norm is 'linf', but the run was trained in ℓ2, where its dictionary "

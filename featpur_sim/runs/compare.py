@@ -16,7 +16,7 @@ from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import QUICK, Protocol
-from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.measure.curve import squeeze_radii
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU, pure_network
@@ -55,7 +55,7 @@ def compare_run(
 ) -> list[Row]:
     """Train every competitor, attack it and the run's networks, and label each class.
 
-    The networks are those of the first seed that finished.
+    Networks and data are those of the first seed that finished.
 
     Args:
         run: from `load_run`; ℓ2, with a unitary dictionary and w* ∈ {±1}^d.
@@ -86,8 +86,9 @@ def compare_run(
     points_key, train_key, attack_key, certify_key = jax.random.split(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), _STREAM), seed), 4
     )
-    points = run.problem.sample_labelled(points_key, samples)
-    league = [*competitors(run.problem, tau, steps=steps), *_networks(run)]
+    problem = _problem(run)
+    points = problem.sample_labelled(points_key, samples)
+    league = [*competitors(problem, tau, steps=steps), *_networks(run)]
     floor = witness_floor(run.config, tau)
     relative = sorted({1.0, *map(float, radii)})
     bounds: dict[tuple[str, float], float | None] = {}
@@ -101,7 +102,7 @@ def compare_run(
             at = entry.model_class, r
             if at not in bounds:
                 bounds[at] = class_bound(entry.model_class, run.config, r * tau)
-            found = _attack(model, points, r * tau, protocol, run, attack_key)
+            found = _attack(model, points, r * tau, protocol, problem, attack_key)
             curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
         if entry.model_class == PURIFIED and certify_points:
             proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
@@ -123,20 +124,29 @@ def _networks(run: SavedRun) -> list[Competitor]:
     bias = float(run.result.pure_bias)
     clean, purified = (_saved(run, phase) for phase in ("clean", "adversarial"))
     return [
-        Competitor(PURE, "none", lambda key: pure_network(run.problem.wstar, bias)),
+        Competitor(PURE, "none", lambda key: pure_network(_problem(run).wstar, bias)),
         Competitor(CLEAN, "clean", lambda key: clean),
         Competitor(PURIFIED, "clean, then adversarial", lambda key: purified),
     ]
 
 
+def _first(run: SavedRun) -> int:
+    """The position of the first seed that finished."""
+    return int(np.flatnonzero(finished(run.result))[0])
+
+
+def _problem(run: SavedRun) -> SparseCoding:
+    return run.problem_of(_first(run))
+
+
 def _saved(run: SavedRun, phase: str) -> SymmetricReLU:
-    """The network of the first seed that finished."""
-    first = int(np.flatnonzero(finished(run.result))[0])
-    return jax.tree.map(lambda leaf: leaf[first], run.networks[phase])
+    return jax.tree.map(lambda leaf: leaf[_first(run)], run.networks[phase])
 
 
-def _attack(model: Classifier, points: Batch, radius: float, protocol: Protocol, run, key):
-    direction = run.problem.dense_direction()
+def _attack(
+    model: Classifier, points: Batch, radius: float, protocol: Protocol, problem: SparseCoding, key
+):
+    direction = problem.dense_direction()
     accuracy = protocol(model, points, radius, "l2", key=key, direction=direction).accuracy
     return {"robust_accuracy": accuracy.value, "ci": [accuracy.low, accuracy.high]}
 
@@ -154,12 +164,13 @@ def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, f
     if network.smoothing == "sampled":
         return [{} for _ in radii]
     point_key, attack_key = jax.random.split(key)
+    problem = _problem(run)
     certified, _ = squeeze_radii(
         network,
-        run.problem.sample_labelled(point_key, n),
+        problem.sample_labelled(point_key, n),
         radii,
         key=attack_key,
-        direction=run.problem.dense_direction(),
+        direction=problem.dense_direction(),
         protocol=QUICK,
     )
     level = 1 - 0.05 / len(radii)
@@ -201,12 +212,12 @@ def _check(
             f"adversarial.norm = {config.adversarial.norm!r}: the comparison needs 'l2'. Compare a "
             "run with an ℓ2 radius."
         )
-    if run.problem.M is not None:
+    if run.problems.M is not None:
         raise ConfigError(
             f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
             "unitary dictionary. Compare a run with 'identity', 'haar', 'hadamard' or 'dct'."
         )
-    if not np.all(np.abs(np.asarray(run.problem.wstar)) == 1):
+    if not np.all(np.abs(np.asarray(run.problems.wstar)) == 1):
         raise ConfigError(
             f"problem.wstar = {config.problem.wstar!r}: the competitors are stated for w* ∈ "
             "{±1}^d. Compare a run with wstar = 'signs'."

@@ -36,6 +36,8 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # Numbers reach the device as float32.
 NonNegative = Annotated[float, Field(ge=0, le=1e30)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
+# One w* and M for all seeds of a run, or new ones for each.
+Draw = Literal["shared", "per-seed"]
 
 
 # Said to pyright, which lets kinds narrow the fields of a frozen class only.
@@ -56,6 +58,7 @@ class _Problem(Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues
     # TOML has lists but no tuples.
     wstar_range: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
     dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
+    draw: Draw | None = None
 
 
 class NamedLawProblem(_Problem, frozen=True):
@@ -225,9 +228,20 @@ class RunConfig(Section):
         return self
 
     @property
-    def attack_fits_gauge(self) -> bool:
-        """Whether everything in this run is ℓ2, so that a unitary M may be rotated away (§1)."""
-        return self.adversarial.norm == "l2"
+    def in_gauge(self) -> bool:
+        """Whether M is unitary and everything in this run ℓ2, so that M is rotated away (§1)."""
+        return self.adversarial.norm == "l2" and self.problem.dictionary != "incoherent"
+
+    @property
+    def draw_matters(self) -> bool:
+        """Whether a seed's results depend on the w* and M that were drawn (§1)."""
+        one_problem = self.in_gauge or self.problem.dictionary == "identity"
+        return self.problem.wstar != "signs" or not one_problem
+
+    @property
+    def draw(self) -> Draw:
+        """Whether the seeds share w* and M; if nothing is set, where the draw is immaterial."""
+        return self.problem.draw or ("per-seed" if self.draw_matters else "shared")
 
 
 def parse(settings: Settings) -> RunConfig:
@@ -305,7 +319,7 @@ def estimate_memory(config: RunConfig) -> int:
     activations = rows * (4 * m + 6 * (d + features))
     data = sum((p.dataset_size or 0) * (d + features) for p in (config.clean, config.adversarial))
     matrix = 0 if config.problem.dictionary == "identity" else 2 * d * features
-    return 4 * (config.seeds * (weights + activations + data) + matrix)
+    return 4 * config.seeds * (weights + activations + data + matrix)
 
 
 def scaled(value: float, digits: int = 6) -> float:

@@ -45,17 +45,21 @@ class Scores(NamedTuple):
     """[seed, phase, radius, quantile]"""
 
 
-def assemble(
-    config: RunConfig, problem: SparseCoding, lanes: Lanes, trained: TrainingRun, scores: Scores
-) -> xr.Dataset:
+def assemble(config: RunConfig, lanes: Lanes, trained: TrainingRun, scores: Scores) -> xr.Dataset:
     """Put everything a run measured under its labels; the lanes are its seeds."""
+    first = jax.tree.map(lambda leaf: leaf[0], lanes.problem)
     variables: dict[str, tuple] = {}
     variables |= _accuracies(scores)
     variables |= _weights(lanes, trained)
     variables |= _pairs(config, lanes, trained)
     variables |= _trajectories(trained)
-    variables |= _shown(problem, trained)
-    variables |= _health(problem, trained)
+    variables |= _shown(first, trained)
+    variables |= _health(first, trained)
+    variables["wstar"] = (
+        variable("wstar", lanes.problem.wstar, ("seed", "feature"))
+        if config.draw == "per-seed"
+        else variable("wstar", first.wstar)
+    )
     variables["status_step"] = variable("status_step", trained.status_step)
     radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
     coords = {
@@ -67,7 +71,7 @@ def assemble(
         "reference": list(evaluation.REFERENCES),
         "reference_attack": list(REFERENCE_ATTACKS),
         "margin_quantile": list(evaluation.MARGIN_QUANTILES),
-        "feature": np.arange(problem.D),
+        "feature": np.arange(first.D),
         "neuron": np.arange(config.network.neurons),
         "record_phase": ("record", trained.record_phase.astype(str)),
         "record_step": ("record", trained.record_step, {"units": "steps"}),
@@ -79,11 +83,12 @@ def assemble(
         "config": dump(config),
         "version": __version__,
         "software": software(),
-        "d": problem.d,
-        "D": problem.D,
+        "draw": config.draw,
+        "d": first.d,
+        "D": first.D,
         "m": config.network.neurons,
-        "k": float(problem.k),
-        "sigma_x": float(problem.sigma_x),
+        "k": float(first.k),
+        "sigma_x": float(first.sigma_x),
         "tau": config.adversarial.radius,
         "norm": config.adversarial.norm,
         "test_samples": config.evaluation.samples,
@@ -191,7 +196,6 @@ def _shown(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
     found = {
         "shown_coordinates": coordinates[:, order],
         "shown_neuron": order,
-        "wstar": problem.wstar,
     }
     return {name: variable(name, values) for name, values in found.items()}
 
@@ -202,7 +206,14 @@ def weights(
     """The arrays of ``weights.npz``, in the coordinates of the user's own dictionary.
 
     Another tool can check a run from these alone: weights [S, m, d] and thresholds of each phase,
-    M (absent for the identity), w* [S, D] and the scalars of the problem.
+    w* [S, D], M ([d, D] if the seeds share it, else [S, d, D]; absent for the identity) and the
+    scalars of the problem.
+
+    Args:
+        config: of the run.
+        given: the problem of each seed, in the user's coordinates.
+        simulated: the same in those of the networks.
+        trained: the networks.
     """
     for network in trained.networks.values():
         if type(network) is not SymmetricReLU:
@@ -210,11 +221,12 @@ def weights(
                 f"a {type(network).__name__} cannot be saved: weights and thresholds are read back "
                 "as a SymmetricReLU. Save its arrays yourself."
             )
-    rotated = given.M is not None and simulated.M is None
+    M = given.M[0] if given.M is not None and config.draw == "shared" else given.M
+    rotation = M if simulated.M is None else None
 
     def back(name):
         value = trained.networks[name].weights
-        return np.asarray(value @ given.M.T if rotated and given.M is not None else value)
+        return np.asarray(value if rotation is None else value @ jnp.swapaxes(rotation, -1, -2))
 
     arrays = {
         "W0": back("init"),
@@ -222,7 +234,7 @@ def weights(
         "W_adv": back("adversarial"),
         "b_clean": np.asarray(trained.networks["clean"].bias),
         "b_adv": np.asarray(trained.networks["adversarial"].bias),
-        "wstar": np.broadcast_to(np.asarray(given.wstar), (config.seeds, given.D)).copy(),
+        "wstar": np.asarray(given.wstar),
         "d": np.int64(given.d),
         "D": np.int64(given.D),
         "m": np.int64(config.network.neurons),
@@ -232,6 +244,6 @@ def weights(
         "p_one": np.float64(config.problem.p_one),
         "sigma_rho": np.float64(config.network.sigma_rho),
     }
-    if given.M is not None:
-        arrays["M"] = np.asarray(given.M)
+    if M is not None:
+        arrays["M"] = np.asarray(M)
     return arrays

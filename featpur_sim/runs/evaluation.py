@@ -23,7 +23,6 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.evaluation_parts import EvaluationParts
 from featpur_sim.runs.judged import COSTLY, Judged
-from featpur_sim.training.loop import replicate
 
 ATTACKS: tuple[AttackName, ...] = (
     "random noise",
@@ -41,15 +40,16 @@ REFERENCES = (
 MARGIN_QUANTILES = (0.1, 0.5, 0.9)
 
 
-def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackKind]:
+def attack_family(config: RunConfig, problems: SparseCoding) -> dict[str, AttackKind]:
     """The attacks of a run, by name.
 
-    "PGD on support" needs M = I, and "transfer" a second seed; they are left out otherwise.
+    "PGD on support" needs M = I, and "transfer" a second seed of the same problem; they are left
+    out otherwise.
     """
     settings = config.evaluation
     missing = {
-        "PGD on support": problem.M is not None,
-        "transfer": config.seeds == 1,
+        "PGD on support": problems.M is not None,
+        "transfer": config.seeds == 1 or config.draw == "per-seed",
     }
     return {
         name: AttackKind(
@@ -64,10 +64,10 @@ def attack_family(config: RunConfig, problem: SparseCoding) -> dict[str, AttackK
 
 
 @eqx.filter_jit
-def _dense_quantiles(networks, problem, norm, radii, keys, n):
+def _dense_quantiles(networks, problems, norm, radii, keys, n):
     """Quantiles of y f along the dense direction over the median of y f(x): shape [S, r, q]."""
 
-    def one(network, key):
+    def one(network, problem, key):
         batch = problem.sample(key, n)
 
         def at(radius):
@@ -82,7 +82,7 @@ def _dense_quantiles(networks, problem, norm, radii, keys, n):
         median = at(jnp.float32(0))[1]
         return values / jnp.where(median > 0, median, jnp.nan)
 
-    return eqx.filter_vmap(one)(networks, keys)
+    return eqx.filter_vmap(one)(networks, problems, keys)
 
 
 class Judgement(NamedTuple):
@@ -101,7 +101,7 @@ class Evaluator:
 
     Args:
         config: the run's settings.
-        problem: the data, in the coordinates of the networks.
+        problems: the data of each seed, in the coordinates of the networks.
         keys: one key per seed; they name the test points.
         clean: the cleanly trained networks, on which transferred examples are made.
         parts: where what is done is kept; nowhere by default.
@@ -110,17 +110,17 @@ class Evaluator:
     def __init__(
         self,
         config: RunConfig,
-        problem: SparseCoding,
+        problems: SparseCoding,
         keys: Array,
         clean: SymmetricReLU,
         parts: EvaluationParts | None = None,
     ):
-        self.config, self.problem, self.keys = config, problem, keys
+        self.config = config
         # A run is a sweep of one point: its lanes are its seeds.
-        self.lanes = Lanes(replicate(problem, config.seeds), keys, config.evaluation.samples)
+        self.lanes = Lanes(problems, keys, config.evaluation.samples)
         # Transfer: every seed is attacked with what works against its neighbour's clean network.
         self.sources = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), clean)
-        self.family = attack_family(config, problem)
+        self.family = attack_family(config, problems)
         self.parts = EvaluationParts() if parts is None else parts
         self.radii = np.asarray(config.evaluation.radii) * config.adversarial.radius
 
@@ -189,9 +189,10 @@ class Evaluator:
 
     def dense_margins(self, networks: SymmetricReLU) -> Float[np.ndarray, "S r q"]:
         """Quantiles of y f(x + δ)/median(y f(x)) along the dense direction, per seed and radius."""
-        norm, samples = self.config.adversarial.norm, self.config.evaluation.samples
+        norm, lanes = self.config.adversarial.norm, self.lanes
         radii = jnp.asarray(self.radii, jnp.float32)
-        return np.asarray(_dense_quantiles(networks, self.problem, norm, radii, self.keys, samples))
+        found = _dense_quantiles(networks, lanes.problem, norm, radii, lanes.keys, lanes.samples)
+        return np.asarray(found)
 
 
 def surgery(networks: Mapping[str, SymmetricReLU], lanes: Lanes) -> dict[str, SymmetricReLU]:

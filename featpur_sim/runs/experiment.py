@@ -18,6 +18,7 @@ import optax
 import xarray as xr
 
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.attacks.accuracy import attacked_margin
@@ -69,11 +70,13 @@ class Watch(eqx.Module):
     both sides of the stationarity identity of the phase's own loss.
     """
 
-    attack: Attack
+    radius: Scalar
+    norm: Norm = eqx.field(static=True)
 
     def __call__(self, moment: Moment) -> dict[str, Scalar]:
         network, problem, batch, phase, key = moment
-        margin = attacked_margin(network, batch, self.attack, key=jax.random.key(0))
+        dense = DenseMixture.of(problem, self.radius, self.norm)
+        margin = attacked_margin(network, batch, dense, key=jax.random.key(0))
         labelled = jnp.maximum(jnp.sum(batch.labelled), 1)
         # The same samples at every record would repeat their error, and no mean would lower it.
         sample_key, attack_key = jax.random.split(key)
@@ -117,19 +120,19 @@ def run_experiment(
     """
     check(config)
     began = time.perf_counter()
-    given = make_problem(config)
-    problem = simulated(config, given)
+    given = make_problems(config)
+    problems = simulated(config, given)
     init_keys, train_keys, test_keys, tuning_keys = seed_keys(config)
-    trained = _train(config, problem, init_keys, train_keys, meter, checkpoint)
+    trained = _train(config, problems, init_keys, train_keys, meter, checkpoint)
     trained_seconds = time.perf_counter() - began
-    lanes, scores = _evaluate(config, problem, trained, test_keys, tuning_keys, meter, checkpoint)
-    result = dataset.assemble(config, problem, lanes, trained, scores)
+    lanes, scores = _evaluate(config, problems, trained, test_keys, tuning_keys, meter, checkpoint)
+    result = dataset.assemble(config, lanes, trained, scores)
     result.attrs |= {
         "wall_seconds": time.perf_counter() - began,
         "training_seconds": trained_seconds,
         "platform": f"{platform.platform()}, {jax.devices()[0].device_kind}, jax {jax.__version__}",
     }
-    return Experiment(result, dataset.weights(config, given, problem, trained))
+    return Experiment(result, dataset.weights(config, given, problems, trained))
 
 
 @steady
@@ -141,7 +144,7 @@ def check(config: RunConfig) -> None:
     """
     require_memory(config)
     try:
-        make_problem(config)
+        make_problem(config, 1)
         make_phases(config)
         initialise(
             2, 1, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing,
@@ -170,11 +173,20 @@ def _seed_keys(seed, seeds):
 
 
 @steady
-def make_problem(config: RunConfig) -> SparseCoding:
-    """The data distribution of a run; w* and a random M come from ``config.seed``."""
+def make_problem(config: RunConfig, seed: int) -> SparseCoding:
+    """The data distribution of one seed of a run.
+
+    w* and a random M depend on ``config.seed`` alone where the seeds share them, and on
+    (config.seed, seed) elsewhere; never on how many seeds there are.
+
+    Args:
+        config: of the run.
+        seed: counted from 1, as in its results.
+    """
     p = config.problem
     if (p.wstar == "uniform") != (p.wstar_range is not None):
         raise ValueError("problem.wstar_range = [a, b] goes with problem.wstar = 'uniform'.")
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
     return SparseCoding(
         p.d,
         p.k,
@@ -183,17 +195,26 @@ def make_problem(config: RunConfig) -> SparseCoding:
         law=_make_law(config),
         wstar=p.wstar_range or "signs",
         dictionary=p.dictionary,
-        key=jax.random.fold_in(jax.random.key(config.seed), 0),
+        key=key if config.draw == "shared" else jax.random.fold_in(key, seed),
     )
 
 
 @steady
+def make_problems(config: RunConfig) -> SparseCoding:
+    """`make_problem` of every seed of a run, with a leading axis over the seeds."""
+    if config.draw == "shared":
+        return replicate(make_problem(config, 1), config.seeds)
+    each = [make_problem(config, seed) for seed in range(1, config.seeds + 1)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+@steady
 def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
-    """The problem in the coordinates of the simulation.
+    """A problem, or several, in the coordinates of the simulation.
 
     ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
     """
-    return given.gauge() if given.unitary and config.attack_fits_gauge else given
+    return given.gauge() if config.in_gauge else given
 
 
 def _make_law(config: RunConfig) -> HiddenLaw:
@@ -289,12 +310,10 @@ def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
     )
 
 
-def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
+def _train(config, problems, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
-    phases = make_phases(config)
+    phases = replicate(make_phases(config), config.seeds)
     a = config.adversarial
-    dense = DenseMixture.of(problem, a.radius, a.norm)
-    problems, phases = replicate((problem, phases), config.seeds)
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     # The evaluation may change under a training that goes on.
     asked = config.model_dump(exclude={"name", "evaluation"})
@@ -308,7 +327,7 @@ def _train(config, problem, init_keys, train_keys, meter, checkpoint) -> Trainin
         networks,
         phases,
         keys=keys,
-        observe=Watch(dense),
+        observe=Watch(jnp.float32(a.radius), a.norm),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * a.steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, settings=asked),
@@ -333,7 +352,7 @@ def _tell(meter: Meter, record: Record) -> None:
     meter.at(f"{record.phase} training", record.step, record.steps, words)
 
 
-def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
+def _evaluate(config, problems, trained: TrainingRun, test_keys, tuning_keys, meter, checkpoint):
     """The seeds as lanes, and every accuracy of the run, as a `Scores`."""
     networks = (trained.networks, trained.snapshots)
     compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
@@ -347,7 +366,7 @@ def _evaluate(config, problem, trained: TrainingRun, test_keys, tuning_keys, met
     if len(parts):
         meter.note(f"{config.name}: {len(parts)} parts of the evaluation are done.")
     clean = trained.networks["clean"]
-    evaluator = evaluation.Evaluator(config, problem, test_keys, clean, parts)
+    evaluator = evaluation.Evaluator(config, problems, test_keys, clean, parts)
     pure, pure_bias = evaluator.best_pure_network(tuning_keys, meter)
     references: dict[str, SymmetricReLU] = {
         evaluation.REFERENCES[0]: pure,

@@ -164,7 +164,8 @@ def load_result(directory: str | Path) -> xr.Dataset:
             f"{path} is not the result of a whole run: {error}. Restore it from a copy, or repeat "
             "the run."
         ) from None
-    return result
+    # Development versions had no other.
+    return result.assign_attrs({"draw": "shared"} | result.attrs)
 
 
 def load_netcdf(path: str | Path, what: str) -> xr.Dataset:

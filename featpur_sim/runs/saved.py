@@ -16,21 +16,25 @@ from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
-from featpur_sim.runs.config import RunConfig, parse
+from featpur_sim.runs.config import Draw, RunConfig, parse
 from featpur_sim.runs.dataset import PHASES
 from featpur_sim.runs.diagnosis import count, require_finished
-from featpur_sim.runs.experiment import initial_bias, make_problem, seed_keys
+from featpur_sim.runs.experiment import initial_bias, make_problems, seed_keys, simulated
 from featpur_sim.runs.folder import ResultError, load_result, load_weights
 from featpur_sim.runs.variables import variable
 
 
 class SavedRun(NamedTuple):
-    """A run read back; networks have a leading axis over seeds."""
+    """A run read back; problems and networks have a leading axis over seeds."""
 
     config: RunConfig
     result: xr.Dataset
-    problem: SparseCoding
+    problems: SparseCoding
     networks: dict[str, SymmetricReLU]
+
+    def problem_of(self, position: int) -> SparseCoding:
+        """The data of one seed, counted from 0 as along the axes of the arrays."""
+        return jax.tree.map(lambda leaf: leaf[position], self.problems)
 
 
 @steady
@@ -42,16 +46,15 @@ def load_run(directory: str | Path) -> SavedRun:
     """
     result = load_result(directory)
     arrays = load_weights(directory)
-    config = parse(tomllib.loads(result.attrs["config"]))
-    problem = make_problem(config)
+    config = _as_drawn(parse(tomllib.loads(result.attrs["config"])), result.attrs["draw"])
+    given = make_problems(config)
     _require_weights(directory, arrays, config)
-    if not np.array_equal(arrays["wstar"][0], np.asarray(problem.wstar)):
+    if not np.array_equal(arrays["wstar"], np.asarray(given.wstar)):
         raise ResultError(
             f"the w* in {directory} is not the one that its settings give: the folder mixes "
             "files of two runs."
         )
-    gauge = problem.unitary and config.attack_fits_gauge
-    rotation = problem.M if gauge and problem.M is not None else None
+    rotation = given.M if config.in_gauge else None
     start = initial_bias(config.clean.bias)
     biases = {"init": np.full_like(arrays["b_clean"], start), "clean": arrays["b_clean"]}
     biases["adversarial"] = arrays["b_adv"]
@@ -65,7 +68,14 @@ def load_run(directory: str | Path) -> SavedRun:
                 w, b, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing
             )
         )(weights, jnp.asarray(biases[phase]))
-    return SavedRun(config, result, problem.gauge() if gauge else problem, networks)
+    return SavedRun(config, result, simulated(config, given), networks)
+
+
+def _as_drawn(config: RunConfig, draw: Draw) -> RunConfig:
+    """The settings with the draw that the run had, if today's default is another."""
+    if config.draw == draw:
+        return config
+    return config.model_copy(update={"problem": config.problem.model_copy(update={"draw": draw})})
 
 
 @steady
@@ -108,7 +118,7 @@ def evaluate_run(
     config = parse(settings)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
     keys = seed_keys(config)[2] if seed == 0 else keys
-    evaluator = evaluation.Evaluator(config, run.problem, keys, run.networks["clean"])
+    evaluator = evaluation.Evaluator(config, run.problems, keys, run.networks["clean"])
     found = evaluator.judge(run.networks, evaluation.ATTACKS, meter)
     table = found.accuracy
     table[~used] = np.nan

@@ -12,7 +12,7 @@ from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.variables import DIMENSIONS
 
 # Not in folders of development versions, which can still be read.
-NEW = ("certify_points", "software")
+NEW = ("certify_points", "draw", "software")
 TEXTS, NUMBERS = ("title", "version", "software", "platform"), ("wall_seconds", "training_seconds")
 
 
@@ -25,9 +25,11 @@ def require_whole(result: xr.Dataset) -> RunConfig:
     Raises:
         ValueError: a variable or an attribute is missing or does not fit the settings.
     """
-    for name, dims in DIMENSIONS.items():
+    for name, usual in DIMENSIONS.items():
         if name not in result.variables:
             raise ValueError(f"the variable {name} is missing")
+        own = name == "wstar" and result.attrs.get("draw") == "per-seed"
+        dims = ("seed", *usual) if own else usual
         if result[name].dims != dims:
             raise ValueError(f"{name} has the dimensions {result[name].dims}, not {dims}")
     try:
@@ -64,6 +66,7 @@ def require_whole(result: xr.Dataset) -> RunConfig:
 def _from_settings(config: RunConfig) -> dict[str, Any]:
     return {
         "name": config.name,
+        "draw": config.draw,
         "d": config.problem.d,
         "D": config.problem.features or config.problem.d,
         "m": config.network.neurons,

@@ -18,6 +18,8 @@ law = "two-level"        # or "uniform-magnitude", or "levels" with levels = [..
                          # or "gaussian-twin", the control without sparsity
 wstar = "signs"          # or "uniform" with wstar_range = [a, b]
 dictionary = "identity"  # or "haar", "hadamard", "dct"; "incoherent" with features = D > d
+# draw = "per-seed"      # w* and M new for every seed, or "shared" by all; if left out, per seed
+                         # where results depend on them: "uniform", D > d, "linf" with another M
 
 [network]       # f(x) = sum_i ReLU(<w_i,x> - b) - ReLU(-<w_i,x> - b)
 neurons = 256   # m; the presets use 4 d

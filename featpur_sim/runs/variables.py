@@ -145,7 +145,7 @@ _ALL = (
         shown_coordinates="coordinates C = WM of chosen neurons, first seed",
     )
     | _of("shown", "[M] §4", shown_neuron="which neurons are shown")
-    | _of("feature", "[P] §1", wstar="label weights w*")
+    | _of("feature", "[P] §1", wstar="label weights w*")  # of each seed where seeds draw their own
     # Training.
     | {
         f"along_{name}": Variable(("record", "seed"), *labels)

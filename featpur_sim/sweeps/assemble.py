@@ -61,6 +61,7 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         sweep=sweep.text,
         axes=json.dumps(sweep.axes),
         shape=json.dumps(sweep.shape),
+        draw=", ".join(sorted({point.config.draw for point in sweep.points})),
         devices=", ".join(sorted({batch.attrs.get("devices", "?") for batch in batches})),
         version=__version__,
     )

@@ -91,7 +91,7 @@ def structure(config: RunConfig) -> Structure:
     Raises:
         ValueError: a setting contradicts another.
     """
-    problem, phases = _simulated(config)
+    problem, phases = _simulated(config, 1)
     leaves, tree = jax.tree.flatten((problem, phases))
     program = (
         tree,
@@ -151,15 +151,12 @@ def _build(
     """Problem, phases, network, training keys and test keys of all lanes, over all devices."""
     # Equal at every point: common random numbers sharpen the differences between points.
     init_keys, train_keys, test_keys, _ = seed_keys(configs[0])
-    points: dict[int, tuple[SparseCoding, list[Phase]]] = {}
     rows = []
-    for (point, seed), config in zip(lanes, configs, strict=True):
-        if point not in points:
-            points[point] = _simulated(config)
+    for (_, seed), config in zip(lanes, configs, strict=True):
         network = make_network(config, init_keys[seed])
-        rows.append((*points[point], network, train_keys[seed], test_keys[seed]))
+        rows.append((*_simulated(config, seed + 1), network, train_keys[seed], test_keys[seed]))
     return spread(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
-def _simulated(config: RunConfig) -> tuple[SparseCoding, list[Phase]]:
-    return simulated(config, make_problem(config)), make_phases(config)
+def _simulated(config: RunConfig, seed: int) -> tuple[SparseCoding, list[Phase]]:
+    return simulated(config, make_problem(config, seed)), make_phases(config)

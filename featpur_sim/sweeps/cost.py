@@ -122,7 +122,7 @@ def _samples(config: RunConfig) -> float:
 
 def _rates(config: RunConfig, width: int) -> tuple[float, float]:
     """Operations per second of the weights' products, and coordinates drawn per second."""
-    problem = simulated(config, make_problem(config))
+    problem = simulated(config, make_problem(config, 1))
     keys = jax.random.split(jax.random.key(0), width)
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(keys)
     x = jnp.ones((_ROWS, problem.d), jnp.float32)

@@ -161,8 +161,9 @@ def test_the_linear_row_is_exact(compared, tiny_folder):
     """Against the worst case of a linear classifier, on the rows' own number of points."""
     run = load_run(tiny_folder)
     n = 40_000
-    batch = run.problem.sample(jax.random.key(0), n)
-    y, direction = np.asarray(batch.y), np.asarray(run.problem.dense_direction())
+    problem = run.problem_of(0)
+    batch = problem.sample(jax.random.key(0), n)
+    y, direction = np.asarray(batch.y), np.asarray(problem.dense_direction())
     margin = y * (np.asarray(batch.x) @ direction) / np.linalg.norm(direction)
     exact = np.mean(margin[y != 0] > run.config.adversarial.radius)
     assert compared[0]["ci"][0] - 0.02 < exact < compared[0]["ci"][1] + 0.02

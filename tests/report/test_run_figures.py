@@ -161,6 +161,11 @@ def test_coordinates_are_signed_by_wstar(result):
     np.testing.assert_allclose(image.get_array()[0], np.linspace(0.5, 1, 16))
     low, high = image.get_clim()
     assert low == -high
+    # Where each seed has a w* of its own, the neurons shown are of the first, finished or not.
+    both = result.assign(wstar=(("seed", "feature"), np.stack([mixture, -mixture])))
+    both["status"] = ("seed", np.array(["dead", "ok"]))
+    again = figures.coordinates(both).axes[1].images[0]
+    np.testing.assert_array_equal(again.get_array(), image.get_array())
 
 
 def test_update_spectrum_counts_what_holds_nine_tenths(result):

@@ -199,6 +199,14 @@ def test_what_a_reader_needs_beside_the_scorecard(page):
     assert "arXiv:2005.10190" in page.words
     assert 'xr.open_dataset("result.nc", engine="h5netcdf")' in page.words
     assert "Left out of every average" not in page.words
+    assert page.words.count("w* and M one for all seeds") == 2
+
+
+def test_a_page_says_that_each_seed_drew_its_own_problem(monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {})
+    result = tiny_result().assign_attrs(draw="per-seed")
+    words = Page(report.build([named(result, "run")], [])).words
+    assert "w* and M new for every seed: intervals over seeds are over draws too" in words
 
 
 def test_failed_seeds_are_named(monkeypatch):

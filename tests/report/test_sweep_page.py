@@ -302,7 +302,7 @@ def test_bad_input_is_one_message(folder, featpur, arguments, message):
     ids=["two points", "one point", "all dead"],
 )
 def test_a_report_says_what_cannot_be_fitted(tmp_path, featpur, points, reason, swept):
-    result = made_up().isel(point=points).assign_attrs(sweep="name = 'few'\n")
+    result = made_up().isel(point=points).assign_attrs(sweep="name = 'few'\n", draw="per-seed")
     if len(points) > 2:
         result["status"] = result.status.where(False, "dead")
     result.to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
@@ -310,6 +310,7 @@ def test_a_report_says_what_cannot_be_fitted(tmp_path, featpur, points, reason, 
     assert code == 0 and str(tmp_path / "report.html") in err
     page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "Nothing could be fitted." in page and "Against" not in page and swept in page
+    assert "w* and M: per-seed." in page
     assert re.search(rf"Not fitted: kappa_over_alpha\[clean\]\. .*{reason}", page)
     # No colours of nothing, where d and k both vary but no run finished.
     assert "There is nothing to draw." in page and "data:image" not in page

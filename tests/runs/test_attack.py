@@ -12,6 +12,7 @@ from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.runs.attack import attack_radii, attack_run
 from featpur_sim.runs.presets import dense_regime
 from featpur_sim.runs.saved import SavedRun
+from featpur_sim.training.loop import replicate
 
 KEY = jax.random.key(60)
 
@@ -61,7 +62,7 @@ def saved(problem, mixed_network):
         for phase, network in pair.items()
     }
     result = xr.Dataset({"status": ("seed", ["ok", "ok"])}, {"seed": [3, 4]})
-    return SavedRun(config, result, problem, networks)
+    return SavedRun(config, result, replicate(problem, 2), networks)
 
 
 def test_rows_of_a_run(saved):

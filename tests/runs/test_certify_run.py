@@ -308,7 +308,7 @@ def test_a_run_certifies_its_first_test_points(certified):
 def test_the_same_points_as_the_attacks(tiny, certified):
     """At radius 0 the first 60 test points, scored one by one."""
     config = parse(tiny())
-    batch = make_problem(config).sample(jax.random.split(seed_keys(config)[2][0])[0], 60)
+    batch = make_problem(config, 1).sample(jax.random.split(seed_keys(config)[2][0])[0], 60)
     labelled = int(np.asarray(batch.labelled).sum())
     share = float(certified.certified_accuracy.sel(seed=1, phase="clean").isel(radius=0))
     assert share * labelled == pytest.approx(round(share * labelled), abs=1e-6)
@@ -326,7 +326,7 @@ def test_runs_without_certificates(tiny, tiny_folder, changes):
     config = parse(tiny(**({"evaluation": {"certify_points": 20}} | changes)))
     saved = load_run(tiny_folder)
     keys = seed_keys(saved.config)[2]
-    evaluator = Evaluator(config, saved.problem, keys, saved.networks["clean"])
+    evaluator = Evaluator(config, saved.problems, keys, saved.networks["clean"])
     noise = {"sigma_rho": config.network.sigma_rho, "smoothing": config.network.smoothing}
     networks = {
         name: jax.vmap(lambda w, b: SymmetricReLU(w, b, **noise))(network.weights, network.bias)

@@ -68,6 +68,7 @@ def message_of(call, *arguments):
         ("problem.k", float("nan"), ["problem.k = nan", "finite"]),
         ("problem.sigma_x", -0.1, ["problem.sigma_x = -0.1", "greater than or equal to 0"]),
         ("problem.sigma_x", 1e300, ["problem.sigma_x = 1e+300", "1e+30"]),
+        ("problem.draw", "each", ["problem.draw = 'each'", "'shared' or 'per-seed'"]),
         ("problem.dictionary", "haar ", ["problem.dictionary = 'haar '", "'haar'", "'dct'"]),
         ("problem.law", "levles", ["problem.law = 'levles'", "'two-level', ", " or 'levels'"]),
         ("problem.law", [1], ["problem.law = [1]", "'two-level', ", " or 'levels'"]),
@@ -218,7 +219,7 @@ def test_hadamard_needs_a_power_of_two():
     ],
 )
 def test_a_run_that_does_not_fit_is_refused_before_anything_is_allocated(change, monkeypatch):
-    def touched(config):
+    def touched(config, seed):
         raise AssertionError("the problem was built first")
 
     monkeypatch.setattr(experiment, "make_problem", touched)
@@ -383,14 +384,14 @@ BIASES = {
     "tabulated": {"fractions": [0.0, 1.0], "values": [0.0, 0.1]},
     "frozen": {"start": 0.1},
 }
-# What checkpoints and sweeps have hashed since there are any: the order counts too.
+# What checkpoints and sweeps hash: the order counts too.
 BIAS_SETTINGS = [
     "schedule", "start", "stop", "fraction", "begin", "end", "ceiling", "monotone", "fractions",
     "values",
 ]  # fmt: skip
 PROBLEM_SETTINGS = [
     "d", "k", "sigma_x", "features", "law", "p_one", "levels", "rates", "wstar", "wstar_range",
-    "dictionary",
+    "dictionary", "draw",
 ]  # fmt: skip
 
 
@@ -441,7 +442,7 @@ def test_defaults_are_those_of_the_constructors(tiny):
     problem = {"d": 16, "k": 4.0}
     for law in (TwoLevel(), UniformMagnitude(), GaussianTwin()):
         config = parse(tiny() | {"problem": problem | {"law": law.label}})
-        assert eqx.tree_equal(experiment.make_problem(config).law, law)
+        assert eqx.tree_equal(experiment.make_problem(config, 1).law, law)
     least = parse(
         tiny() | {
             "clean": {"steps": 3, "bias": {"schedule": "frozen"}},

@@ -12,7 +12,7 @@ from featpur_sim.attacks.gradient import Transfer
 from featpur_sim.measure.weights import dense_part
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.evaluation import ATTACKS, REFERENCES, Evaluator, attack_family, surgery
-from featpur_sim.runs.experiment import make_problem, seed_keys
+from featpur_sim.runs.experiment import make_problem, make_problems, seed_keys
 from featpur_sim.theory.pure_network import pure_network_robust_accuracy
 
 
@@ -24,7 +24,7 @@ def stacked(*networks):
 def planted(tiny):
     """An evaluator over two seeds whose clean networks are mixed along w* to different degrees."""
     config = parse(tiny(evaluation={"pgd_steps": 10, "pgd_restarts": 2}))
-    problem = make_problem(config)
+    problem = make_problem(config, 1)
     pure = pure_network(problem.wstar, 0.25)
     networks = stacked(
         *(
@@ -32,7 +32,8 @@ def planted(tiny):
             for c in (0.05, 0.3)
         )
     )
-    return config, problem, networks, Evaluator(config, problem, seed_keys(config)[2], networks)
+    problems, keys = make_problems(config), seed_keys(config)[2]
+    return config, problem, networks, Evaluator(config, problems, keys, networks)
 
 
 @pytest.mark.parametrize("multiple", [0.3, 0.6])
@@ -59,7 +60,7 @@ def test_the_best_pure_network_is_scored_on_other_points_and_is_the_best(planted
     network, bias = evaluator.best_pure_network(seed_keys(config)[3])
     assert network.weights.shape == (2, 16, 16)
     np.testing.assert_allclose(network.bias, bias, rtol=1e-6)
-    tuning = Evaluator(config, problem, seed_keys(config)[3], network)
+    tuning = Evaluator(config, make_problems(config), seed_keys(config)[3], network)
     scores = {}
     for multiple in (0.1, 0.3, 0.5, 0.7, 0.9):
         one = pure_network(problem.wstar, multiple / np.sqrt(3))
@@ -121,9 +122,9 @@ def test_all_attacks_are_scored_on_the_same_points(tiny_run, tiny):
 
 
 def test_more_restarts_on_the_same_points_never_find_less(tiny, planted):
-    _, problem, clean, evaluator = planted
+    _, _, clean, evaluator = planted
     config = parse(tiny(evaluation={"pgd_steps": 10, "pgd_restarts": 1}))
-    single = Evaluator(config, problem, seed_keys(config)[2], clean)
+    single = Evaluator(config, make_problems(config), seed_keys(config)[2], clean)
     one, two = single.accuracy(clean, "PGD"), evaluator.accuracy(clean, "PGD")
     assert (two <= one).all()
 
@@ -149,10 +150,10 @@ def test_dense_margins_are_quantiles_of_the_attacked_margin(planted):
 
 def test_the_excluded_fraction_counts_ties(tiny):
     config = parse(tiny(problem={"k": 4}))
-    problem = make_problem(config)
+    problem = make_problem(config, 1)
     keys = seed_keys(config)[2]
     network = stacked(*[pure_network(problem.wstar, 0.2)] * 2)
-    found = Evaluator(config, problem, keys, network).lanes.excluded()
+    found = Evaluator(config, make_problems(config), keys, network).lanes.excluded()
     for seed in range(2):
         _, labelled = count_robust(
             jax.tree.map(lambda leaf, s=seed: leaf[s], network),
@@ -164,18 +165,21 @@ def test_the_excluded_fraction_counts_ties(tiny):
 
 def test_which_attacks_apply(tiny):
     config = parse(tiny())
-    assert tuple(attack_family(config, make_problem(config))) == ATTACKS
+    assert tuple(attack_family(config, make_problems(config))) == ATTACKS
     single = parse(tiny(seeds=1))
-    assert "transfer" not in attack_family(single, make_problem(single))
+    assert "transfer" not in attack_family(single, make_problems(single))
+    apart = parse(tiny(problem={"draw": "per-seed"}))
+    assert "transfer" not in attack_family(apart, make_problems(apart))
     haar = parse(tiny(problem={"dictionary": "haar"}))
-    assert "PGD on support" not in attack_family(haar, make_problem(haar))
+    assert "PGD on support" not in attack_family(haar, make_problems(haar))
 
 
 def test_radii_and_networks_of_one_shape_share_a_program(planted):
-    _, _, clean, evaluator = planted
+    config, _, clean, evaluator = planted
+    arguments = make_problems(config), evaluator.lanes.keys, clean
     other = eqx.tree_at(lambda n: n.weights, clean, 0.5 * clean.weights)
     # A fresh one here too: programs of earlier tests may be forgotten.
-    Evaluator(*planted[:2], evaluator.keys, clean).accuracy(clean, "FGM", 0.1)
+    Evaluator(config, *arguments).accuracy(clean, "FGM", 0.1)
     compiled = []
 
     def listen(event, duration, **metadata):
@@ -183,10 +187,10 @@ def test_radii_and_networks_of_one_shape_share_a_program(planted):
             compiled.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    fresh = Evaluator(*planted[:2], evaluator.keys, clean)
+    fresh = Evaluator(config, *arguments)
     found = [fresh.accuracy(network, "FGM", r) for network in (clean, other) for r in (0.1, 0.2)]
     assert compiled == [] and len(np.unique(found)) > 4
     # The listener does count: another number of test points is another program.
     fewer = parse({**fresh.config.model_dump(), "evaluation": {"samples": 137}})
-    Evaluator(fewer, *planted[1:2], evaluator.keys, clean).accuracy(clean, "FGM", 0.1)
+    Evaluator(fewer, *arguments).accuracy(clean, "FGM", 0.1)
     assert compiled

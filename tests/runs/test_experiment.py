@@ -130,7 +130,7 @@ def test_linf_runs_in_the_given_coordinates(tiny, few_attacks):
         adversarial={"norm": "linf", "radius": 0.03},
     )
     # The weights are in x space; their coordinates C = WM are what the result describes.
-    C = found.weights["W_clean"] @ found.weights["M"]
+    C = found.weights["W_clean"] @ found.weights["M"]  # each seed by its own
     alpha = found.result.alpha.sel(phase="clean")
     np.testing.assert_allclose(np.abs(C).max(-1), np.abs(alpha), rtol=1e-4)
     assert np.abs(np.abs(found.weights["W_clean"]).max(-1) - np.abs(alpha)).max() > 0.01
@@ -142,15 +142,17 @@ def test_linf_runs_in_the_given_coordinates(tiny, few_attacks):
 def test_an_overcomplete_dictionary_has_a_scorecard(tiny):
     found = run(tiny, problem={"dictionary": "incoherent", "features": 24})
     claimed = {row["id"] for row in claims.scorecard(found.result)}
-    assert claimed == {"C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10", "C11"}
+    # Without C10: no two seeds have the same problem.
+    assert claimed == {"C1", "C2", "C3", "C4", "C5", "C6", "C9", "C11"}
 
 
 def test_an_overcomplete_dictionary_runs(tiny, few_attacks):
     found = run(tiny, problem={"dictionary": "incoherent", "features": 24})
     assert found.result.sizes["feature"] == found.result.attrs["D"] == 24
-    assert found.weights["M"].shape == (16, 24) and found.weights["wstar"].shape == (2, 24)
+    assert found.weights["M"].shape == (2, 16, 24) and found.weights["wstar"].shape == (2, 24)
     clean = found.result.robust_accuracy.sel(attack="FGM", phase="clean").isel(radius=0)
-    assert float(clean.min()) > 0.7
+    # Each seed has an M of its own, and some are harder to learn than others.
+    assert float(clean.min()) > 0.65
 
 
 @pytest.mark.parametrize("smoothing", [pytest.param("closed", marks=pytest.mark.slow), "sampled"])
@@ -211,11 +213,11 @@ def test_a_wrong_combination_stops_before_training(tiny, monkeypatch, unchecked)
 
 def test_labels_and_dictionary_come_from_the_seed_of_the_config(tiny):
     haar = tiny(problem={"dictionary": "haar", "wstar": "uniform", "wstar_range": [0.5, 2.0]})
-    a, b = make_problem(parse(haar)), make_problem(parse(haar | {"seed": 9}))
+    a, b = make_problem(parse(haar), 1), make_problem(parse(haar | {"seed": 9}), 1)
     assert 0.5 <= float(np.abs(a.wstar).min()) < float(np.abs(a.wstar).max()) <= 2.0
     assert not np.array_equal(a.wstar, b.wstar)
     assert a.M is not None and b.M is not None and not np.array_equal(a.M, b.M)
-    np.testing.assert_array_equal(a.M, make_problem(parse(haar)).M)
+    np.testing.assert_array_equal(a.M, make_problem(parse(haar), 1).M)
 
 
 class Listener:

@@ -15,7 +15,6 @@ from featpur_sim.runs.saved import load_run
 from featpur_sim.sweeps import measurements as surveys
 from featpur_sim.sweeps.measurements import survey
 from featpur_sim.training.course import TrainingRun
-from featpur_sim.training.loop import replicate
 
 TAU = 0.17
 
@@ -33,7 +32,7 @@ def saved(tiny_folder):
 def arguments(saved):
     """Lanes: the run's two seeds; the first at half the radius; one that diverged."""
     lanes = [0, 1, 0, 1]
-    problem = replicate(saved.problem, 4)
+    problem = take(saved.problems, lanes)
     # The last two lanes have data of their own: other sparsity and noise.
     problem = eqx.tree_at(lambda p: p.k, problem, jnp.asarray([3.0, 3.0, 3.0, 5.0]))
     result = saved.result
