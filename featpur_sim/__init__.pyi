@@ -23,7 +23,9 @@ from .models.symmetric_relu import pure_network as pure_network
 from .report.of_folder import write_report as write_report
 from .runs.experiment import run_experiment as run_experiment
 from .runs.saved import load_run as load_run
+from .training.loop import replicate as replicate
 from .training.loop import train as train
 from .training.loop import train_many as train_many
 from .training.phase import AdversarialPhase as AdversarialPhase
 from .training.phase import CleanPhase as CleanPhase
+from .training.stacking import stack as stack

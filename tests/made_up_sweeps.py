@@ -59,3 +59,14 @@ def over_tau(result, taus=(0.05, 0.1, 0.2)):
     after = crossed.kappa_over_alpha.sel(phase="adversarial").values
     after *= np.exp(0.1 * np.random.default_rng(1).normal(size=after.shape))
     return crossed
+
+
+def over_c(result, cs=(0.2, 0.3, 0.45)):
+    """The same networks at τ = c/√k for each c of ``[let]``, beside the label k/√d."""
+    crossed = over_tau(result, cs)
+    c, k = crossed.tau.values, crossed.k.values
+    return crossed.assign_coords(
+        tau=("point", np.round(c / np.sqrt(k), 6)),
+        c=("point", c, {"long_name": "c"}),
+        ratio=("point", k / np.sqrt(crossed.d.values), {"long_name": "ratio"}),
+    ).assign_attrs(axes='[["k"], ["c"]]', let='{"c": ["adversarial.radius"], "ratio": []}')

@@ -33,11 +33,21 @@ def test_own_training(capsys):
 
 
 def test_the_sweep_file():
-    (text,) = re.findall(
+    text, free = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(encoding="utf-8"), re.DOTALL
     )
     sweep = parse_sweep(tomllib.loads(text))
     assert sweep.shape == (3, 5) and sweep.points[-1].config.adversarial.steps == 2000
+    assert parse_sweep(tomllib.loads(free)).axes == (("k",), ("c",))
+
+
+def test_many_runs():
+    names = run_blocks("docs/how-to/many-runs.md")
+    run, scores = names["run"], names["score"]
+    assert run.status.tolist() == [0] * 4
+    assert run.network.weights.shape == (4, 64, 32) and run.records["loss"].shape == (82, 4)
+    # Purified at every k, as the page trains it.
+    assert (scores["adversarial"].low > scores["clean"].high).all()
 
 
 def test_fit(tmp_path, monkeypatch, capsys):

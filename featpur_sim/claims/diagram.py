@@ -1,4 +1,4 @@
-"""A measured quantity over the plane of d and k, with the theory's lines (docs/theory.md §5.1).
+"""A measured quantity over the plane of d and k, or of other coordinates (docs/theory.md §5.1).
 
 Between k = d^{1/3} and k = d^{1/2} clean training should give networks that are accurate and yet
 defeated below 1/√k; constants are not known, so a measured boundary is compared by its slope.
@@ -15,7 +15,11 @@ from featpur_sim.claims.quantity import Quantity
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.statistics import fraction_interval, mean_interval
+from featpur_sim.sweeps.dependence import axes_of
 from featpur_sim.theory import predictions as theory
+
+PLANE = ("d", "k")
+"""The coordinates of a phase diagram: those of the paper's window."""
 
 
 def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = False) -> xr.Dataset:
@@ -71,9 +75,7 @@ def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
         ResultError: no such coordinate, no number where there are numbers, or no such point.
     """
     for name, value in at.items():
-        along = _along(result)
-        if name not in along:
-            raise ResultError(f"the sweep has no coordinate '{name}': it has {', '.join(along)}.")
+        _require_coordinate(result, name)
         values = result[name].values
         if values.dtype.kind in "if":
             same = np.isclose(values.astype(float), _number(name, value), rtol=1e-5, atol=0)
@@ -84,6 +86,12 @@ def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
             raise ResultError(f"no point has {name} = {_text(value)}: the sweep has {known}.")
         result = result.isel(point=np.flatnonzero(same))
     return result
+
+
+def _require_coordinate(result: xr.Dataset, name: str) -> None:
+    along = _along(result)
+    if name not in along:
+        raise ResultError(f"the sweep has no coordinate '{name}': it has {', '.join(along)}.")
 
 
 def _along(result: xr.Dataset) -> list[str]:
@@ -104,22 +112,31 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str) else f"{value:.6g}"
 
 
-def phase_diagram(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
-    """`per_point` of a sweep in which every point has its own place (d, k), on a grid or not.
+def phase_diagram(
+    result: xr.Dataset, quantity: Quantity, plane: tuple[str, str] = PLANE
+) -> xr.Dataset:
+    """`per_point` of a sweep in which every point has its own place in a plane, on a grid or not.
+
+    Args:
+        result: of a sweep.
+        quantity: what to average.
+        plane: two coordinates; both axes of a diagram are logarithmic.
 
     Raises:
-        ResultError: the quantity is unknown, or two points share one place.
+        ResultError: the quantity or a coordinate is unknown, a coordinate has values that are not
+            positive numbers, or two points share one place.
     """
-    places = np.column_stack([result.d.values, result.k.values])
+    places = np.column_stack([_positive(result, name) for name in plane])
     _, first, counts = np.unique(places, axis=0, return_index=True, return_counts=True)
     if (counts > 1).any():
         worst = int(np.argmax(counts))
-        d, k = places[first[worst]]
-        same = result.isel(point=np.flatnonzero((places == (d, k)).all(axis=1)))
-        shared = f"{counts[worst]} points of the sweep share d = {d:g}, k = {k:g}"
-        others = [
-            name for name in _along(same) if name != "point" and len(np.unique(same[name])) > 1
-        ]
+        place = places[first[worst]]
+        same = result.isel(point=np.flatnonzero((places == place).all(axis=1)))
+        at = ", ".join(f"{name} = {value:g}" for name, value in zip(plane, place, strict=True))
+        shared = f"{counts[worst]} points of the sweep share {at}"
+        # What an axis sets is easier to choose than what follows from it.
+        along = sorted(_along(same), key=lambda name: name not in axes_of(result))
+        others = [name for name in along if name != "point" and len(np.unique(same[name])) > 1]
         if not others:
             extra = ", ".join(map(str, same.point.values[1:]))
             raise ResultError(
@@ -132,6 +149,14 @@ def phase_diagram(result: xr.Dataset, quantity: Quantity) -> xr.Dataset:
             f"{name}={_text(same[name].values[0])}."
         )
     return per_point(result, quantity)
+
+
+def _positive(result: xr.Dataset, name: str) -> NDArray[np.floating]:
+    _require_coordinate(result, name)
+    values = result[name].values
+    if values.dtype.kind not in "if" or not (values > 0).all():
+        raise ResultError(f"{name} has values that are not positive numbers: no diagram over it.")
+    return values.astype(float)
 
 
 def window_lines(d: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:

@@ -22,6 +22,7 @@ from featpur_sim.claims.quantity import Quantity
 from featpur_sim.claims.same_runs import Distinct, each_run_once, swept_coordinates
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
+from featpur_sim.sweeps.dependence import axes_of, free_variables
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.predictions import Prediction
 
@@ -125,7 +126,8 @@ def fit_power_law(
     chosen = tuple(free_coordinates(result, quantity) if against is None else against)
     logs = [_log_coordinate(result, name)[once.first] for name in chosen]
     for name in chosen:
-        if why := quantity.cannot_depend_on(name):
+        why = quantity.cannot_depend_on(name, free_variables(result))
+        if why := why or _ambiguous(result, quantity, once, name):
             raise ResultError(f"{why} Fit it against something else.")
     without = _no_exponent(result, quantity) if against is None else {}
     values, ok = quantity.read(once.result).values, finished(once.result)
@@ -166,17 +168,19 @@ def distinct_points(result: xr.Dataset, quantity: Quantity) -> Distinct:
 
 
 def free_coordinates(result: xr.Dataset, quantity: Quantity | None = None) -> tuple[str, ...]:
-    """The coordinates that the sweep varies independently: d, k and τ first, then what else it
-    sweeps; one that is a power law of those before it (τ = 0.3/√k, m = 4d) is left out.
+    """The coordinates that the sweep varies independently: d, k, free variables that are axes and
+    τ first, then what else it sweeps; one that is a power law of those before it (τ = c/√k,
+    m = 4d) is left out, and so is a free variable that follows from others.
 
     Args:
         result: of a sweep.
         quantity: leave out what it cannot depend on.
     """
-    along = swept_coordinates(result)
+    free, axes = free_variables(result), axes_of(result)
+    along = [name for name in swept_coordinates(result) if name not in free or name in axes]
     if quantity is not None:
-        along = [name for name in along if not quantity.cannot_depend_on(name)]
-    first = [name for name in ("d", "k", "tau") if name in along]
+        along = [name for name in along if not quantity.cannot_depend_on(name, free)]
+    first = [name for name in ("d", "k", *free, "tau") if name in along]
     rest = [name for name in along if name not in (*first, "m")]
     last = [name for name in ("m",) if name in along]
     columns, chosen = [np.ones(result.sizes["point"])], []
@@ -196,8 +200,22 @@ def free_coordinates(result: xr.Dataset, quantity: Quantity | None = None) -> tu
 
 def _no_exponent(result: xr.Dataset, quantity: Quantity) -> dict[str, str]:
     """The coordinates that would be free if the quantity could depend on them."""
-    reasons = {name: quantity.cannot_depend_on(name) for name in free_coordinates(result)}
+    free = free_variables(result)
+    reasons = {name: quantity.cannot_depend_on(name, free) for name in free_coordinates(result)}
     return {name: why for name, why in reasons.items() if why}
+
+
+def _ambiguous(result: xr.Dataset, quantity: Quantity, once: Distinct, name: str) -> str:
+    """Why a coordinate says nothing about a quantity: it differs where the runs are the same."""
+    values = result[name].values
+    for points in once.points:
+        if np.ptp(values[points]) > 0:
+            one, other = points[0], points[int(np.argmax(values[points] != values[points[0]]))]
+            return (
+                f"no exponent in {name}: points {one} and {other} hold the same runs for "
+                f"{quantity}, at {name} = {values[one]:.6g} and {values[other]:.6g}."
+            )
+    return ""
 
 
 def _log_coordinate(result: xr.Dataset, name: str) -> NDArray[np.floating]:

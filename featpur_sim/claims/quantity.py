@@ -1,6 +1,7 @@
 """A measured variable at chosen labels, as fits, diagrams and commands name it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import xarray as xr
@@ -95,13 +96,22 @@ class Quantity(NamedTuple):
         """The settings that it depends on; None if it may be any."""
         return settings_read(self.name, dict(self.at))
 
-    def cannot_depend_on(self, coordinate: str) -> str:
-        """Why it has no exponent in a coordinate; empty if it may have one."""
-        if depends(self.settings, coordinate):
+    def cannot_depend_on(self, coordinate: str, free: Mapping[str, Sequence[str]]) -> str:
+        """Why it has no exponent in a coordinate; empty if it may have one.
+
+        Args:
+            coordinate: of a sweep.
+            free: of `featpur_sim.sweeps.dependence.free_variables`.
+        """
+        # A free variable that enters no setting is a function of others: whether it says anything,
+        # its values tell.
+        fields = free.get(coordinate, [coordinate])
+        if not fields or any(depends(self.settings, field) for field in fields):
             return ""
         *most, last = self.settings or ("nothing",)
         alone = f"{', '.join(most)} and {last}" if most else last
-        return f"no exponent in {coordinate}: {self} depends on {alone} alone."
+        enters = f", and {coordinate} enters {', '.join(fields)}" if coordinate in free else ""
+        return f"no exponent in {coordinate}: {self} depends on {alone} alone{enters}."
 
 
 def _same(known: Any, label: str) -> bool:

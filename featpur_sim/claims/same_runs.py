@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from featpur_sim.runs.diagnosis import finished
-from featpur_sim.sweeps.dependence import depends
+from featpur_sim.sweeps.dependence import depends, free_variables
 
 
 class Distinct(NamedTuple):
@@ -19,13 +19,18 @@ class Distinct(NamedTuple):
 
     Attributes:
         result: the quantity and ``status``; of points with the same runs, the first one's place.
-        first: position of each of these points in the whole sweep.
+        points: of each of these points, the positions in the whole sweep of all that hold its runs.
         disagreement: largest relative difference between two values of the same run.
     """
 
     result: xr.Dataset
-    first: NDArray[np.int64]
+    points: list[list[int]]
     disagreement: float
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """Position of each of these points in the whole sweep."""
+        return np.array([points[0] for points in self.points], dtype=np.int64)
 
 
 def swept_coordinates(result: xr.Dataset) -> list[str]:
@@ -50,26 +55,32 @@ def each_run_once(
     measured = finished(result) & np.isfinite(values)
     # The first that has a value, else the first that finished.
     worth = measured + 0.5 * finished(result)
-    sources, first, worst = [], [], 0.0
-    for points in _same(result, read):
+    same = _same(result, read)
+    sources, worst = [], 0.0
+    for points in same:
         sources.append(np.asarray(points)[np.argmax(worth[points], axis=0)])
-        first.append(points[0])
         worst = max(worst, _disagreement(values[points], measured[points]))
-    if len(first) == len(values):
-        return Distinct(result[[name, "status"]], np.arange(len(values)), 0.0)
+    if len(same) == len(values):
+        return Distinct(result[[name, "status"]], same, 0.0)
     lanes = {
         "point": xr.DataArray(np.array(sources), dims=("point", "seed")),
         "seed": xr.DataArray(np.arange(result.sizes["seed"]), dims="seed"),
     }
     along = [str(c) for c, of in result.coords.items() if "point" in of.dims or "seed" in of.dims]
     once = result[[name, "status"]].load().drop_vars(along).isel(lanes)
+    first = [points[0] for points in same]
     once = once.assign_coords(result[along].isel(point=first).coords)
-    return Distinct(once, np.array(first, dtype=np.int64), worst)
+    return Distinct(once, same, worst)
 
 
 def _same(result: xr.Dataset, read: tuple[str, ...] | None) -> list[list[int]]:
-    """Positions of the points that agree in everything that matters, group by group."""
-    matter = [result[c].values.tolist() for c in swept_coordinates(result) if depends(read, c)]
+    """Positions of the points that agree in everything that matters, group by group.
+
+    A free variable matters through the settings that it enters, which are coordinates too.
+    """
+    free = free_variables(result)
+    settings = [name for name in swept_coordinates(result) if name not in free]
+    matter = [result[name].values.tolist() for name in settings if depends(read, name)]
     groups: dict[tuple, list[int]] = {}
     for point in range(result.sizes["point"]):
         groups.setdefault(tuple(column[point] for column in matter), []).append(point)

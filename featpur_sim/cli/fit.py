@@ -28,13 +28,17 @@ def fit(
         list[str] | None,
         typer.Option(help="Keep the points with this coordinate, such as sigma_x=0.3; repeatable."),
     ] = None,
+    x: Annotated[
+        str | None, typer.Option(help="Coordinate along x of the phase diagrams; d by default.")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="Along y; k by default.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit power laws to a sweep, with intervals over seeds; writes DIR/fit.json and figures.
 
     By default everything that the theory predicts an exponent for; never against what cannot change
-    it. Phase diagrams are drawn where d and k both vary.
+    it. Phase diagrams are drawn where d and k both vary, or over --x and --y.
     """
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours
@@ -47,12 +51,13 @@ def fit(
     from featpur_sim.sweeps.run import load_sweep
 
     quantities = [Quantity.parse(text) for text in quantity] if quantity else None
+    plane = _plane(x, y)
     result = select(load_sweep(directory), dict(map(_assignment, at or [])))
     require_ours(directory, FIT)
     with claim_or_print(directory, as_json) as writable:
         fits = fit_all(result, quantities, against or None)
         if writable:
-            write_fits(directory, fits, draw_all(result, fits.laws))
+            write_fits(directory, fits, draw_all(result, fits.laws, plane))
     rows = [as_row(law) for law in fits.laws]
     if as_json:
         typer.echo(to_json(rows))
@@ -72,6 +77,18 @@ def _assignment(text: str) -> tuple[str, str]:
     if not (name.strip() and value.strip()):
         raise ConfigError(f"--at {text!r}: write name=value, such as sigma_x=0.3.")
     return name.strip(), value.strip()
+
+
+def _plane(x: str | None, y: str | None) -> tuple[str, str] | None:
+    from featpur_sim.claims.diagram import PLANE
+    from featpur_sim.runs.config import ConfigError
+
+    if x is None and y is None:
+        return None
+    plane = x or PLANE[0], y or PLANE[1]
+    if plane[0] == plane[1]:
+        raise ConfigError(f"--x {plane[0]} and --y {plane[1]} are one coordinate: give two.")
+    return plane
 
 
 def holds_sweep(directory: Path) -> bool:

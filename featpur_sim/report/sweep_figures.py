@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import atomic_path
-from featpur_sim.claims.diagram import per_point, phase_diagram, window_lines
+from featpur_sim.claims.diagram import PLANE, per_point, phase_diagram, window_lines
 from featpur_sim.claims.power_law import PowerLaw, distinct_points
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import (
@@ -40,39 +40,45 @@ _LETTERS = {"tau": "τ", "sigma_x": "σ_x", "sigma_0": "σ₀"}
 _WIDE = 5
 
 
-def draw_phase_diagram(result: xr.Dataset, quantity: Quantity) -> Figure:
-    """One colour per point in the plane of d and k, both logarithmic, with the window's ends.
+def draw_phase_diagram(
+    result: xr.Dataset, quantity: Quantity, plane: tuple[str, str] = PLANE
+) -> Figure:
+    """One colour per point in a plane of two coordinates, both logarithmic; over d and k with the
+    window's ends.
 
     A full grid is drawn as touching cells, other points as discs; × marks a point without a value.
 
     Raises:
-        ResultError: the quantity is unknown, points share a place, or no point has a value.
+        ResultError: as of `phase_diagram`, or no point has a value.
     """
-    diagram = phase_diagram(result, quantity)
-    d, k, value = (diagram[name].values.astype(float) for name in ("d", "k", "value"))
+    diagram = phase_diagram(result, quantity, plane)
+    along_x, along_y, value = (diagram[name].values.astype(float) for name in (*plane, "value"))
     if not np.isfinite(value).any():
         raise ResultError(f"{quantity}: no point of the sweep has a value, so none has a colour.")
     with house_style():
         figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
         axes = figure.subplots()
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log")
         axes.set_yscale("log")
         shown = np.isfinite(value)
         scale = {"norm": _scale(value[shown]), "cmap": "viridis"}
-        x, y = np.unique(d), np.unique(k)
-        if len(d) == len(x) * len(y) and min(len(x), len(y)) > 1:
+        x, y = np.unique(along_x), np.unique(along_y)
+        if len(value) == len(x) * len(y) and min(len(x), len(y)) > 1:
             table = np.full((len(y), len(x)), np.nan)
-            table[np.searchsorted(y, k), np.searchsorted(x, d)] = value
+            table[np.searchsorted(y, along_y), np.searchsorted(x, along_x)] = value
             drawn = axes.pcolormesh(_edges(x), _edges(y), table, **scale)
         else:
-            drawn = axes.scatter(d[shown], k[shown], c=value[shown], s=60, zorder=3, **scale)
-        axes.plot(d[~shown], k[~shown], "x", color=GREY, markersize=5, linestyle="none", zorder=6)
-        _window(axes, d)
-        axes.set_xlabel("input dimension d")
-        axes.set_ylabel("sparsity k")
+            place = along_x[shown], along_y[shown]
+            drawn = axes.scatter(*place, c=value[shown], s=60, zorder=3, **scale)
+        blank = {"color": GREY, "markersize": 5, "linestyle": "none", "zorder": 6}
+        axes.plot(along_x[~shown], along_y[~shown], "x", **blank)
+        axes.set_xlabel(diagram[plane[0]].attrs.get("long_name", plane[0]))
+        axes.set_ylabel(diagram[plane[1]].attrs.get("long_name", plane[1]))
         figure.colorbar(drawn, ax=axes, label=quantity.label)
-        figure.legend(loc="outside upper center", ncols=2)
-        label_values(figure, [axes.xaxis, axes.yaxis], [d, k])
+        if plane == PLANE:
+            _window(axes, along_x)
+            figure.legend(loc="outside upper center", ncols=2)
+        label_values(figure, [axes.xaxis, axes.yaxis], [along_x, along_y])
     return figure
 
 
@@ -179,13 +185,14 @@ def _slope(exponent) -> str:
     return text.replace("-", "−")
 
 
-def caption(figure_of: PowerLaw | Quantity) -> str:
-    """The caption of a figure of `draw_all`."""
+def caption(figure_of: PowerLaw | Quantity, plane: tuple[str, str] = PLANE) -> str:
+    """The caption of a figure of `draw_all`; a diagram's names its plane."""
     if isinstance(figure_of, Quantity):
+        x, y = (_LETTERS.get(name, name) for name in plane)
+        window = " Lines: the ends of the paper's window, exponents only (constants are not known)."
         return (
-            f"{figure_of.label} over sparsity and dimension: means over the runs that finished, × "
-            "where there is none. Lines: the ends of the paper's window, exponents only "
-            "(constants are not known)."
+            f"{figure_of.label} over {x} and {y}: means over the runs that finished, × where there "
+            f"is none.{window if plane == PLANE else ''}"
         )
     said = "The theory predicts nothing here."
     if figure_of.prediction is not None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from featpur_sim._ground.disk import write_text
 from featpur_sim._ground.manifest import recorded, require_ours, rewriting
+from featpur_sim.claims.diagram import PLANE
 from featpur_sim.claims.power_law import (
     PREDICTED,
     PowerLaw,
@@ -29,7 +30,7 @@ FIT = "fit.json"
 Drawn = dict[str, tuple[Figure, str]]
 """File name → figure and caption."""
 
-# Drawn over d and k where a sweep varies both.
+# Drawn over d and k where a sweep varies both, or over another plane where that is asked for.
 DIAGRAMS = tuple(
     map(
         Quantity.parse,
@@ -89,25 +90,40 @@ def fit_predicted(result: xr.Dataset, against: Sequence[str] | None = None) -> F
     return Fits(laws, refused)
 
 
-def draw_all(result: xr.Dataset, laws: Sequence[PowerLaw]) -> Drawn:
-    """Each power law, and phase diagrams if d and k both vary.
+def draw_all(
+    result: xr.Dataset, laws: Sequence[PowerLaw], plane: tuple[str, str] | None = None
+) -> Drawn:
+    """Each power law, and phase diagrams, over d and k if both vary or over another plane.
 
-    A diagram is left out where another coordinate varies too: `featpur_sim.claims.diagram.select`
-    chooses one value of it.
+    A diagram over d and k is left out where another coordinate varies too:
+    `featpur_sim.claims.diagram.select` chooses one value of it.
+
+    Args:
+        result: of a sweep.
+        laws: fitted to it.
+        plane: two coordinates.
+
+    Raises:
+        ResultError: there is no diagram over the plane that is asked for.
     """
     drawn = {}
     for law in laws:
         figure = sweep_figures.draw_power_law(result, law)
         drawn[f"fit-{sweep_figures.slug(law.quantity)}"] = figure, sweep_figures.caption(law)
-    if not {"d", "k"} <= set(free_coordinates(result)):
+    if plane is None and not {*PLANE} <= {*free_coordinates(result)}:
         return drawn
+    diagrams, refused = {}, []
     for quantity in DIAGRAMS:
         try:
-            figure = sweep_figures.draw_phase_diagram(result, quantity)
-        except ResultError:
+            figure = sweep_figures.draw_phase_diagram(result, quantity, plane or PLANE)
+        except ResultError as error:
+            refused.append(error)
             continue
-        drawn[f"phase-{sweep_figures.slug(quantity)}"] = figure, sweep_figures.caption(quantity)
-    return drawn
+        said = sweep_figures.caption(quantity, plane or PLANE)
+        diagrams[f"phase-{sweep_figures.slug(quantity)}"] = figure, said
+    if plane and not diagrams:
+        raise refused[0]
+    return drawn | diagrams
 
 
 def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:

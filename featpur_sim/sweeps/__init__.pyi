@@ -6,9 +6,11 @@ from . import dependence as dependence
 from . import expression as expression
 from . import fields as fields
 from . import file as file
+from . import free as free
 from . import measurements as measurements
 from . import plan as plan
 from . import run as run
+from .assemble import as_grid as as_grid
 from .dask import execute_on as execute_on
 from .file import Sweep as Sweep
 from .file import parse_sweep as parse_sweep

@@ -1,6 +1,7 @@
 """The batches of a sweep put together into one labelled Dataset (docs/how-to/sweep.md)."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim import __version__
+from featpur_sim._ground.disk import ResultError
 from featpur_sim.sweeps.file import Sweep
 
 # Always coordinates of the points, swept or not: what every figure and fit is drawn against.
@@ -35,9 +37,9 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         failed: lane → reason, for the lanes whose batch failed.
 
     Returns:
-        The surveys' variables with dims (point, seed, …); coordinates d, k, m, tau and everything
-        swept along ``point``; ``status`` (ok, dead, diverged or failed), ``status_step`` and
-        ``reason``. Attributes hold the sweep file.
+        The surveys' variables with dims (point, seed, …); coordinates d, k, m, tau, everything
+        swept and the free variables along ``point``; ``status`` (ok, dead, diverged or failed),
+        ``status_step`` and ``reason``. Attributes hold the sweep file.
 
     Raises:
         ValueError: a lane is missing, or there twice.
@@ -62,6 +64,7 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         axes=json.dumps(sweep.axes),
         shape=json.dumps(sweep.shape),
         draw=", ".join(sorted({point.config.draw for point in sweep.points})),
+        let=json.dumps(sweep.free),
         devices=", ".join(sorted({batch.attrs.get("devices", "?") for batch in batches})),
         version=__version__,
     )
@@ -73,12 +76,21 @@ def as_grid(result: xr.Dataset) -> xr.Dataset:
     Lists that were zipped together are one dimension, named after the first of them.
 
     Args:
-        result: of a sweep; `featpur_sim.sweeps.run.load_sweep` reads one.
+        result: of a sweep, with all of its points; `featpur_sim.sweeps.run.load_sweep` reads one.
 
     Returns:
-        The same values; swept quantities are coordinates along the dimensions they vary with.
+        The same values. What an axis sets is a coordinate along it; what follows from several axes
+        is one along all of them.
+
+    Raises:
+        ResultError: points of the sweep are missing.
     """
     axes, shape = json.loads(result.attrs["axes"]), json.loads(result.attrs["shape"])
+    if result.sizes["point"] != math.prod(shape):
+        raise ResultError(
+            f"{result.sizes['point']} of the sweep's {math.prod(shape)} points make no grid: take "
+            "the grid of all of them, and choose there: as_grid(result).sel(…)."
+        )
     names = [axis[0] for axis in axes]
     variables = {}
     for name, variable in result.drop_vars("point").variables.items():

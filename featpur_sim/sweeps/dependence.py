@@ -6,7 +6,10 @@ the accuracy under attack at 1τ does. Two points that agree in all that a varia
 the same runs, since seed s starts from the same keys at every point (docs/how-to/fit.md).
 """
 
+import json
 from collections.abc import Mapping
+
+import xarray as xr
 
 from featpur_sim.sweeps.fields import SHORT
 
@@ -100,6 +103,20 @@ def depends(read: tuple[str, ...] | None, coordinate: str) -> bool:
     """
     field = SHORT.get(coordinate, coordinate)
     return read is None or any(field == entry or _within(field, entry) for entry in read)
+
+
+def free_variables(result: xr.Dataset) -> dict[str, list[str]]:
+    """The free variables of a sweep's result (``[let]``) → the settings that each enters.
+
+    They change a run through these settings alone, which are coordinates themselves; one that
+    enters none only follows from others.
+    """
+    return json.loads(result.attrs.get("let", "{}"))
+
+
+def axes_of(result: xr.Dataset) -> list[str]:
+    """The coordinates that the axes of a sweep set, in the order of its file."""
+    return [name for axis in json.loads(result.attrs.get("axes", "[]")) for name in axis]
 
 
 def _within(field: str, table: str) -> bool:

@@ -37,7 +37,7 @@ _ONE_ARGUMENT: dict[str, Callable[[float], float]] = {
 }
 _SOME_ARGUMENTS: dict[str, Callable[..., float]] = {"min": min, "max": max}
 FUNCTIONS = (*_ONE_ARGUMENT, *_SOME_ARGUMENTS)
-_CONSTANTS = {"pi": math.pi}
+CONSTANTS = {"pi": math.pi}
 
 
 class ExpressionError(ValueError):
@@ -79,7 +79,7 @@ class Expression:
         Raises:
             ExpressionError: the value is not a finite real number.
         """
-        names = _CONSTANTS | {name: float(read(name)) for name in self.names}
+        names = CONSTANTS | {name: float(read(name)) for name in self.names}
         try:
             value = _value(self._tree, names)
         except (ZeroDivisionError, OverflowError):
@@ -95,7 +95,7 @@ def _names(node: ast.AST) -> tuple[str, ...]:
     """The names below a node; an error if anything there is not arithmetic."""
     name = _dotted(node)
     if name is not None:
-        return () if name in _CONSTANTS else (name,)
+        return () if name in CONSTANTS else (name,)
     found = (name for part in _parts(node) for name in _names(part))
     return tuple(dict.fromkeys(found))
 

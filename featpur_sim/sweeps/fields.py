@@ -1,7 +1,8 @@
 """The fields of a run as a sweep names them: short names, labels, types, derived values.
 
 A field is written by its dotted name in `featpur_sim.runs.config.RunConfig`, or a short one
-(docs/how-to/sweep.md).
+(docs/how-to/sweep.md). Free variables, which are no fields of a run, stand beside them under
+``let.`` and their name; see `featpur_sim.sweeps.free`.
 """
 
 import reprlib
@@ -36,11 +37,24 @@ _OF_CLEAN_PHASE = {
 _LABELS = {field: short for short, field in SHORT.items()}
 # Said once for the whole sweep: at its top level, or in [run] (all points share the radii).
 _NOT_SWEPT = {"name", "seed", "seeds", "evaluation.radii"}
+# In front of the name of a free variable; no table of a run is called so.
+LET = "let."
+# Names that expressions know, of fields.
+NAMES = SHORT | _OF_CLEAN_PHASE
+
+
+def is_free(field: str) -> bool:
+    """Whether a name is that of a free variable, ``let.c``, and of no field of a run."""
+    return field.startswith(LET)
 
 
 def label(field: str) -> str:
-    """The name of a field's coordinate in the result: short if it has a short name."""
-    return _LABELS.get(field, field)
+    """The name of a field's coordinate in the result: short if it has a short name.
+
+    >>> label("adversarial.radius"), label("clean.steps"), label("let.c")
+    ('tau', 'clean.steps', 'c')
+    """
+    return _LABELS.get(field, field.removeprefix(LET))
 
 
 def swept_field(name: str, where: str) -> str:
@@ -100,7 +114,10 @@ def field_types(field: str, where: str) -> set[Any]:
 def _hint(there: Mapping[str, Any], field: str) -> str:
     if "." in field:
         return f"known there: {', '.join(there) or 'nothing'}"
-    return f"known: {', '.join([*SHORT, *there])}; fields of a table as in clean.steps"
+    return (
+        f"known: {', '.join([*SHORT, *there])}; fields of a table as in clean.steps; a variable of "
+        "your own goes into [let]"
+    )
 
 
 def _flat(annotation: Any) -> set[Any]:
@@ -114,7 +131,7 @@ def _flat(annotation: Any) -> set[Any]:
 
 def is_count(field: str) -> bool:
     """Whether a field takes integers: what an expression gives for it is rounded."""
-    return int in field_types(field, "")
+    return not is_free(field) and int in field_types(field, "")
 
 
 def is_number(value: Any) -> bool:
@@ -130,25 +147,31 @@ def value_of(config: RunConfig, field: str) -> Any:
     return value
 
 
+def said(field: str) -> str:
+    """A field that a rule sets, or a circle that begins with one, as messages name it."""
+    return field if is_free(field) else f"derived: {field}"
+
+
 class Resolver:
-    """The derived fields of one point, each evaluated once and after what it reads.
+    """The derived fields and variables of one point, each evaluated once and after what it reads.
 
     Args:
-        rules: dotted field → expression.
+        rules: dotted field, or free variable → expression.
         settings: the point's other fields, nested; what is not set has its default.
+        free: the free variables that have values of their own here: ``let.c`` → number.
 
-    >>> rules = {"adversarial.radius": Expression("0.3/sqrt(k)"), "problem.k": Expression("d/8")}
-    >>> Resolver(rules, {"problem": {"d": 32}})("adversarial.radius")
+    >>> rules = {"adversarial.radius": Expression("c/sqrt(k)"), "problem.k": Expression("d/8")}
+    >>> Resolver(rules, {"problem": {"d": 32}}, {"let.c": 0.3})("adversarial.radius")
     0.15
     """
 
-    def __init__(self, rules: dict[str, Expression], settings: Settings):
+    def __init__(self, rules: dict[str, Expression], settings: Settings, free: Settings):
         self.rules, self.settings = rules, settings
-        self.known: Settings = {}
+        self.known: Settings = dict(free)
         self.open: list[str] = []
 
     def __call__(self, field: str) -> float | int:
-        """The value of a derived field, rounded where it is a count.
+        """The value of a derived field or a free variable, rounded where it is a count.
 
         Raises:
             ConfigError: rules are circular, or an expression cannot be evaluated.
@@ -157,30 +180,31 @@ class Resolver:
             return self.known[field]
         if field in self.open:
             circle = " → ".join([*self.open[self.open.index(field) :], field])
-            raise ConfigError(f"derived: {circle} is circular: break it.")
+            raise ConfigError(f"{said(circle)} is circular: break it.")
         self.open.append(field)
         rule = self.rules[field]
         try:
             value = rule(self.read)
         except ExpressionError as error:
-            raise ConfigError(f"derived: {field} = {reprlib.repr(rule.text)} {error}.") from None
+            raise ConfigError(f"{said(field)} = {reprlib.repr(rule.text)} {error}.") from None
         self.open.pop()
         self.known[field] = round(value) if is_count(field) else scaled(value, 9)
         return self.known[field]
 
     def read(self, name: str) -> float:
-        """The value of a field, derived or not, by its dotted or short name."""
-        field = SHORT.get(name) or _OF_CLEAN_PHASE.get(name) or name
-        if field in self.rules:
+        """The value of a field, derived or not, by its dotted or short name, or of a variable."""
+        own = LET + name
+        field = own if own in self.rules or own in self.known else NAMES.get(name, name)
+        if field in self.rules or field == own:
             return self(field)
-        field_types(field, f"derived: {self.open[-1]}")
+        reader = said(self.open[-1])
+        field_types(field, reader)
         value = _set_or_default(self.settings, field)
         if field == "problem.features" and value is None:
             return self.read("problem.d")
         if not is_number(value):
             raise ConfigError(
-                f"derived: {self.open[-1]} reads {name}, which is {reprlib.repr(value)} here, not "
-                "a number."
+                f"{reader} reads {name}, which is {reprlib.repr(value)} here, not a number."
             )
         return value
 

@@ -1,8 +1,8 @@
 """Sweep files: one TOML file ⟷ the settings of every point of a sweep (docs/how-to/sweep.md).
 
 A point starts from a preset, a run's settings file or the table ``[run]``; then its place on the
-axes and the zipped lists is written in; then the derived fields are evaluated. What comes out is
-checked like any run's settings.
+axes and the zipped lists is written in; then the derived fields are evaluated, with what they read
+of the free variables. What comes out is checked like any run's settings.
 """
 
 import itertools
@@ -24,15 +24,18 @@ from featpur_sim.sweeps.fields import (
     Resolver,
     field_types,
     is_count,
+    is_free,
     is_number,
     label,
+    said,
     swept_field,
     value_of,
 )
+from featpur_sim.sweeps.free import read_let, require_used, settings_entered
 
 MOST_POINTS = 20_000
 
-_KEYS = {"name", "seed", "seeds", "preset", "base", "run", "axes", "zip", "derived"}
+_KEYS = {"name", "seed", "seeds", "preset", "base", "run", "axes", "let", "zip", "derived"}
 _PRESETS = {"dense-regime": presets.dense_regime, "sparse-regime": presets.sparse_regime}
 
 
@@ -41,8 +44,9 @@ class Point(NamedTuple):
 
     Attributes:
         config: its settings, as of a run of its own.
-        swept: label → value of every field that an axis, a zipped list or a rule sets; the label is
-            the field's short name (`featpur_sim.sweeps.fields.SHORT`) if it has one.
+        swept: label → value of every field that an axis, a zipped list or a rule sets, and of every
+            free variable; the label is the field's short name
+            (`featpur_sim.sweeps.fields.SHORT`) if it has one.
     """
 
     config: RunConfig
@@ -59,6 +63,7 @@ class Sweep(NamedTuple):
         points: in the order of the file, the last axis fastest.
         axes: the labels that each axis, or block of zipped lists, sets.
         shape: length of each of these axes.
+        free: free variable → the settings that it enters; none if it follows from others only.
         text: the file with its base written in, so that it stands alone.
     """
 
@@ -68,6 +73,7 @@ class Sweep(NamedTuple):
     points: tuple[Point, ...]
     axes: tuple[tuple[str, ...], ...]
     shape: tuple[int, ...]
+    free: dict[str, tuple[str, ...]]
     text: str
 
 
@@ -103,9 +109,9 @@ def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
         ConfigError: as for `load`.
 
     >>> settings = {"preset": "dense-regime", "axes": {"problem.d": [32, 64]}}
-    >>> sweep = parse_sweep(settings | {"derived": {"k": "d**0.4"}})
+    >>> sweep = parse_sweep(settings | {"let": {"c": [1, 2]}, "derived": {"k": "c*d**0.4"}})
     >>> [round(point.config.problem.k, 2) for point in sweep.points]
-    [4.0, 5.28]
+    [4.0, 8.0, 5.28, 10.56]
     """
     if unknown := set(settings) - _KEYS:
         raise ConfigError(
@@ -114,8 +120,11 @@ def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
         )
     settings = _inline_base(settings, Path(folder))
     head = {name: settings.get(name, value) for name, value in _HEAD.items()}
-    axes = _read_axes(settings)
-    rules = _read_rules(settings)
+    listed, expressed = read_let(_table(settings, "let"))
+    axes = _read_axes(settings, listed)
+    rules = _read_rules(settings, expressed)
+    free = settings_entered([*listed, *expressed], rules)
+    require_used(listed, free)
     _require_distinct([*itertools.chain.from_iterable(axes), *rules])
     shape = tuple(len(next(iter(axis.values()))) for axis in axes)
     if math.prod(shape) > MOST_POINTS:
@@ -129,7 +138,7 @@ def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
     first = points[0].config
     labels = tuple(tuple(map(label, axis)) for axis in axes)
     text = tomli_w.dumps(settings)
-    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, text)
+    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, free, text)
 
 
 _HEAD = {"name": "sweep", "seed": 0, "seeds": 3}
@@ -204,12 +213,10 @@ def _merged(low: Settings, high: Settings) -> Settings:
 # --- axes ---------------------------------------------------------------------------------------
 
 
-def _read_axes(settings: Settings) -> list[dict[str, list[Any]]]:
+def _read_axes(settings: Settings, free: Settings) -> list[dict[str, list[Any]]]:
     """Each crossed axis as field → values; a block of zipped lists is one axis with many fields."""
-    axes = [
-        {field: _values(field, value)}
-        for field, value in _fields(_table(settings, "axes"), "axes").items()
-    ]
+    listed = _fields(_table(settings, "axes"), "axes") | free
+    axes = [{field: _values(field, value)} for field, value in listed.items()]
     blocks = settings.get("zip", [])
     blocks = [blocks] if isinstance(blocks, dict) else blocks
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
@@ -290,21 +297,21 @@ def _require_distinct(fields: list[str]) -> None:
 # --- derived fields -----------------------------------------------------------------------------
 
 
-def _read_rules(settings: Settings) -> dict[str, Expression]:
+def _read_rules(settings: Settings, free: Settings) -> dict[str, Expression]:
     rules = {}
-    for field, text in _fields(_table(settings, "derived"), "derived").items():
+    for field, text in (free | _fields(_table(settings, "derived"), "derived")).items():
         text = str(text) if is_number(text) else text
         if not isinstance(text, str):
             raise ConfigError(
-                f"derived: {field} = {reprlib.repr(text)}: must be an expression, such as "
+                f"{said(field)} = {reprlib.repr(text)}: must be an expression, such as "
                 '"0.3/sqrt(k)".'
             )
-        if not field_types(field, "derived") & {int, float}:
+        if not is_free(field) and not field_types(field, "derived") & {int, float}:
             raise ConfigError(f"derived: {field} is not a number: it cannot be derived.")
         try:
             rules[field] = Expression(text)
         except ExpressionError as error:
-            raise ConfigError(f"derived: {field} = {reprlib.repr(text)} {error}.") from None
+            raise ConfigError(f"{said(field)} = {reprlib.repr(text)} {error}.") from None
     return rules
 
 
@@ -319,7 +326,8 @@ def _point(index: int, place: Settings, rules, settings: Settings, head: Setting
     except ConfigError as error:
         shown = ", ".join(f"{label(f)} = {reprlib.repr(v)}" for f, v in place.items())
         raise ConfigError(f"point {index} ({shown}): {error}" if place else str(error)) from None
-    return Point(config, {label(field): value_of(config, field) for field in values})
+    swept = {f: value if is_free(f) else value_of(config, f) for f, value in values.items()}
+    return Point(config, {label(field): value for field, value in swept.items()})
 
 
 def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -> Settings:
@@ -327,10 +335,11 @@ def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -
     run = settings.get("run", {})
     # Any k will do where k is still to be derived; 1 suits every d.
     known = _sizes(run) | place | ({"problem.k": 1} if "problem.k" in rules else {})
-    sizes = Resolver(rules, _written(_start(settings, known), run, place))
+    free = {field: value for field, value in place.items() if is_free(field)}
+    sizes = Resolver(rules, _written(_start(settings, known), run, place), free)
     found = {f: sizes(f) for f in ("problem.d", "problem.k") if f in rules}
     start = _start(settings, _sizes(run) | place | found)
-    resolve = Resolver(rules, _written(start, run, place))
+    resolve = Resolver(rules, _written(start, run, place), free)
     values = {field: resolve(field) for field in rules}
     if any(values[field] != value for field, value in found.items()):
         raise ConfigError(
@@ -364,9 +373,11 @@ _SMALLEST: Settings = {
 
 
 def _written(start: Settings, run: Settings, values: Settings) -> Settings:
-    """``start`` under [run], with each field's value in its place."""
+    """``start`` under [run], with each field's value in its place; free variables are no fields."""
     settings = _merged(start, run)
     for field, value in values.items():
+        if is_free(field):
+            continue
         *tables, name = field.split(".")
         nested: Settings = {name: value}
         for table in reversed(tables):

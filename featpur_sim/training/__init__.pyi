@@ -9,6 +9,7 @@ from . import loop as loop
 from . import low_complexity as low_complexity
 from . import low_rank as low_rank
 from . import phase as phase
+from . import stacking as stacking
 from . import step as step
 from .bias import BiasSchedule as BiasSchedule
 from .bias import Frozen as Frozen
@@ -22,6 +23,7 @@ from .course import TrainingRun as TrainingRun
 from .devices import split_neurons as split_neurons
 from .devices import spread as spread
 from .loop import Moment as Moment
+from .loop import replicate as replicate
 from .loop import train as train
 from .loop import train_many as train_many
 from .low_complexity import best_member as best_member
@@ -29,4 +31,5 @@ from .low_complexity import fit as fit
 from .low_rank import LowRankUpdate as LowRankUpdate
 from .phase import AdversarialPhase as AdversarialPhase
 from .phase import CleanPhase as CleanPhase
+from .stacking import stack as stack
 from .step import Status as Status

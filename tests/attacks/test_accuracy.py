@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from canned import CannedProblem
 
-from featpur_sim import FGM, PGD, SparseCoding, robust_accuracy
+from featpur_sim import FGM, PGD, SparseCoding, robust_accuracy, stack
 from featpur_sim.attacks.accuracy import count_robust
 from featpur_sim.attacks.balls import ball
 from featpur_sim.attacks.gradient import Attack
@@ -121,6 +121,50 @@ def test_no_answer_is_not_a_right_answer(problem):
 def test_a_model_that_is_not_finite_has_no_accuracy(problem):
     score = robust_accuracy(Constant(jnp.float32(jnp.nan)), problem, key=KEY, n=500)
     assert np.isnan([score.value, score.low, score.high]).all()
+
+
+@pytest.mark.parametrize("attack", [None, PGD(0.1, steps=5)], ids=["clean", "pgd"])
+def test_networks_at_once_are_the_loop_over_them(problem, mixed_network, attack):
+    weak = eqx.tree_at(lambda n: n.bias, mixed_network, jnp.float32(0.6))
+    broken = eqx.tree_at(lambda n: n.bias, mixed_network, jnp.float32(jnp.nan))
+    networks = [mixed_network, weak, broken, pure_network(problem.wstar, 0.2)]
+    with pytest.raises(ValueError, match="float32"):  # half as many neurons
+        stack(networks)
+    networks = networks[:3]
+    settings = {"key": KEY, "n": 600, "chunk": 256}
+    many = robust_accuracy(stack(networks), problem, attack, **settings)
+    alone = [robust_accuracy(network, problem, attack, **settings) for network in networks]
+    assert {field.shape for field in many} == {(3,)} and many.n.dtype.kind == "i"
+    for row, one in zip(zip(*many, strict=True), alone, strict=True):
+        np.testing.assert_array_equal(row, one)
+    assert many.value[0] != many.value[1] and np.isnan(many.value[2])
+
+
+def test_each_network_may_have_its_problem_and_its_attack(problem, mixed_network):
+    problems = [eqx.tree_at(lambda p: p.k, problem, jnp.float32(k)) for k in (3, 5)]
+    attacks = [FGM(0.05), FGM(0.15)]
+    weak = eqx.tree_at(lambda n: n.bias, mixed_network, jnp.float32(0.4))
+    settings = {"key": KEY, "n": 500}
+    for models, laws, rules in (
+        ([mixed_network, weak], problems, attacks),
+        ([mixed_network] * 2, problems, attacks),
+        ([mixed_network, weak], [problem] * 2, attacks),
+        ([mixed_network] * 2, problems, [attacks[1]] * 2),
+    ):
+        together = [stack(x) if x[0] is not x[1] else x[0] for x in (models, laws, rules)]
+        many = robust_accuracy(*together, **settings)
+        rows = [robust_accuracy(*row, **settings) for row in zip(models, laws, rules, strict=True)]
+        assert [tuple(row) for row in zip(*many, strict=True)] == [tuple(row) for row in rows]
+        assert many.value[0] != many.value[1]
+
+
+def test_runs_that_do_not_match_are_refused(problem, mixed_network):
+    three = stack([mixed_network] * 3)
+    with pytest.raises(ValueError, match="equally many, or one for all: got .*3 runs.*2 runs"):
+        robust_accuracy(three, problem, stack([FGM(0.1)] * 2), key=KEY, n=10)
+    half = eqx.tree_at(lambda n: n.bias, three, jnp.float32(0.2))
+    with pytest.raises(ValueError, match=r"shape \(\): where 3 runs .*featpur_sim\.stack"):
+        robust_accuracy(half, problem, key=KEY, n=10)
 
 
 def test_accuracy_falls_with_the_radius_under_vmap(problem, mixed_network):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
-from made_up_sweeps import made_up, over_tau
+from made_up_sweeps import made_up, over_c, over_tau
 
 from featpur_sim.claims.power_law import PREDICTED, as_row, fit_power_law, free_coordinates
 from featpur_sim.claims.quantity import Quantity
@@ -106,6 +106,56 @@ def test_points_with_the_same_runs_are_one_point():
             fit_power_law(crossed, CLEAN, against)
     with pytest.raises(ResultError, match="nothing to fit against: no exponent in tau"):
         fit_power_law(crossed.isel(point=slice(3)), CLEAN)
+
+
+def test_a_free_variable_has_an_exponent_where_its_settings_count():
+    once = made_up(ds=(64,), ks=(4, 6, 9, 13), noise=0.1)
+    crossed = over_c(once)
+    assert free_coordinates(crossed) == ("k", "c")
+    # τ = c/√k is no third one, though it would be with k alone.
+    assert free_coordinates(crossed.assign_attrs(axes="[]", let="{}")) == ("k", "tau")
+    alone, fit = (fit_power_law(result, CLEAN) for result in (once, crossed))
+    assert fit.exponents == alone.exponents and (fit.repeats, fit.disagreement) == (8, 0.0)
+    assert list(fit.no_exponent) == ["c"]
+    with pytest.raises(
+        ResultError, match=r"no exponent in c: .*and c enters adversarial\.radius\."
+    ):
+        fit_power_law(crossed, CLEAN, ["k", "c"])
+    adversarial = Quantity.parse("kappa_over_alpha[phase=adversarial]")
+    after = fit_power_law(crossed, adversarial)
+    assert [e.coordinate for e in after.exponents] == ["k", "c"] and after.repeats == 0
+    # 1/(τ√k·d) = 1/(c·d).
+    assert [e.predicted for e in after.exponents] == pytest.approx([0, -1], abs=1e-5)
+    in_tau = fit_power_law(crossed, adversarial, ["k", "tau"])
+    assert after.exponents[1].value == pytest.approx(in_tau.exponents[1].value, abs=1e-4)
+
+
+def test_a_variable_that_follows_from_others_says_something_where_it_is_one_value():
+    crossed = over_c(made_up(ds=(64,), ks=(4, 6, 9, 13), noise=0.1))
+    in_k, in_ratio = (fit_power_law(crossed, CLEAN, [name]) for name in ("k", "ratio"))
+    assert in_ratio.exponents[0].value == pytest.approx(in_k.exponents[0].value)
+    # Though no power law of k and c, it follows from them, and is not fitted unasked.
+    assert free_coordinates(crossed.assign_coords(ratio=crossed.k + crossed.c)) == ("k", "c")
+    # With c in it, points of the same clean run have several.
+    mixed = crossed.assign_coords(ratio=crossed.ratio * crossed.c)
+    with pytest.raises(ResultError, match=r"no exponent in ratio: points 0 and 1 hold the same ru"):
+        fit_power_law(mixed, CLEAN, ["ratio"])
+    adversarial = Quantity.parse("kappa_over_alpha[phase=adversarial]")
+    assert len(fit_power_law(mixed, adversarial, ["ratio"]).points) == 12
+
+
+def test_values_of_a_variable_that_make_one_setting_are_one_point():
+    """Where m = round(c·d), two c can give the same network: it says nothing about c."""
+    result = made_up(ds=(64,), ks=(5,), noise=0.1).isel(point=[0, 0, 0, 0])
+    result = result.assign_coords(
+        point=np.arange(4), m=("point", [8, 8, 16, 32]), c=("point", [0.12, 0.13, 0.25, 0.5])
+    ).assign_attrs(axes='[["c"]]', let='{"c": ["network.neurons"]}')
+    with pytest.raises(ResultError, match="points 0 and 1 hold the same runs .*c = 0.12 and 0.13"):
+        fit_power_law(result, CLEAN, ["c"])
+    assert fit_power_law(result, CLEAN, ["m"]).repeats == 1
+    # Nor do equal settings differ in what a survey of the user's own measures.
+    own = result.assign(mine=result.kappa_over_alpha.sel(phase="clean"))
+    assert fit_power_law(own, Quantity("mine"), ["m"]).repeats == 1
 
 
 def test_a_run_is_taken_from_the_point_where_it_counts():

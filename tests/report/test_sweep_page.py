@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 import scipy.stats
-from made_up_sweeps import made_up, over_tau
+from made_up_sweeps import made_up, over_c, over_tau
 
 from featpur_sim.claims.diagram import per_point, phase_diagram, select, window_lines
 from featpur_sim.claims.power_law import fit_power_law
@@ -131,6 +131,36 @@ def test_a_grid_is_drawn_as_cells_where_they_belong():
     lines = [line for line in axes.lines if not line.get_label().startswith("_")]
     for line, power in zip(lines, (1 / 3, 1 / 2), strict=True):
         np.testing.assert_allclose(line.get_ydata(), np.asarray(line.get_xdata()) ** power)
+
+
+def test_a_diagram_over_another_plane(tmp_path, featpur):
+    result = over_c(made_up(ds=(64,), ks=(4, 6, 9, 13), noise=0.1)).assign_attrs(sweep="")
+    figure = sweep_figures.draw_phase_diagram(result, ROBUST, ("c", "k"))
+    axes = figure.axes[0]
+    assert axes.collections[0].get_array().shape == (4, 3) and not axes.lines[:-1]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("c", "sparsity k")
+    with pytest.raises(ResultError, match=r"3 points .* share d = 64, k = 4: .*--at c=0.2"):
+        phase_diagram(result, CLEAN)
+    with pytest.raises(ResultError, match="share c = 0.2, d = 64: choose one value of k, .*k=4"):
+        phase_diagram(result, CLEAN, ("c", "d"))
+    with pytest.raises(ResultError, match="law has values that are not positive numbers"):
+        phase_diagram(result.assign_coords(law=("point", ["a"] * 12)), CLEAN, ("law", "k"))
+    result.drop_vars("purification_factor").to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
+    chosen = ("fit", tmp_path, "--quantity", "kappa_over_alpha[phase=clean]")
+    assert featpur(*chosen, "-q")[0] == 0
+    drawn = tmp_path / "figures" / "phase-robust_accuracy-clean-PGD-1.png"
+    assert not drawn.exists()
+    assert featpur(*chosen, "--x", "c", "-q")[0] == 0 and drawn.exists()
+    code, out, _ = featpur(*chosen, "--at", "c=0.3", "--json")
+    assert code == 0 and [row["repeats"] for row in json.loads(out)] == [0]
+    for arguments, message in (
+        (["--x", "c", "--y", "d"], "choose one value of k, tau, ratio, such as --at k=4"),
+        (["--x", "q"], "the sweep has no coordinate 'q': it has"),
+        (["--x", "k"], "--x k and --y k are one coordinate"),
+        (["--against", "c"], "no exponent in c: kappa_over_alpha[clean] depends on"),
+    ):
+        code, out, err = featpur(*chosen, *arguments)
+        assert (code, out) == (2, "") and message in err and err.count("\n") == 1, err
 
 
 def test_scattered_points_are_discs_and_failures_are_marked():
