@@ -67,7 +67,7 @@ def spent(command: tuple[str, ...], folder: Path, cache: Path) -> tuple[float, f
 def measure(name: str, run: Path) -> str:
     """A row of the table: both times of one command, each on a fresh copy of the run."""
     tutorial = Path(__file__).parent.parent / "docs" / "tutorial.md"
-    blocks = re.findall(r"^```python\n(.*?)^```", tutorial.read_text("utf-8"), re.S | re.M)
+    blocks = re.findall(r"^```python\n(.*?)^```", tutorial.read_text(encoding="utf-8"), re.S | re.M)
     cells = []
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):

@@ -128,7 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="folder of 'featpur reproduce'")
     folder = parser.parse_args().folder
     # The scorecard of the command's folder has the rows of both regimes.
-    scorecard = json.loads((folder / SCORECARD).read_text("utf-8"))
+    scorecard = json.loads((folder / SCORECARD).read_text(encoding="utf-8"))
     dense, sparse = (Run(path, scorecard) for path in (folder, folder / "sparse-regime"))
     print("| | dense regime, d = 100, k = 5 | sparse regime, d = 64, k = 5 |\n|---|---|---|")
     for (name, one), other in zip(rows(dense).items(), rows(sparse).values(), strict=True):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS, IMAGES = HERE / "results", HERE.parent / "docs" / "images"
-ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text("utf-8"))
+ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text(encoding="utf-8"))
 
 
 def ordered(names: list[str]) -> list[str]:

@@ -95,7 +95,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=2000)
     options = parser.parse_args()
-    done = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    done = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     variants = {"as it is": ([], 1.0)} | {
         f"{name}, × {word}": (paths, factor)
         for name, paths in SETTINGS.items()

@@ -10,7 +10,7 @@ from featpur_sim._version import __version__
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text("utf-8"))
+ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text(encoding="utf-8"))
 NUMBER = r"[-−]?\d*\.\d+"
 INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
 PAGES = sorted({page for entry in ENTRIES.values() for page in entry.get("pages", [])})
@@ -37,9 +37,9 @@ def test_intervals_of_a_page_are_those_of_its_results(page):
         found
         for name, entry in ENTRIES.items()
         if page in entry.get("pages", [])
-        for found in intervals((RESULTS / f"{name}.txt").read_text("utf-8"))
+        for found in intervals((RESULTS / f"{name}.txt").read_text(encoding="utf-8"))
     ]
-    shown = intervals((ROOT / page).read_text("utf-8"))
+    shown = intervals((ROOT / page).read_text(encoding="utf-8"))
     stray = [one for one in shown if not any(agrees(one, other) for other in kept)]
     assert len(shown) >= 2
     assert not stray
@@ -55,7 +55,7 @@ def test_an_interval_that_was_not_kept_is_noticed():
 
 def test_every_kept_result_names_its_commands():
     for path in RESULTS.glob("*.txt"):
-        commands = re.findall(r"^\$ (.*)$", path.read_text("utf-8"), re.M)
+        commands = re.findall(r"^\$ (.*)$", path.read_text(encoding="utf-8"), re.M)
         here = [c.format(here="experiments") for c in ENTRIES[path.stem]["commands"]]
         assert commands == here, path
 
@@ -67,5 +67,5 @@ def test_figures_are_there():
 
 
 def test_citations_name_this_version():
-    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
-    assert f"version = {{{__version__}}}" in (ROOT / "README.md").read_text("utf-8")
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{__version__}}}" in (ROOT / "README.md").read_text(encoding="utf-8")
