@@ -31,7 +31,7 @@ _PIXELS_PER_INCH = 130
 _DRAWS = {
     "per-seed": "new for every seed: intervals over seeds are over draws too",
     "shared": "one for all seeds: intervals over seeds hold for this draw, and for every other "
-    "where w* ∈ {±1} and M = I, or M is unitary and the norm ℓ2",
+    "where w* ∈ {±1} and M = I, or M is unitary, the norm ℓ2 and the optimiser sgd",
 }
 
 # Tone → class of style.css.

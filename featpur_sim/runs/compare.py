@@ -215,7 +215,8 @@ def _check(
     if run.problems.M is not None:
         raise ConfigError(
             f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
-            "unitary dictionary. Compare a run with 'identity', 'haar', 'hadamard' or 'dct'."
+            "dictionary that is rotated away. Compare a run with 'identity', or with 'haar', "
+            "'hadamard' or 'dct' and optimizer = 'sgd' in both phases."
         )
     if not np.all(np.abs(np.asarray(run.problems.wstar)) == 1):
         raise ConfigError(

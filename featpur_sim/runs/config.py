@@ -229,8 +229,11 @@ class RunConfig(Section):
 
     @property
     def in_gauge(self) -> bool:
-        """Whether M is unitary and everything in this run ℓ2, so that M is rotated away (§1)."""
-        return self.adversarial.norm == "l2" and self.problem.dictionary != "incoherent"
+        """Whether M is unitary and all of this run ℓ2, its descent too: M is rotated away (§1)."""
+        # Adam and its like scale each coordinate by itself: a rotation changes what they do.
+        plain = self.clean.optimizer == self.adversarial.optimizer == "sgd"
+        unitary = self.problem.dictionary != "incoherent"
+        return plain and unitary and self.adversarial.norm == "l2"
 
     @property
     def draw_matters(self) -> bool:

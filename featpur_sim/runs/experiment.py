@@ -212,7 +212,8 @@ def make_problems(config: RunConfig) -> SparseCoding:
 def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
     """A problem, or several, in the coordinates of the simulation.
 
-    ℓ2 runs with a unitary M are simulated in the gauge M = I: exact, and N·d cheaper (§1).
+    ℓ2 runs of plain gradient descent with a unitary M are simulated in the gauge M = I: exact, and
+    N·d cheaper (§1).
     """
     return given.gauge() if config.in_gauge else given
 

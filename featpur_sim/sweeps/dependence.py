@@ -13,13 +13,15 @@ import xarray as xr
 
 from featpur_sim.sweeps.fields import SHORT
 
-# Fields, or tables of them, that make what stands at the end of a phase. The norm decides whether
-# M is rotated away (`featpur_sim.runs.experiment.simulated`), so it is part of the data; the first
-# thresholds are the clean phase's.
+# Norm and optimisers decide whether M is rotated away (`featpur_sim.runs.experiment.simulated`).
+_LATER = ("adversarial.norm", "adversarial.optimizer")
+
+# Fields, or tables of them, that make what stands at the end of a phase: what decides the data's
+# coordinates is part of the data; the first thresholds are the clean phase's.
 _MADE_BY = {
-    "problem": ("problem", "adversarial.norm"),
-    "init": ("problem", "network", "clean.bias", "adversarial.norm"),
-    "clean": ("problem", "network", "clean", "adversarial.norm"),
+    "problem": ("problem", "clean.optimizer", *_LATER),
+    "init": ("problem", "network", "clean.bias", "clean.optimizer", *_LATER),
+    "clean": ("problem", "network", "clean", *_LATER),
     "adversarial": ("problem", "network", "clean", "adversarial"),
 }
 
@@ -74,7 +76,7 @@ def settings_read(name: str, at: Mapping[str, str]) -> tuple[str, ...] | None:
         at: dimension → label, of those that it is read at.
 
     >>> settings_read("kappa_over_alpha", {"phase": "clean"})
-    ('problem', 'network', 'clean', 'adversarial.norm')
+    ('problem', 'network', 'clean', 'adversarial.norm', 'adversarial.optimizer')
     >>> "adversarial.radius" in settings_read(
     ...     "robust_accuracy", {"phase": "clean", "attack": "FGM", "relative_radius": "1"}
     ... )

@@ -94,8 +94,8 @@ def test_points_with_the_same_runs_are_one_point():
     assert list(fit.no_exponent) == ["tau"] and alone.no_exponent == {}
     row = as_row(fit)
     assert row["repeats"] == 8 and row["remarks"] == [
-        "no exponent in tau: kappa_over_alpha[clean] depends on problem, network, clean and "
-        "adversarial.norm alone."
+        "no exponent in tau: kappa_over_alpha[clean] depends on problem, network, clean, "
+        "adversarial.norm and adversarial.optimizer alone."
     ]
     after = fit_power_law(crossed, Quantity.parse("kappa_over_alpha[phase=adversarial]"))
     assert [e.coordinate for e in after.exponents] == ["k", "tau"]

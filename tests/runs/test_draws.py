@@ -14,7 +14,7 @@ from featpur_sim.runs import compare
 from featpur_sim.runs.attack import attack_run
 from featpur_sim.runs.certify import certify_run
 from featpur_sim.runs.config import dump, parse
-from featpur_sim.runs.experiment import make_problem, make_problems, run_experiment
+from featpur_sim.runs.experiment import make_problem, make_problems, run_experiment, simulated
 from featpur_sim.runs.folder import load_result, save_run
 from featpur_sim.runs.saved import load_run
 from featpur_sim.sweeps.file import parse_sweep
@@ -43,6 +43,18 @@ SHORT = {"clean": {"steps": 5}, "adversarial": {"steps": 5}}
 )
 def test_seeds_share_a_draw_where_it_is_immaterial(tiny, problem, norm, draw):
     assert parse(tiny(problem=problem, adversarial={"norm": norm})).draw == draw
+
+
+@pytest.mark.parametrize("phase", ["clean", "adversarial"])
+def test_what_scales_each_coordinate_by_itself_keeps_the_dictionary(tiny, phase):
+    """Rotated into the gauge, Adam would take other steps than with the user's M."""
+    settings = tiny(problem={"dictionary": "haar"}, **{phase: {"optimizer": "adam"}})
+    config = parse(settings)
+    assert config.draw == "per-seed"
+    assert simulated(config, make_problem(config, 1)).M is not None
+    plain = parse(tiny(problem={"dictionary": "haar"}))
+    assert simulated(plain, make_problem(plain, 1)).M is None
+    assert parse(tiny(**{phase: {"optimizer": "adam"}})).draw == "shared"
 
 
 @pytest.mark.parametrize("optimizer", [optax.sgd, optax.adam])
