@@ -32,6 +32,15 @@ def test_own_training(capsys):
     assert one != fgm and names["run"].records["largest"].shape == names["run"].record_step.shape
 
 
+def test_own_data(capsys):
+    run_blocks("docs/how-to/own-data.md")
+    clean, inside, outside = (
+        float(re.search(r"value=([\d.]+)", line)[1])
+        for line in capsys.readouterr().out.splitlines()
+    )
+    assert clean > 0.99 and inside > 0.7 > 0.4 > outside
+
+
 def test_the_sweep_file():
     text, free = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(encoding="utf-8"), re.DOTALL

@@ -11,7 +11,7 @@ from featpur_sim._version import __version__
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 ENTRIES = tomllib.loads((RESULTS / "commands.toml").read_text(encoding="utf-8"))
-NUMBER = r"[-−]?\d*\.\d+"
+NUMBER = r"[-−+]?\d*\.\d+"
 INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
 PAGES = sorted({page for entry in ENTRIES.values() for page in entry.get("pages", [])})
 
@@ -19,11 +19,17 @@ PAGES = sorted({page for entry in ENTRIES.values() for page in entry.get("pages"
 def intervals(text: str) -> list[tuple[str, ...]]:
     """Every "mean [low, high]" of a text, in one spelling: −0.10 and -.10 are equal."""
     found = (match.groups() for match in INTERVAL.finditer(text))
-    return [tuple(re.sub(r"^(-?)0?\.", r"\1.", n.replace("−", "-")) for n in one) for one in found]
+    plain = ([n.replace("−", "-").removeprefix("+") for n in one] for one in found)
+    return [tuple(re.sub(r"^(-?)0?\.", r"\1.", n) for n in one) for one in plain]
 
 
 def agrees(shown: tuple[str, ...], kept: tuple[str, ...]) -> bool:
-    """Whether what a page shows is what was kept, or that with fewer digits."""
+    """Whether a page shows what was kept, perhaps with fewer digits, or as what was lost."""
+    mean, low, high = (n.removeprefix("-") if n.startswith("-") else f"-{n}" for n in kept)
+    return _agrees(shown, kept) or _agrees(shown, (mean, high, low))
+
+
+def _agrees(shown: tuple[str, ...], kept: tuple[str, ...]) -> bool:
     return all(
         len(s.split(".")[1]) <= len(k.split(".")[1])
         and abs(float(s) - float(k)) <= 0.5001 * 10.0 ** -len(s.split(".")[1])
@@ -47,7 +53,8 @@ def test_intervals_of_a_page_are_those_of_its_results(page):
 
 def test_an_interval_that_was_not_kept_is_noticed():
     kept = intervals("| κ/α | −0.876 [−0.939, -0.813] |")
-    assert kept == [("-.876", "-.939", "-.813")]
+    assert kept == [("-.876", "-.939", "-.813")] != intervals("+0.876 [+0.939, +0.813]")
+    assert agrees(intervals(".88 [.81, .94]")[0], kept[0])
     assert agrees(intervals("-.88 [-.94, -.81]")[0], kept[0])
     assert not agrees(intervals("-.88 [-.94, -.82]")[0], kept[0])
     assert not agrees(intervals("-.8760 [-.939, -.813]")[0], kept[0])

@@ -19,7 +19,8 @@ from featpur_sim._ground.expected import expect, expect_methods
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
 from featpur_sim.attacks.gradient import Attack, require_attack
-from featpur_sim.data.sparse_coding import Batch, SparseCoding
+from featpur_sim.data.problem import Problem
+from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.statistics import wilson_interval
@@ -68,7 +69,7 @@ def is_finite(model: Classifier) -> Bool[Array, ""]:
 @steady
 def count_robust(
     model: Classifier,
-    problem: SparseCoding,
+    problem: Problem,
     attack: Attack | None,
     *,
     key: PRNGKey,
@@ -98,7 +99,7 @@ def count_robust(
 @steady
 def robust_accuracy(
     model: Classifier,
-    problem: SparseCoding,
+    problem: Problem,
     attack: Attack | None = None,
     *,
     key: PRNGKey,
@@ -172,7 +173,7 @@ def _split(part: Any, runs: int | None) -> tuple[Any, Any]:
 
 def _count(
     model: Classifier,
-    problem: SparseCoding,
+    problem: Problem,
     attack: Attack | None,
     *,
     key: PRNGKey,
@@ -207,9 +208,7 @@ def _accuracy(robust: int, labelled: int, finite: bool, n: int) -> Accuracy:
     return Accuracy(robust / labelled, low, high, labelled)
 
 
-def _lengths(
-    model: Classifier, problem: SparseCoding, attack: Attack | None
-) -> tuple[int | None, ...]:
+def _lengths(model: Classifier, problem: Problem, attack: Attack | None) -> tuple[int | None, ...]:
     """Of each, the length of its leading axis of runs; None where there is none."""
     weights = model.weights if isinstance(model, SymmetricReLU) else None
     # An attack or a problem of the user's own may have neither.
