@@ -5,6 +5,7 @@ from . import meanings as meanings
 from . import measured as measured
 from . import of_classes as of_classes
 from . import of_dynamics as of_dynamics
+from . import of_readouts as of_readouts
 from . import of_run as of_run
 from . import power_law as power_law
 from . import quantity as quantity

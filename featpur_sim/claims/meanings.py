@@ -1,6 +1,7 @@
 """What each claim says, in a sentence, and where it is from (docs/theory.md §5).
 
-The claims with their rules and thresholds are in `of_run`, `of_classes` and `of_dynamics`.
+The claims with their rules and thresholds are in `of_run`, `of_classes`, `of_readouts` and
+`of_dynamics`.
 """
 
 MEANINGS: dict[str, tuple[str, str]] = {
@@ -13,7 +14,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "C3": (
         "A cause is a dense mixture in each hidden neuron: beside its own feature it holds a "
         "small coefficient on every other feature, all along Mw*. (The paper's abstract: version "
-        "1, adversarial examples 'are due to' such mixtures; version 4, 'one of the causes'.)",
+        "1, adversarial examples 'are due to' such mixtures; version 4, 'one of the causes'.) "
+        "Whether output weights can undo it is C13.",
         "[P]",
     ),
     "C4": ("On clean data the dense mixtures do almost no harm.", "[P], estimate in §5.1"),
@@ -25,7 +27,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "C6": (
         "It does so by purification: the dense share κ/α of the weights falls many times over "
-        "while a neuron's direction turns far less than it did in training from the start.",
+        "while a neuron's direction turns far less than it did in training from the start. That "
+        "this is enough is C12, that it is necessary C13.",
         "[P]",
     ),
     "C7": ("Purification is a small change: updates of low rank are enough.", "[P] version 4"),
@@ -44,5 +47,17 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "Random noise of norm τ does not hurt the clean-trained network: it is not fragile in "
         "general.",
         "[D]",
+    ),
+    "C12": (
+        "Robustness sits in the features and is inherited: a readout that is trained anew on "
+        "purified hidden weights, on clean data alone, is as robust as the purified network, for "
+        "its own labels and for new ones.",
+        "Xing et al., arXiv:2401.15248",
+    ),
+    "C13": (
+        "Hidden weights have to be purified: a readout trained adversarially on the features of "
+        "clean training, or on random ones, does not do. Against it: in multi-index models the "
+        "features of clean training are enough.",
+        "[D] from C6; against it Mousavi-Hosseini et al., arXiv:2410.16449",
     ),
 }

@@ -79,7 +79,7 @@ def evaluate(
         if writable:
             with rewriting(directory, "evaluation.nc"):
                 save_netcdf(directory / "evaluation.nc", scores)
-    _print_left_out(saved.result, quiet)
+    print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(json.dumps(means(scores)))
     elif not quiet:
@@ -112,7 +112,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
             with rewriting(directory, "evaluation.json", "evaluation.nc"):
                 save_netcdf(directory / "evaluation.nc", scores)
                 write_text(directory / "evaluation.json", to_json(rows, indent=2) + "\n")
-    _print_left_out(saved.result, quiet)
+    print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
@@ -184,7 +184,7 @@ def certify(
             meter=shown,
             **given,
         )
-    _print_left_out(saved.result, quiet)
+    print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
@@ -258,7 +258,7 @@ def compare(
             with rewriting(directory, *files):
                 write_text(directory / COMPARISON, to_json(rows, indent=2) + "\n")
                 comparison_figure.save(rows, radius_of_run, directory / "figures")
-    _print_left_out(saved.result, quiet)
+    print_left_out(saved.result, quiet)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:
@@ -266,7 +266,7 @@ def compare(
         say(False, str(directory / COMPARISON))
 
 
-def _print_left_out(result, quiet: bool) -> None:
+def print_left_out(result, quiet: bool) -> None:
     """Name the seeds that are in none of the numbers."""
     from featpur_sim.runs.diagnosis import left_out
 

@@ -44,6 +44,7 @@ from featpur_sim.cli._options import (
 from featpur_sim.cli.dynamics import dynamics
 from featpur_sim.cli.evaluate import certify, compare, evaluate
 from featpur_sim.cli.fit import fit, holds_sweep, report_sweep
+from featpur_sim.cli.readouts import readouts
 from featpur_sim.cli.sweep import sweep
 
 app = typer.Typer(
@@ -180,6 +181,7 @@ def run(
 app.command()(evaluate)
 app.command()(certify)
 app.command()(compare)
+app.command()(readouts)
 app.command()(dynamics)
 
 
@@ -187,8 +189,8 @@ app.command()(dynamics)
 def report(directory: Directory, quiet: Quiet = False) -> None:
     """Rebuild scorecard, figures and report.html of a finished run from what its folder holds.
 
-    That is result.nc, and what certify, evaluate --protocol, compare and dynamics have left: a
-    certificate that covers τ decides claim C5.
+    That is result.nc, and what certify, evaluate --protocol, compare, readouts and dynamics have
+    left: a certificate that covers τ decides claim C5.
 
     Of a sweep's folder: exponents, figures and report.html from sweep.nc.
     """

@@ -7,6 +7,7 @@ import xarray as xr
 from rich.text import Text
 
 from featpur_sim._ground.rows import Row
+from featpur_sim.claims import of_readouts
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
 from featpur_sim.theory.dynamics.exponents import ANSATZ
@@ -136,6 +137,34 @@ def comparison(rows: list[Row]) -> Grid:
         cells,
         "bound: what no member of the class exceeds, where proved; s: seconds",
     )
+
+
+def readouts(rows: list[Row]) -> Grid:
+    """The rows of `featpur_sim.runs.readouts.readout_run`."""
+    names = {
+        "no attack": "accuracy",
+        "PGD": "pgd",
+        "certified": "certified",
+        "attacked": "attacked",
+    }
+    columns = [Column("features, readout"), *(Column(name, number=True) for name in names)]
+    cells: list[list[Cell]] = []
+    for row in rows:
+        found = of_readouts.intervals(row)
+        numbers = [_with_interval(*found[name]) for name in names.values()]
+        cells.append([str(of_readouts.pair_of(row)), *numbers])
+    return Grid(
+        f"readouts on frozen features at τ [95 %], {_seeds(len(rows[0]['seeds']))}",
+        columns,
+        cells,
+        "own readout: the run's network; certified ≤ truth ≤ attacked",
+    )
+
+
+def _with_interval(mean: float, low: float, high: float) -> str:
+    if mean != mean:
+        return "–"
+    return f"{mean:.3f}" if low != low else f"{mean:.3f}\n[{low:.3f}, {high:.3f}]"
 
 
 def reduced_exponents(rows: list[Row]) -> Grid:

@@ -15,6 +15,7 @@ from .polynomial import symmetric_terms as symmetric_terms
 from .symmetric_relu import SymmetricReLU as SymmetricReLU
 from .symmetric_relu import initialise as initialise
 from .symmetric_relu import pure_network as pure_network
+from .symmetric_relu import with_readout as with_readout
 from .tangent_kernel import NTKClassifier as NTKClassifier
 from .tangent_kernel import gate_bias as gate_bias
 from .tangent_kernel import random_gates as random_gates

@@ -33,6 +33,8 @@ class SymmetricReLU(Classifier):
     what it computes; what rests on the formula above (smoothing, certificates, exact radii, saved
     runs) is for `SymmetricReLU` itself.
 
+    Output weights other than 1 need no class of their own: see `with_readout`.
+
     Attributes:
         weights: [m, d].
         bias: threshold b ≥ 0: one for all neurons, shape [], or one each, shape [m].
@@ -217,3 +219,42 @@ def pure_network(
     wstar = number("wstar", wstar, ndim=1)
     features = jnp.eye(len(wstar), dtype=jnp.float32) if M is None else number("M", M, ndim=2).T
     return SymmetricReLU(wstar[:, None] * features, bias)
+
+
+@steady
+def with_readout(network: SymmetricReLU, readout: Numbers) -> SymmetricReLU:
+    """f(x) = Σ_i a_i S_b(⟨w_i, x⟩) as a network with output weights 1 (docs/theory.md §2). [D]
+
+    The soft threshold is odd and homogeneous, a·S_b(u) = S_{|a|b}(a·u): neuron i has the weights
+    a_i w_i, the threshold |a_i| b and noise of |a_i| σ_ρ. So attacks, certificates and closed forms
+    hold for it as they stand.
+
+    Args:
+        network: its features, with output weights 1.
+        readout: a, one number per neuron, [m].
+
+    Raises:
+        ValueError: another number of entries, or a subclass, which may compute something else.
+
+    >>> odd = with_readout(SymmetricReLU(jnp.eye(2), 0.5), [2.0, -1.0])
+    >>> odd(jnp.array([[1.0, 2.0]])), odd.bias
+    (Array([-0.5], dtype=float32), Array([1. , 0.5], dtype=float32))
+    """
+    if type(network) is not SymmetricReLU:
+        raise ValueError(
+            f"the network is a {type(network).__name__}: output weights can be moved into the "
+            "hidden ones of a SymmetricReLU, not of a subclass. Give a SymmetricReLU."
+        )
+    a = number("readout", readout, ndim=1)
+    if a.shape != (network.m,):
+        raise ValueError(
+            f"readout must have one entry for each of the {network.m} neurons, got {a.shape[0]}."
+        )
+    size = jnp.abs(a)
+    parts = a[:, None] * network.weights, size * network.bias
+    folded = eqx.tree_at(attrgetter("weights", "bias"), network, parts)
+    if network.smoothing == "none":
+        return folded
+    # An output weight of 0 needs no noise, but 0/0 must not arise.
+    sigma = jnp.maximum(size * network.sigma_rho, _LEAST_SIGMA)
+    return eqx.tree_at(attrgetter("sigma_rho"), folded, sigma)

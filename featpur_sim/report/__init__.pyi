@@ -2,6 +2,7 @@ from . import both_sides_figure as both_sides_figure
 from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
 from . import of_folder as of_folder
+from . import readout_figure as readout_figure
 from . import reproduce as reproduce
 from . import run_figures as run_figures
 from . import run_page as run_page

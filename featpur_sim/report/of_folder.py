@@ -1,7 +1,7 @@
 """Scorecard, figures and report.html of everything that a run's folder holds.
 
-Beside the runs themselves: certificates, attacks on fresh points, competitors and the reduced
-dynamics, as far as their commands were given.
+Beside the runs themselves: certificates, attacks on fresh points, competitors, readouts and the
+reduced dynamics, as far as their commands were given.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import xarray as xr
 
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.manifest import require_ours, rewriting
-from featpur_sim.claims import of_classes, of_dynamics, of_run
+from featpur_sim.claims import of_classes, of_dynamics, of_readouts, of_run
 from featpur_sim.claims.claim import Case, Row
 from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures, run_page
@@ -52,9 +52,13 @@ def write_report(directory: str | Path) -> list[Row]:
     shown = []
     for folder, result in runs.items():
         compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
+        readouts = of_readouts.load_readouts(folder)
         cases += of_run.run_cases(result, certified) + of_classes.class_cases(result, compared)
+        cases += of_readouts.readout_cases(result, readouts)
         shown.append(
-            run_page.Shown(result, compared, certified, load_attacked(folder), folder / FIGURES)
+            run_page.Shown(
+                result, compared, certified, load_attacked(folder), folder / FIGURES, readouts
+            )
         )
     rows = held_together(cases) + of_dynamics.load(directory)
     with claim_folder(directory):

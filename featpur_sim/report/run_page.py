@@ -20,6 +20,7 @@ from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.measured import Counted, interval
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import class_figure as comparison_figure
+from featpur_sim.report import readout_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report._style import DPI, render
 from featpur_sim.runs import diagnosis
@@ -53,6 +54,7 @@ class Shown(NamedTuple):
         certified: rows of its certificate.json.
         attacked: rows of its evaluation.json.
         drawn: folder in which its figures have just been drawn; None draws them for the page.
+        readouts: rows of its readouts.json, for the figure of C12 and C13.
     """
 
     result: xr.Dataset
@@ -60,6 +62,7 @@ class Shown(NamedTuple):
     certified: Sequence[Row] = ()
     attacked: Sequence[Row] = ()
     drawn: Path | None = None
+    readouts: Sequence[Row] = ()
 
 
 def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
@@ -168,6 +171,9 @@ def _describe(run: Shown) -> Row:
             figure = comparison_figure.draw(list(run.compared), result.attrs["tau"])
             picture = render(figure, "png")
             pictures.append(embedded("comparison", picture, comparison_figure.CAPTION))
+        if run.readouts:
+            picture = render(readout_figure.draw(list(run.readouts)), "png")
+            pictures.append(embedded("readouts", picture, readout_figure.CAPTION))
     return {
         "name": result.attrs["name"],
         "attrs": result.attrs,

@@ -13,6 +13,7 @@ from . import folder as folder
 from . import judged as judged
 from . import model_classes as model_classes
 from . import presets as presets
+from . import readouts as readouts
 from . import reduced as reduced
 from . import saved as saved
 from . import schema as schema
@@ -32,6 +33,7 @@ from .folder import load_weights as load_weights
 from .folder import save_run as save_run
 from .presets import dense_regime as dense_regime
 from .presets import sparse_regime as sparse_regime
+from .readouts import readout_run as readout_run
 from .reduced import ReducedRun as ReducedRun
 from .reduced import reduced_run as reduced_run
 from .saved import SavedRun as SavedRun

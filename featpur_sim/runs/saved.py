@@ -13,6 +13,7 @@ from featpur_sim._ground import checks
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
@@ -116,8 +117,7 @@ def evaluate_run(
     settings = run.config.model_dump()
     settings["evaluation"] |= {k: v for k, v in changes.items() if v is not None}
     config = parse(settings)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(seed_keys(config)[2])
-    keys = seed_keys(config)[2] if seed == 0 else keys
+    keys = point_keys(config, seed)
     evaluator = evaluation.Evaluator(config, run.problems, keys, run.networks["clean"])
     found = evaluator.judge(run.networks, evaluation.ATTACKS, meter)
     table = found.accuracy
@@ -146,6 +146,12 @@ def evaluate_run(
         },
         {"tau": config.adversarial.radius, **config.evaluation.model_dump(), "test_seed": seed},
     )
+
+
+def point_keys(config: RunConfig, seed: int) -> Array:
+    """Keys [S] of fresh test points by that name; of the run's own for 0."""
+    own = seed_keys(config)[2]
+    return own if seed == 0 else jax.vmap(lambda key: jax.random.fold_in(key, seed))(own)
 
 
 def means(scores: xr.Dataset) -> list[Row]:

@@ -9,6 +9,7 @@ from . import loop as loop
 from . import low_complexity as low_complexity
 from . import low_rank as low_rank
 from . import phase as phase
+from . import readout as readout
 from . import stacking as stacking
 from . import step as step
 from .bias import BiasSchedule as BiasSchedule
@@ -31,5 +32,6 @@ from .low_complexity import fit as fit
 from .low_rank import LowRankUpdate as LowRankUpdate
 from .phase import AdversarialPhase as AdversarialPhase
 from .phase import CleanPhase as CleanPhase
+from .readout import train_readout as train_readout
 from .stacking import stack as stack
 from .step import Status as Status

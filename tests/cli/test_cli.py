@@ -517,8 +517,8 @@ def test_no_command_replaces_what_the_user_put_into_its_folder(
     featpur, mine, settings_file, monkeypatch
 ):
     for name in ("runs.saved.evaluate_run", "runs.attack.attack_run", "runs.compare.compare_run",
-                 "runs.reduced.reduced_run", "theory.dynamics.exponents.solve_all",
-                 "report.run_figures.save_all"):  # fmt: skip
+                 "runs.readouts.readout_run", "runs.reduced.reduced_run",
+                 "theory.dynamics.exponents.solve_all", "report.run_figures.save_all"):  # fmt: skip
         monkeypatch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
     shutil.copytree(mine, mine / "second")
     dynamics = ["dynamics", settings_file(), "--out", mine]
@@ -529,6 +529,8 @@ def test_no_command_replaces_what_the_user_put_into_its_folder(
         ("evaluation.json", "evaluate", mine, "--protocol", "quick"),
         ("compare.json", "compare", mine),
         ("figures/comparison.pdf", "compare", mine),
+        ("readouts.json", "readouts", mine),
+        ("figures/readouts.pdf", "readouts", mine),
         ("dynamics.nc", *dynamics),
         ("figures/dynamics.png", *dynamics),
         ("dynamics.json", *dynamics, "--exponents"),
@@ -560,7 +562,10 @@ def test_an_empty_path_does_not_stand_for_the_current_folder(
         ["reproduce", "--out="],
         ["sweep", path, "-o", ""],
         ["dynamics", path, "--out", ""],
-        *([command, ""] for command in ("evaluate", "certify", "compare", "report", "fit", "init")),
+        *(
+            [command, ""]
+            for command in ("evaluate", "certify", "compare", "readouts", "report", "fit", "init")
+        ),
     ):
         code, out, err = featpur(*arguments)
         assert (code, out) == (2, "") and "the path is empty" in err, arguments
@@ -580,13 +585,15 @@ def test_a_read_only_folder_is_refused_first_or_the_result_is_printed(
     path = settings_file()
     with monkeypatch.context() as patch:
         for name in ("runs.saved.evaluate_run", "runs.attack.attack_run",
-                     "runs.compare.compare_run", "runs.reduced.reduced_run",
+                     "runs.compare.compare_run", "runs.readouts.readout_run",
+                     "runs.reduced.reduced_run",
                      "report.run_figures.save_all", "report.reproduce.run_experiment"):  # fmt: skip
             patch.setattr(f"featpur_sim.{name}", lambda *a, **k: pytest.fail("computed"))
         for arguments in (
             ["evaluate", mine],
             ["evaluate", mine, "--protocol", "quick"],
             ["compare", mine],
+            ["readouts", mine],
             ["report", mine],
             ["dynamics", path, "--out", mine],
             ["run", path, "--out", mine, "--overwrite"],

@@ -8,7 +8,7 @@ from scipy import stats
 
 from featpur_sim import SymmetricReLU, initialise
 from featpur_sim.models.losses import loss_sum_and_gradient
-from featpur_sim.models.symmetric_relu import pure_network
+from featpur_sim.models.symmetric_relu import pure_network, with_readout
 
 M_NEURONS, DIMENSION = 13, 6
 
@@ -229,3 +229,50 @@ def test_network_refuses_values(weights, bias, message, unchecked):
 def test_a_width_of_smoothing_is_a_size(width):
     with pytest.raises(ValueError, match="width must be"):
         SymmetricReLU(jnp.eye(3), 0.1).smoothed(width)
+
+
+def soft_threshold(u, b):
+    return np.sign(u) * np.maximum(np.abs(u) - b, 0)
+
+
+def test_output_weights_move_into_the_hidden_ones_exactly():
+    """Small integers: every product is exact in float32, so both sides are the same number."""
+    rng = np.random.default_rng(3)
+    W, x = rng.integers(-9, 10, (M_NEURONS, DIMENSION)), rng.integers(-9, 10, (200, DIMENSION))
+    b, a = rng.integers(0, 40, M_NEURONS), rng.integers(-5, 6, M_NEURONS)
+    assert (a == 0).any() and (a < 0).any() and (a > 1).any()
+    for thresholds in (b, b[0]):
+        folded = with_readout(SymmetricReLU(W, thresholds), a)
+        inside = np.asarray(folded.weights, float), np.asarray(folded.bias, float)
+        u = x.astype(float) @ W.T
+        expected = soft_threshold(u, thresholds) @ a
+        assert np.array_equal(soft_threshold(x @ inside[0].T, inside[1]).sum(1), expected)
+        assert np.array_equal(folded(jnp.asarray(x, jnp.float32)), expected)
+        gradient = folded.value_and_input_gradient(jnp.asarray(x, jnp.float32))[1]
+        assert np.array_equal(gradient, ((np.abs(u) > thresholds) * a) @ W)
+
+
+@pytest.mark.parametrize("smoothing", ["sampled", "closed"])
+def test_output_weights_scale_the_noise(smoothing):
+    network, x, key = make(smoothing, per_neuron=True), points(), jax.random.key(2)
+    a = np.linspace(-2, 2, M_NEURONS).astype(np.float32)
+    a[M_NEURONS // 2] = 0
+    alone = SymmetricReLU(np.eye(M_NEURONS), network.bias, sigma_rho=0.3, smoothing=smoothing)
+    # Neuron by neuron: the others, at u = 0, add nothing.
+    u = network.preactivations(x)
+    each = np.stack(
+        [alone.output_and_gate(u * (np.arange(M_NEURONS) == i), key=key)[0] for i in range(len(a))]
+    )
+    found = with_readout(network, a)(x, key=jax.random.key(2))
+    np.testing.assert_allclose(found, a @ each, atol=1e-4)
+
+
+def test_bad_readouts():
+    with pytest.raises(ValueError, match="one entry for each of the 13 neurons, got 12"):
+        with_readout(make(), np.ones(M_NEURONS - 1))
+
+    class Other(SymmetricReLU):
+        pass
+
+    with pytest.raises(ValueError, match="is a Other: .* not of a subclass"):
+        with_readout(Other(np.eye(2), 0.1), np.ones(2))

@@ -192,7 +192,7 @@ def test_text_is_escaped(html, page):
 def test_what_a_reader_needs_beside_the_scorecard(page):
     for meaning, source in MEANINGS.values():
         assert meaning in page.words and source in page.words
-    assert list(MEANINGS) == [f"C{i}" for i in range(1, 12)]
+    assert list(MEANINGS) == [f"C{i}" for i in range(1, 14)]
     result = tiny_result()
     for text in (result.attrs["platform"], result.attrs["version"], "2 of 2 finished"):
         assert text in page.words
@@ -230,7 +230,7 @@ def test_a_run_without_a_finished_seed_has_no_figures():
     ("change", "message"),
     [
         ({"verdict": "proved"}, "verdict = 'proved'.*one of supported, contradicted"),
-        ({"id": "C12"}, "id = 'C12'.*claims.scorecard"),
+        ({"id": "C99"}, "id = 'C99'.*claims.scorecard"),
     ],
 )
 def test_unknown_rows_are_refused(change, message):
