@@ -44,6 +44,7 @@ def output(command: str, work: Path) -> str:
 
 def make(name: str, work: Path) -> None:
     """Run an entry's commands; then, all having succeeded, replace its result and figures."""
+    work.mkdir(parents=True, exist_ok=True)
     entry, began, text = ENTRIES[name], time.monotonic(), []
     for template in entry["commands"]:
         command = template.format(here=os.path.relpath(HERE, work))
@@ -63,12 +64,16 @@ if __name__ == "__main__":
     )
     parser.add_argument("names", nargs="*", choices=[[], *ENTRIES], metavar="NAME")
     parser.add_argument("--all", action="store_true", help="every entry")
-    parser.add_argument("--work", type=Path, default=Path("pages-work"), help="folder of the runs")
+    parser.add_argument(
+        "--work", type=Path, default=Path("pages-work"), help="empty folder for the runs"
+    )
     options = parser.parse_args()
     asked = list(ENTRIES) if options.all else options.names
     if not asked:
         for name, entry in ENTRIES.items():
             print(f"{name:14} {entry['minutes']:3} min   {', '.join(entry.get('pages', []))}")
-    options.work.mkdir(parents=True, exist_ok=True)
+    # What an older version left there would pass for made.
+    if asked and options.work.exists() and any(options.work.iterdir()):
+        parser.error(f"--work {options.work} is not empty: remove it, or name another folder.")
     for name in ordered(asked):
         make(name, options.work)
