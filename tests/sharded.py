@@ -23,7 +23,6 @@ from featpur_sim import (
     train,
     train_many,
 )
-from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.measure import lanes as measured
 from featpur_sim.runs.experiment import Watch
@@ -161,7 +160,7 @@ def thresholds():
     attack = FGM(0.1)
     phases = [CleanPhase(40, batch=64, bias=PerNeuron(0.3, begin=0.1, end=0.7))]
     phases += [AdversarialPhase(attack, 40, batch=64, microbatch=16)]
-    watch = Watch(DenseMixture.of(PROBLEM, 0.1))
+    watch = Watch(jnp.float32(0.1), "l2")
     run = train(PROBLEM, cut, phases, key=jax.random.key(3), records=10, observe=watch)
     return {"finite records": bool(np.isfinite(run.records["kappa_over_alpha"]).all())}
 

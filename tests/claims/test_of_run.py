@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+from featpur_sim.claims import of_readouts
 from featpur_sim.claims.claim import rows
 from featpur_sim.claims.measured import ring_widening
 from featpur_sim.claims.of_run import CLAIMS, run_cases, scorecard
@@ -482,14 +483,15 @@ def test_ids_are_in_order():
 
 
 def test_the_page_states_every_claim_with_its_threshold():
-    """One row of docs/claims.md per claim, in the same order."""
+    """One row of docs/claims.md per claim, in the same order; those of readouts come last."""
     page = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
     stated = re.findall(r"^\| (C\d+) \| [^|]+ \| ([^|]+) \|$", page, re.M)
-    assert [id for id, _ in stated] == [claim.id for claim in CLAIMS]
-    for (_, words), claim in zip(stated, CLAIMS, strict=True):
+    claims = [*CLAIMS, *of_readouts.CLAIMS]
+    assert [id for id, _ in stated] == [claim.id for claim in claims]
+    for (_, words), claim in zip(stated, claims, strict=True):
         match claim.rule:
             case AtLeast(threshold):
-                assert words[0] == "≥" and float(words[1:]) == threshold
+                assert words[0] == "≥" and float(words[1:].replace("−", "-")) == threshold
             case AtMost(threshold):
                 assert words[0] == "≤" and float(words[1:]) == threshold
             case WithinDistance(distance):

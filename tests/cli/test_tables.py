@@ -70,6 +70,11 @@ ROWS = {
          [0.51234, 0.69876], "robust_accuracy": 0.60555, "class_bound": 0.63412, "seconds": 1234.0,
          "label": "measured best member"}
     ]),
+    "readouts": lambda: tables.readouts([
+        {"features": "purified", "readout": "adversarial", "task": "new", "points": 912.4,
+         "certified_points": 912.4, "seeds": [1, 2, 3]}
+        | {key: [0.1234, 0.2345, 0.3456] for key in ("accuracy", "pgd", "certified", "attacked")}
+    ]),
     "reduced_exponents": lambda: tables.reduced_exponents([
         {"a": 0.35, "quantity": "dense norm over α after clean training", "exponent": -0.5012,
          "ci": [-0.5972, -0.4123], "predicted": -0.475, "source": "[D] §5.1, (1 − a)/2",

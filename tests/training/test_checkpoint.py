@@ -1,6 +1,7 @@
 """Kill a run anywhere: what comes back is the run that was never killed, bit for bit."""
 
 import functools
+import inspect
 import os
 import random
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 import featpur_sim
 from featpur_sim._ground.disk import DiskWarning, ResultError
+from featpur_sim.models.losses import hinge_loss, logistic_loss
 from featpur_sim.training import checkpoint
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.training.fingerprint import fingerprint
@@ -376,6 +378,14 @@ def test_fingerprint_sees_what_a_function_encloses_and_does():
     assert len(set(marks)) == len(marks)
     assert fingerprint(jnp.zeros(1), enclosing(0.9)).tobytes() == marks[0]
     assert fingerprint(jnp.zeros(1), Rule(0.9)).tobytes() == marks[11]
+
+
+def test_fingerprint_of_our_functions_does_not_see_who_checks_their_types():
+    """A process of the tests wraps them, a user's does not."""
+    plain = inspect.unwrap(hinge_loss)
+    assert plain is not hinge_loss
+    assert fingerprint(plain).tobytes() == fingerprint(hinge_loss).tobytes()
+    assert fingerprint(hinge_loss).tobytes() != fingerprint(logistic_loss).tobytes()
 
 
 def test_fingerprint_of_a_function_that_encloses_itself():

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from featpur_sim import FGM, PGD, AdversarialPhase, CleanPhase, __version__
+from featpur_sim.models.losses import hinge_loss
 from featpur_sim.training.bias import LinearRamp
 from featpur_sim.training.identity import (
     Identity,
@@ -80,6 +81,7 @@ def test_every_kind_of_value_has_words_that_change_with_it():
 
     pairs = [
         (phases(), phases(optimizer=optax.adam), ["clean.optimizer"]),
+        (phases(), phases(loss=hinge_loss), ["clean.loss"]),
         (phases(), phases(bias=LinearRamp(0.2)), ["clean.bias.stop"]),
         (phases(), phases(learning_rate=0.4), ["clean.learning_rate"]),
         ({"a": FGM(0.1)}, {"a": PGD(0.1)}, ["a"]),
