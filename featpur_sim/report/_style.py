@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featpur_sim._ground.disk import atomic_path
 from featpur_sim.runs.diagnosis import OK, finished, only_finished
 from featpur_sim.statistics import fraction_interval, mean_interval
 
@@ -126,3 +128,13 @@ def render(figure: Figure, file_format: str) -> bytes:
         # Laid out for good: the other format shows the same, in half the time.
         figure.set_layout_engine("none")
     return buffer.getvalue()
+
+
+def write(figure: Figure, directory: str | Path, name: str) -> list[Path]:
+    """Write ``name.png`` and ``name.pdf``, each whole or not at all; the files written."""
+    paths = [Path(directory) / f"{name}.{kind}" for kind in ("png", "pdf")]
+    for path in paths:
+        content = render(figure, path.suffix[1:])
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    return paths

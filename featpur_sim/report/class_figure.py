@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featpur_sim._ground.disk import atomic_path
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims.of_classes import best_rows
 from featpur_sim.report._style import (
@@ -21,7 +20,7 @@ from featpur_sim.report._style import (
     PURPLE,
     VERMILLION,
     house_style,
-    render,
+    write,
 )
 from featpur_sim.runs.model_classes import CLEAN, PURE, PURIFIED
 from featpur_sim.training.competitors import (
@@ -93,13 +92,7 @@ def save(rows: list[Row], tau: float, directory: str | Path) -> list[Path]:
     Returns:
         The files written.
     """
-    figure = draw(rows, tau)
-    paths = [Path(directory) / f"comparison.{kind}" for kind in ("png", "pdf")]
-    for path in paths:
-        content = render(figure, path.suffix[1:])
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    return paths
+    return write(draw(rows, tau), directory, "comparison")
 
 
 def _class(axes: Axes, row: Row, name: str, colour: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featpur_sim._ground.disk import atomic_path
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims.of_readouts import intervals, pair_of
 from featpur_sim.report._style import (
@@ -18,7 +17,7 @@ from featpur_sim.report._style import (
     VERMILLION,
     house_style,
     legend_above,
-    render,
+    write,
 )
 
 CAPTION = (
@@ -74,13 +73,7 @@ def save(rows: list[Row], directory: str | Path) -> list[Path]:
     Returns:
         The files written.
     """
-    figure = draw(rows)
-    paths = [Path(directory) / f"readouts.{kind}" for kind in ("png", "pdf")]
-    for path in paths:
-        content = render(figure, path.suffix[1:])
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    return paths
+    return write(draw(rows), directory, "readouts")
 
 
 def _point(
