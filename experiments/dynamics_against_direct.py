@@ -22,7 +22,8 @@ from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.measure.weights import decompose
 from featpur_sim.models.symmetric_relu import initialise
 from featpur_sim.report import dynamics_figures
-from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
+from featpur_sim.runs.build import make_phases, make_problem
+from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import duration_of, reduced_run, schedule_of
 from featpur_sim.theory.dynamics import population

@@ -20,7 +20,8 @@ from featpur_sim.attacks.accuracy import robust_accuracy
 from featpur_sim.attacks.gradient import FGM, DenseMixture
 from featpur_sim.models.symmetric_relu import initialise, pure_network
 from featpur_sim.report import dynamics_figures
-from featpur_sim.runs.experiment import make_phases, make_problem, seed_keys
+from featpur_sim.runs.build import make_phases, make_problem
+from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.theory.dynamics import exponents as reduced_exponents

@@ -33,7 +33,7 @@ from panels import save as save_picture
 from featpur_sim import PGD, SparseCoding, decompose, robust_accuracy, train
 from featpur_sim.measure.weights import summarise
 from featpur_sim.report._style import BLUE, GREEN, ORANGE
-from featpur_sim.runs.experiment import make_network, make_phases
+from featpur_sim.runs.build import make_network, make_phases
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.statistics import mean_interval
 from featpur_sim.training.low_rank import LowRankUpdate

@@ -16,7 +16,7 @@ import numpy as np
 
 from featpur_sim.claims.of_readouts import intervals, load_readouts, pair_of, scorecard
 from featpur_sim.measure.both_sides import squeeze
-from featpur_sim.runs.experiment import training_attack
+from featpur_sim.runs.build import training_attack
 from featpur_sim.runs.readouts import both_tasks, frozen_features, readout_keys
 from featpur_sim.runs.saved import load_run
 from featpur_sim.training.readout import train_readout

@@ -21,6 +21,9 @@ from .models.symmetric_relu import SymmetricReLU as SymmetricReLU
 from .models.symmetric_relu import initialise as initialise
 from .models.symmetric_relu import pure_network as pure_network
 from .report.of_folder import write_report as write_report
+from .report.one_run import Run as Run
+from .report.one_run import load as load
+from .report.one_run import run as run
 from .runs.experiment import run_experiment as run_experiment
 from .runs.saved import load_run as load_run
 from .training.loop import replicate as replicate

@@ -14,10 +14,16 @@ from . import run_measures as run_measures
 from . import same_runs as same_runs
 from . import verdict as verdict
 from .claim import Claim as Claim
+from .measured import Measured as Measured
+from .measured import over_seeds as over_seeds
 from .of_run import scorecard as scorecard
 from .power_law import PREDICTED as PREDICTED
 from .power_law import PowerLaw as PowerLaw
 from .power_law import fit_power_law as fit_power_law
 from .quantity import Quantity as Quantity
+from .rule import AtLeast as AtLeast
+from .rule import AtMost as AtMost
+from .rule import WithinDistance as WithinDistance
+from .rule import WithinFactor as WithinFactor
 from .verdict import Tone as Tone
 from .verdict import Verdict as Verdict

@@ -6,13 +6,17 @@ the rule names; no rule is widened to let a claim pass, and "inconclusive at thi
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
+from featpur_sim._ground.checks import ConfigError
+from featpur_sim._ground.expected import expect
 from featpur_sim.claims import run_measures as of
 from featpur_sim.claims.certificate import with_certificate
 from featpur_sim.claims.claim import Case, Claim, Row, cases, rows
+from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.rule import (
     AtLeast,
     AtMost,
@@ -104,7 +108,11 @@ CLAIMS: tuple[Claim[xr.Dataset], ...] = (
 )  # fmt: skip
 
 
-def scorecard(result: xr.Dataset, certificate: list[Row] | None = None) -> list[Row]:
+def scorecard(
+    result: xr.Dataset,
+    certificate: list[Row] | None = None,
+    own: Sequence[Claim[xr.Dataset]] = (),
+) -> list[Row]:
     """Every claim that a run can speak to, one row each (C6 and C2-C3 have several).
 
     Seeds whose training failed (`featpur_sim.runs.diagnosis`) are left out, and so are examples
@@ -115,23 +123,49 @@ def scorecard(result: xr.Dataset, certificate: list[Row] | None = None) -> list[
         result: the Dataset of one run.
         certificate: rows of its certificate.json; C5 is judged by them where they cover it
             (`featpur_sim.claims.certificate.with_certificate`).
+        own: claims of the user's, judged after these and held together with them.
 
     Returns:
         The rows of `featpur_sim.claims.claim.rows`.
+
+    Raises:
+        ConfigError: an own claim is none, or has the id of one of these.
     """
-    return rows(run_cases(result, certificate))
+    return rows(run_cases(result, certificate, own))
 
 
-def run_cases(result: xr.Dataset, certificate: list[Row] | None = None) -> list[Case]:
+def run_cases(
+    result: xr.Dataset,
+    certificate: list[Row] | None = None,
+    own: Sequence[Claim[xr.Dataset]] = (),
+) -> list[Case]:
     """What `scorecard` judges, to be held together with that of other runs."""
+    require_own(own)
+    claims = (*CLAIMS, *own)
     name, count = result.attrs["name"], functools.partial(diagnosis.count, result)
     if not diagnosis.finished(result).any():
         why = f"no verdict: training failed: {'; '.join(diagnosis.left_out(result))}."
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # means of nothing
-            return cases(CLAIMS, result, name, lambda _: count(), failed=why)
+            return cases(claims, result, name, lambda _: count(), failed=why)
     finished = with_certificate(diagnosis.only_finished(result), certificate or [])
-    return cases(CLAIMS, finished, name, count, _restless(finished))
+    return cases(claims, finished, name, count, _restless(finished))
+
+
+def require_own(claims: Sequence[Claim[xr.Dataset]]) -> None:
+    """Refuse what cannot stand beside the claims of the scorecard.
+
+    Raises:
+        ConfigError: it is no claim, or has the id of another.
+    """
+    taken = set(MEANINGS)
+    for number, claim in enumerate(claims):
+        expect(f"claims[{number}]", claim, Claim, "a claim, Claim(id, rule, measure, …) say")
+        if claim.id in taken:
+            raise ConfigError(
+                f"claims[{number}] has the id {claim.id!r}, which is one of the scorecard's: "
+                "choose another, 'M1' say."
+            )
 
 
 def _restless(finished: xr.Dataset) -> str:

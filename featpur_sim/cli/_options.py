@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shlex
 import sys
 import warnings
@@ -30,6 +31,23 @@ Out = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
+
+
+def _importable(allowed: bool) -> bool:
+    # As with 'python -m': what lies where the command is typed can be imported.
+    if allowed and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    return allowed
+
+
+AllowImport = Annotated[
+    bool,
+    typer.Option(
+        "--allow-import",
+        callback=_importable,
+        help="Import the code that the settings name; only for files that you trust.",
+    ),
+]
 Radius = Annotated[
     list[float] | None,
     typer.Option(help="Radius in units of the training radius; repeat for several."),

@@ -10,6 +10,7 @@ from featpur_sim._ground.rows import Row, Settings
 from featpur_sim.cli._grid import screen
 from featpur_sim.cli._options import (
     BAD_INPUT,
+    AllowImport,
     AsJson,
     Directory,
     EffortName,
@@ -36,6 +37,7 @@ def evaluate(
     ] = None,
     radius: Radius = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the test points; 0: the run's own.")] = 1,
+    allow_import: AllowImport = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,9 +60,9 @@ def evaluate(
                 "--restarts and --steps do not go with --protocol: its attacks are frozen, so that "
                 "results compare. Leave them out, or leave out --protocol.",
             )
-        _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json)
+        _evaluate_protocol(directory, protocol, samples, radius, seed, allow_import, quiet, as_json)
         return
-    saved = load_run(directory)
+    saved = load_run(directory, allow_import=allow_import)
     require_ours(directory, "evaluation.nc")
     radii = None if not radius else sorted({0.0, 1.0, *radius})
     with (
@@ -87,7 +89,9 @@ def evaluate(
         say(False, str(directory / "evaluation.nc"))
 
 
-def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_json) -> None:
+def _evaluate_protocol(
+    directory, protocol, samples, radius, seed, allow_import, quiet, as_json
+) -> None:
     from featpur_sim._ground.disk import claim_or_print, write_text
     from featpur_sim._ground.manifest import require_ours, rewriting
     from featpur_sim.attacks.protocol import PROTOCOLS
@@ -98,7 +102,7 @@ def _evaluate_protocol(directory, protocol, samples, radius, seed, quiet, as_jso
     from featpur_sim.runs.folder import save_netcdf, to_json
     from featpur_sim.runs.saved import load_run
 
-    saved = load_run(directory)
+    saved = load_run(directory, allow_import=allow_import)
     require_ours(directory, "evaluation.json", "evaluation.nc")
     given: Settings = {} if samples is None else {"samples": samples}
     given |= {"radii": sorted(set(radius))} if radius else {}
@@ -141,6 +145,7 @@ def certify(
     minutes: Annotated[
         float, typer.Option(help="Stop after so long with what is decided by then; inf: never.")
     ] = 10.0,
+    allow_import: AllowImport = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +170,7 @@ def certify(
     if not minutes > 0:
         stop(BAD_INPUT, f"minutes = {minutes}: allow more than 0, or inf for as long as it takes.")
     budget = Budget(60 * minutes)
-    saved = load_run(directory)
+    saved = load_run(directory, allow_import=allow_import)
     given: Settings = {"radii": sorted(set(radius))} if radius else {}
     # On a read-only disk the result can be printed, at least.
     kept = None if as_json and not can_write(directory) else directory
@@ -207,6 +212,7 @@ def compare(
     ] = 10_000,
     radius: Radius = None,
     seed: Annotated[int, typer.Option(min=0, help="Names the test points and the training.")] = 1,
+    allow_import: AllowImport = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -234,7 +240,7 @@ def compare(
     from featpur_sim.runs.folder import figure_files, to_json
     from featpur_sim.runs.saved import load_run
 
-    saved = load_run(directory)
+    saved = load_run(directory, allow_import=allow_import)
     files = [COMPARISON, *figure_files("comparison")]
     require_ours(directory, *files)
     given: Settings = {"radii": sorted(set(radius))} if radius else {}

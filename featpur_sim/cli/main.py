@@ -29,6 +29,7 @@ from featpur_sim.cli._options import (
     INTERRUPTED,
     NO_SEED,
     STOPPED,
+    AllowImport,
     AsJson,
     Directory,
     Out,
@@ -151,23 +152,28 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Replace the file's seed.")
     ] = None,
+    allow_import: AllowImport = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """One run of your own settings ('featpur init' writes a commented file to start from)."""
     from featpur_sim._ground.disk import claim_folder
+    from featpur_sim.claims.of_run import require_own
     from featpur_sim.cli.progress import meter
     from featpur_sim.report.reproduce import reproduce as library_reproduce
     from featpur_sim.report.reproduce import require_free_folders
     from featpur_sim.runs import config as configuration
     from featpur_sim.runs.experiment import check
     from featpur_sim.runs.folder import REPORT
+    from featpur_sim.runs.own import resolve
 
     settings = configuration.load(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
+    settings = resolve(settings, allow_import=allow_import, folder=config.parent)
     check(settings)
+    require_own(settings.parts.claims)
     require_free_folders(out, [settings], overwrite)
     with claim_folder(out):
         rows = library_reproduce(
@@ -186,7 +192,7 @@ app.command()(dynamics)
 
 
 @app.command()
-def report(directory: Directory, quiet: Quiet = False) -> None:
+def report(directory: Directory, allow_import: AllowImport = False, quiet: Quiet = False) -> None:
     """Rebuild scorecard, figures and report.html of a finished run from what its folder holds.
 
     That is result.nc, and what certify, evaluate --protocol, compare, readouts and dynamics have
@@ -200,7 +206,7 @@ def report(directory: Directory, quiet: Quiet = False) -> None:
     from featpur_sim.report.of_folder import write_report
     from featpur_sim.runs.folder import REPORT
 
-    rows = write_report(directory)
+    rows = write_report(directory, allow_import=allow_import)
     _print_scorecard(rows, quiet, False)
     say(quiet, str(directory / REPORT))
     _require_a_seed(rows)

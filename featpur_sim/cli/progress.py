@@ -1,9 +1,8 @@
 """Progress on the terminal or in a log: what is done, how well, and how long it will still take."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console, RenderableType
 from rich.highlighter import Highlighter
@@ -21,11 +20,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.meter import SILENT, Lines, Meter
 from featpur_sim.cli._grid import NO_LIMIT, screen
-
-EVERY = 30.0
-"""Seconds between two lines of a stage, where there are no bars."""
 
 
 class _Fitted(Progress):
@@ -103,58 +99,6 @@ class Bars:
         _print(self._progress.console, sentence)
 
 
-class Lines:
-    """A plain line where a stage begins, where it ends, and at most every half minute in between.
-
-    Args:
-        label: as for `Bars`.
-        console: likewise.
-        clock: a clock in seconds that never goes back.
-    """
-
-    def __init__(self, label: str, console: Console, clock: Callable[[], float] = time.monotonic):
-        self._label, self._console, self._clock = label, console, clock
-        self._stages: dict[str, _Stage] = {}
-
-    def __enter__(self) -> "Lines":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        """Nothing is left open."""
-
-    def at(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """Print a line if it is time to."""
-        now = self._clock()
-        known = self._stages.get(stage)
-        if known is None:
-            self._stages[stage] = known = _Stage(now, done, now)
-            times = ""
-        elif known.ended or (now - known.printed < EVERY and done < total):
-            return
-        else:
-            times = f", {_time(now - known.began)} elapsed"
-            if known.first < done < total:
-                left = (now - known.began) * (total - done) / (done - known.first)
-                times += f", {_time(left)} left"
-        known.printed, known.ended = now, done >= total
-        how = f"; {detail}" if detail else ""
-        _print(self._console, f"{self._label}: {stage} {done} of {total}{times}{how}")
-
-    def note(self, sentence: str) -> None:
-        """Print a line."""
-        _print(self._console, sentence)
-
-
-@dataclass
-class _Stage:
-    """When a stage began and what of it was done then; when it was last printed, and if whole."""
-
-    began: float
-    first: int
-    printed: float
-    ended: bool = False
-
-
 def meter(
     label: str, *, quiet: bool = False, console: Console | None = None
 ) -> AbstractContextManager[Meter]:
@@ -168,19 +112,10 @@ def meter(
     if quiet:
         return nullcontext(SILENT)
     console = console or screen(stderr=True)
-    return Bars(label, console) if console.is_interactive else Lines(label, console)
+    return (
+        Bars(label, console) if console.is_interactive else Lines(label, partial(_print, console))
+    )
 
 
 def _print(console: Console, sentence: str) -> None:
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _time(seconds: float) -> str:
-    """Minutes and seconds, after an hour hours too.
-
-    >>> _time(75.2), _time(3675)
-    ('1:15', '1:01:15')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featpur_sim.cli._grid import screen
-from featpur_sim.cli._options import AsJson, Directory, Quiet, say
+from featpur_sim.cli._options import AllowImport, AsJson, Directory, Quiet, say
 
 
 def readouts(
@@ -17,6 +17,7 @@ def readouts(
     seed: Annotated[
         int, typer.Option(min=0, help="Names test points (0: the run's own) and training.")
     ] = 1,
+    allow_import: AllowImport = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +47,7 @@ def readouts(
     from featpur_sim.runs.readouts import readout_run
     from featpur_sim.runs.saved import load_run
 
-    saved = load_run(directory)
+    saved = load_run(directory, allow_import=allow_import)
     files = [READOUTS, *figure_files("readouts")]
     require_ours(directory, *files)
     with (

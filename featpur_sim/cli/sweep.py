@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from featpur_sim.cli._grid import screen
-from featpur_sim.cli._options import NO_SEED, STOPPED, AsJson, Out, Quiet, say, stop, tell, typed
+from featpur_sim.cli._options import (
+    NO_SEED,
+    STOPPED,
+    AllowImport,
+    AsJson,
+    Out,
+    Quiet,
+    say,
+    stop,
+    tell,
+    typed,
+)
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Sweep file.")]
 
@@ -38,6 +49,7 @@ def sweep(
         int | None,
         typer.Option(min=1, help="Most runs of one batch; by default 8 on a CPU, 256 elsewhere."),
     ] = None,
+    allow_import: AllowImport = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +71,7 @@ def sweep(
         raise ConfigError("--resume and --overwrite cannot be combined: leave one out.")
     # Batches of local workers run side by side in the memory of one machine.
     workers = (scheduler is not None and local_workers(scheduler)) or 1
-    described = sweep_file.load(file, seed=seed)
+    described = sweep_file.load(file, seed=seed, allow_import=allow_import)
     budget = sweep_plan.memory_budget(memory, workers)
     if dry_run:
         plan = sweep_plan.make_plan(described, budget, widest=width)

@@ -1,7 +1,7 @@
 """Sparse-coding data x = Mz + ξ with labels y = sign⟨w*, z⟩ (docs/theory.md §1)."""
 
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -101,6 +101,8 @@ class SparseCoding(eqx.Module):
             raise ValueError(f"D must be ≥ d, got D={D} with d={d}.")
         self.law = TwoLevel() if law is None else law
         expect("law", self.law, HiddenLaw, "a HiddenLaw, TwoLevel() say or one of your own")
+        # Plain numbers in a law are parameters like any others: arrays, one for each run.
+        self.law = jax.tree.map(_as_array, self.law)
         self.k = number("k", k)
         self.sigma_x = number("sigma_x", sigma_x, least=0)
         if not 1 <= k <= self.D:
@@ -223,6 +225,10 @@ class SparseCoding(eqx.Module):
         if not self.unitary:
             raise ValueError("gauge() needs a unitary dictionary; this one is not.")
         return eqx.tree_at(attrgetter("M"), self, None, is_leaf=lambda leaf: leaf is None)
+
+
+def _as_array(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if type(leaf) in (int, float) else leaf
 
 
 def _make_dictionary(

@@ -10,6 +10,9 @@ from .classifier import Classifier as Classifier
 from .full_polynomial import FullPolynomial as FullPolynomial
 from .linear import LinearClassifier as LinearClassifier
 from .linear import train_linear as train_linear
+from .losses import hinge_loss as hinge_loss
+from .losses import logistic_loss as logistic_loss
+from .losses import squared_loss as squared_loss
 from .polynomial import PolynomialClassifier as PolynomialClassifier
 from .polynomial import symmetric_terms as symmetric_terms
 from .symmetric_relu import SymmetricReLU as SymmetricReLU

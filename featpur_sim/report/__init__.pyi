@@ -2,6 +2,7 @@ from . import both_sides_figure as both_sides_figure
 from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
 from . import of_folder as of_folder
+from . import one_run as one_run
 from . import readout_figure as readout_figure
 from . import reproduce as reproduce
 from . import run_figures as run_figures
@@ -9,3 +10,6 @@ from . import run_page as run_page
 from . import sweep_figures as sweep_figures
 from . import sweep_page as sweep_page
 from .of_folder import write_report as write_report
+from .one_run import Run as Run
+from .one_run import load as load
+from .one_run import run as run

@@ -4,6 +4,8 @@ Beside the runs themselves: certificates, attacks on fresh points, competitors, 
 reduced dynamics, as far as their commands were given.
 """
 
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -11,12 +13,13 @@ import xarray as xr
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim.claims import of_classes, of_dynamics, of_readouts, of_run
-from featpur_sim.claims.claim import Case, Row
+from featpur_sim.claims.claim import Case, Claim, Row
 from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
 from featpur_sim.runs.certify import load_certificate
+from featpur_sim.runs.config import parse
 from featpur_sim.runs.folder import (
     FIGURES,
     REPORT,
@@ -26,13 +29,18 @@ from featpur_sim.runs.folder import (
     load_result,
     save_scorecard,
 )
+from featpur_sim.runs.own import own_claims
 
 
-def write_report(directory: str | Path) -> list[Row]:
+def write_report(
+    directory: str | Path, *, claims: Sequence[Claim] | None = None, allow_import: bool = False
+) -> list[Row]:
     """Rebuild what shows a folder's runs, from what its commands have left there.
 
     Args:
         directory: of a finished run, or of ``featpur reproduce``.
+        claims: of a run that was given claims in Python, the same or others.
+        allow_import: whether the claims may be imported that its settings name as code.
 
     Returns:
         The rows of the scorecard.
@@ -40,6 +48,7 @@ def write_report(directory: str | Path) -> list[Row]:
     Raises:
         ResultError: there is no finished run, a file is damaged, or one that would be replaced is
             not ours.
+        ConfigError: the scorecard has claims that are code, which is not here.
     """
     directory = Path(directory)
     runs = {directory: load_result(directory)}
@@ -53,7 +62,9 @@ def write_report(directory: str | Path) -> list[Row]:
     for folder, result in runs.items():
         compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
         readouts = of_readouts.load_readouts(folder)
-        cases += of_run.run_cases(result, certified) + of_classes.class_cases(result, compared)
+        config = parse(tomllib.loads(result.attrs["config"]))
+        own = own_claims(config, claims, allow_import)
+        cases += of_run.run_cases(result, certified, own) + of_classes.class_cases(result, compared)
         cases += of_readouts.readout_cases(result, readouts)
         shown.append(
             run_page.Shown(

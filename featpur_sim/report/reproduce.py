@@ -61,7 +61,7 @@ def run_into(
     checkpoint = directory / CHECKPOINT
     with meter(config.name) as shown, keep_contradiction(directory):
         experiment = run_experiment(config, meter=shown, checkpoint=checkpoint)
-        rows = claims.scorecard(experiment.result)
+        rows = claims.scorecard(experiment.result, own=config.parts.claims)
         checkpoint.mkdir(exist_ok=True)
         (directory / SAVING).touch()
         save_run(directory, experiment.result, experiment.weights, rows)
@@ -117,7 +117,7 @@ def reproduce(
         else:
             drawn = None
         runs.append(report.Shown(result, drawn=drawn))
-        cases += claims.run_cases(result)
+        cases += claims.run_cases(result, own=config.parts.claims)
     rows = held_together(cases)
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)

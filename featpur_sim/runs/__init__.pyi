@@ -1,5 +1,6 @@
 from . import attack as attack
 from . import budget as budget
+from . import build as build
 from . import campaign as campaign
 from . import certify as certify
 from . import compare as compare
@@ -12,6 +13,8 @@ from . import experiment as experiment
 from . import folder as folder
 from . import judged as judged
 from . import model_classes as model_classes
+from . import own as own
+from . import parts as parts
 from . import presets as presets
 from . import readouts as readouts
 from . import reduced as reduced

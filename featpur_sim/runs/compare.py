@@ -31,6 +31,7 @@ from featpur_sim.runs.model_classes import (
     separations,
     witness_floor,
 )
+from featpur_sim.runs.own import require_plain_phases
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import exact_lower_limit
 from featpur_sim.training.competitors import Competitor, competitors
@@ -223,6 +224,7 @@ def _check(
             f"problem.wstar = {config.problem.wstar!r}: the competitors are stated for w* ∈ "
             "{±1}^d. Compare a run with wstar = 'signs'."
         )
+    require_plain_phases(config, "competitors are trained as")
     require_finished(run.result)
     count("samples", samples, 100)  # fewer give no interval
     count("steps", steps)

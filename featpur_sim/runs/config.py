@@ -14,12 +14,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
 import tomli_w
-from pydantic import Discriminator, Field
+from pydantic import BeforeValidator, Discriminator, Field
 
 from featpur_sim._ground.checks import ConfigError as ConfigError
 from featpur_sim._ground.rows import Settings
 from featpur_sim.data.laws import TwoLevel
 from featpur_sim.models.symmetric_relu import initialise
+from featpur_sim.runs.parts import GIVEN, Parts
 from featpur_sim.runs.sections import Section, default_kind, explain, known
 from featpur_sim.training.bias import LinearRamp, PerNeuron
 from featpur_sim.training.phase import CleanPhase
@@ -36,6 +37,8 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # Numbers reach the device as float32.
 NonNegative = Annotated[float, Field(ge=0, le=1e30)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
+# Code that a file names, "mylab.laws:HeavyTail", or that was given in Python.
+Code = Annotated[str, Field(pattern=rf"^([A-Za-z_][\w.]*:[A-Za-z_]\w*|{GIVEN}.+)$")]
 # One w* and M for all seeds of a run, or new ones for each.
 Draw = Literal["shared", "per-seed"]
 
@@ -50,14 +53,19 @@ class _Problem(Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues
     k: Annotated[float, Field(ge=1)]
     sigma_x: NonNegative = 0.3
     features: Annotated[Count, Field(ge=2)] | None = None
-    law: Literal["two-level", "uniform-magnitude", "levels", "gaussian-twin"] = "two-level"
+    law: Literal["two-level", "uniform-magnitude", "levels", "gaussian-twin", "own"] = "two-level"
     p_one: NonNegative = _default(TwoLevel, "p_one")
     levels: list[Fraction] | None
     rates: list[NonNegative] | None
-    wstar: Literal["signs", "uniform"] = "signs"
+    of: Code | None
+    parameters: dict[str, Any] | None
+    wstar: Literal["signs", "uniform", "own"] = "signs"
     # TOML has lists but no tuples.
     wstar_range: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
-    dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent"] = "identity"
+    wstar_values: list[float] | None = None
+    wstar_file: str | None = None
+    dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent", "own"] = "identity"
+    dictionary_file: str | None = None
     draw: Draw | None = None
 
 
@@ -67,6 +75,8 @@ class NamedLawProblem(_Problem, frozen=True):
     law: Literal["two-level", "uniform-magnitude", "gaussian-twin"] = "two-level"
     levels: None = None
     rates: None = None
+    of: None = None
+    parameters: None = None
 
 
 class LevelsProblem(_Problem, frozen=True):
@@ -75,9 +85,27 @@ class LevelsProblem(_Problem, frozen=True):
     law: Literal["levels"] = "levels"
     levels: list[Fraction]
     rates: list[NonNegative]
+    of: None = None
+    parameters: None = None
 
 
-ProblemConfig = NamedLawProblem | LevelsProblem
+class OwnLawProblem(_Problem, frozen=True):
+    """The law is code: ``law = "mylab.laws:HeavyTail"`` is short for ``"own"`` with that ``of``."""
+
+    law: Literal["own"] = "own"
+    levels: None = None
+    rates: None = None
+    of: Code
+    parameters: dict[str, Any] = Field(default={})
+
+
+def _spelt_out(section: Any) -> Any:
+    if isinstance(section, dict) and ":" in str(section.get("law", "")):
+        return section | {"law": "own", "of": section["law"]}
+    return section
+
+
+ProblemConfig = NamedLawProblem | LevelsProblem | OwnLawProblem
 
 
 class NetworkConfig(Section):
@@ -195,6 +223,19 @@ class EvaluationConfig(Section):
         return radii
 
 
+class OwnConfig(Section):
+    """Code in place of settings; see `featpur_sim.runs.own`."""
+
+    problem: Code | None = None
+    network: Code | None = None
+    phases: Code | None = None
+    observe: Code | None = None
+    claims: Code | None = None
+    # Part → hash of its source and values, and how it shows itself; written down for a run.
+    source: dict[str, str] = Field(default={})
+    shown: dict[str, str] = Field(default={})
+
+
 class RunConfig(Section):
     """Everything that one run depends on."""
 
@@ -202,11 +243,20 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 5
     records: Annotated[int, Field(ge=1, le=10_000)] = 30
-    problem: Annotated[ProblemConfig, Discriminator("law"), default_kind(NamedLawProblem)]
+    problem: Annotated[
+        ProblemConfig,
+        Discriminator("law"),
+        default_kind(NamedLawProblem),
+        BeforeValidator(_spelt_out),
+    ]
     network: NetworkConfig
     clean: CleanConfig
     adversarial: AdversarialConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    own: OwnConfig | None = None
+
+    # What the names of code and files stand for, once they are resolved.
+    _parts: Parts | None = pydantic.PrivateAttr(default=None)
 
     @pydantic.model_validator(mode="after")
     def _sparsity_fits(self):
@@ -230,21 +280,46 @@ class RunConfig(Section):
     @property
     def in_gauge(self) -> bool:
         """Whether M is unitary and all of this run ℓ2, its descent too: M is rotated away (§1)."""
-        # Adam and its like scale each coordinate by itself: a rotation changes what they do.
-        plain = self.clean.optimizer == self.adversarial.optimizer == "sgd"
-        unitary = self.problem.dictionary != "incoherent"
+        # Adam and its like scale each coordinate by itself: a rotation changes what they do. Code
+        # may do anything.
+        plain = self.clean.optimizer == self.adversarial.optimizer == "sgd" and not self.own
+        unitary = self.problem.dictionary not in ("incoherent", "own")
         return plain and unitary and self.adversarial.norm == "l2"
 
     @property
     def draw_matters(self) -> bool:
         """Whether a seed's results depend on the w* and M that were drawn (§1)."""
-        one_problem = self.in_gauge or self.problem.dictionary == "identity"
-        return self.problem.wstar != "signs" or not one_problem
+        p = self.problem
+        if p.wstar == "own":
+            return not (self.in_gauge or p.dictionary in ("identity", "own"))
+        return p.wstar != "signs" or not (self.in_gauge or p.dictionary == "identity")
 
     @property
     def draw(self) -> Draw:
         """Whether the seeds share w* and M; if nothing is set, where the draw is immaterial."""
         return self.problem.draw or ("per-seed" if self.draw_matters else "shared")
+
+    @property
+    def parts(self) -> Parts:
+        """What code and files give; nothing of it where the settings say all.
+
+        Raises:
+            ConfigError: something is named that `featpur_sim.runs.own.resolve` has not seen.
+        """
+        p = self.problem
+        names = {"problem.law": p.of, "problem.wstar_file": p.wstar_file}
+        names |= {"problem.dictionary_file": p.dictionary_file}
+        if self.own:
+            each = ("problem", "network", "phases", "observe", "claims")
+            names |= {f"own.{name}": getattr(self.own, name) for name in each}
+        named = {name: value for name, value in names.items() if value is not None}
+        if self._parts is None and named:
+            name, value = next(iter(named.items()))
+            raise ConfigError(
+                f"{name} = {value!r} has not been read: pass the settings through "
+                "featpur_sim.runs.own.resolve, as fp.run and 'featpur run' do."
+            )
+        return self._parts or Parts()
 
 
 def parse(settings: Settings) -> RunConfig:

@@ -179,11 +179,16 @@ def _pairs(config: RunConfig, lanes: Lanes, trained: TrainingRun) -> dict[str, t
 
 def _trajectories(trained: TrainingRun) -> dict[str, tuple]:
     """What was recorded along training: dims (record, seed), names with the prefix ``along_``."""
-    return {
-        f"along_{name}": variable(f"along_{name}", values)
-        for name, values in trained.records.items()
-        if f"along_{name}" in VARIABLES
-    }
+    found: dict[str, tuple] = {}
+    for name, values in trained.records.items():
+        along = f"along_{name}"
+        if along in VARIABLES:
+            found[along] = variable(along, values)
+        elif name != "status":  # told apart by `_health`
+            dims = ("record", "seed", *(f"{along}_{i}" for i in range(values.ndim - 2)))
+            labels = {"long_name": f"{name}, observed by the user", "source": "[M]"}
+            found[along] = (dims, values, labels)
+    return found
 
 
 def _shown(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
@@ -244,6 +249,8 @@ def weights(
         "p_one": np.float64(config.problem.p_one),
         "sigma_rho": np.float64(config.network.sigma_rho),
     }
+    if config.parts.network is not None:
+        arrays["b_init"] = np.asarray(trained.networks["init"].bias)
     if M is not None:
         arrays["M"] = np.asarray(M)
     return arrays

@@ -14,43 +14,32 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, PRNGKey, Scalar
+from featpur_sim._ground.types import Array, Scalar
 from featpur_sim.attacks.accuracy import attacked_margin
-from featpur_sim.attacks.gradient import Attack, DenseMixture
-from featpur_sim.attacks.kinds import AttackKind, AttackName
-from featpur_sim.data.laws import GaussianTwin, HiddenLaw, Levels, TwoLevel, UniformMagnitude
-from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.measure.stationarity import measure_stationarity
 from featpur_sim.measure.weights import decompose, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
 from featpur_sim.runs import dataset, evaluation
-from featpur_sim.runs.config import (
-    AdversarialConfig,
-    BiasConfig,
-    ConfigError,
-    FrozenConfig,
-    LevelsProblem,
-    LinearRampConfig,
-    PerNeuronConfig,
-    PhaseConfig,
-    RunConfig,
-    TabulatedConfig,
-    require_memory,
-)
+from featpur_sim.runs.build import make_network, make_phases, make_problem, make_problems, simulated
+from featpur_sim.runs.config import ConfigError, RunConfig, require_memory
 from featpur_sim.runs.evaluation_parts import EvaluationParts
-from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread
 from featpur_sim.training.identity import identify
-from featpur_sim.training.loop import Moment, replicate, train_many
-from featpur_sim.training.phase import Phase
+from featpur_sim.training.loop import (
+    Moment,
+    Observe,
+    replicate,
+    require_observed,
+    train_many,
+)
 
 # Steps of the adversarial phase, as fractions, at which the distance to the pure network is read.
 SNAPSHOT_FRACTIONS = (0.1, 1 / 3, 2 / 3, 1.0)
@@ -72,6 +61,8 @@ class Watch(eqx.Module):
 
     radius: Scalar
     norm: Norm = eqx.field(static=True)
+    also: Observe | None = None
+    """What a user observes beside it."""
 
     def __call__(self, moment: Moment) -> dict[str, Scalar]:
         network, problem, batch, phase, key = moment
@@ -84,7 +75,7 @@ class Watch(eqx.Module):
         rest = measure_stationarity(
             network, problem, fresh, phase.attack, weight_decay=phase.weight_decay, key=attack_key
         )
-        return {
+        found = {
             **summarise(decompose(network.weights, problem), problem),
             "active_fraction": jnp.mean(network.active(batch.x).astype(jnp.float32)),
             "dense_attack_accuracy": jnp.sum(margin > 0) / labelled,
@@ -92,6 +83,11 @@ class Watch(eqx.Module):
             "push_dense": rest.dense,
             "push_pure": rest.pure,
         }
+        if self.also is not None:
+            own = self.also(moment)
+            require_observed(own, found)
+            found |= own
+        return found
 
 
 @steady
@@ -146,6 +142,8 @@ def check(config: RunConfig) -> None:
     try:
         make_problem(config, 1)
         make_phases(config)
+        if config.parts.network is not None:
+            make_network(config, jax.random.key(0))
         initialise(
             2, 1, sigma_rho=config.network.sigma_rho, smoothing=config.network.smoothing,
             key=jax.random.key(0),
@@ -172,145 +170,6 @@ def _seed_keys(seed, seeds):
     return [parts[:, i] for i in range(4)]
 
 
-@steady
-def make_problem(config: RunConfig, seed: int) -> SparseCoding:
-    """The data distribution of one seed of a run.
-
-    w* and a random M depend on ``config.seed`` alone where the seeds share them, and on
-    (config.seed, seed) elsewhere; never on how many seeds there are.
-
-    Args:
-        config: of the run.
-        seed: counted from 1, as in its results.
-    """
-    p = config.problem
-    if (p.wstar == "uniform") != (p.wstar_range is not None):
-        raise ValueError("problem.wstar_range = [a, b] goes with problem.wstar = 'uniform'.")
-    key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    return SparseCoding(
-        p.d,
-        p.k,
-        p.sigma_x,
-        D=p.features,
-        law=_make_law(config),
-        wstar=p.wstar_range or "signs",
-        dictionary=p.dictionary,
-        key=key if config.draw == "shared" else jax.random.fold_in(key, seed),
-    )
-
-
-@steady
-def make_problems(config: RunConfig) -> SparseCoding:
-    """`make_problem` of every seed of a run, with a leading axis over the seeds."""
-    if config.draw == "shared":
-        return replicate(make_problem(config, 1), config.seeds)
-    each = [make_problem(config, seed) for seed in range(1, config.seeds + 1)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-
-
-@steady
-def simulated(config: RunConfig, given: SparseCoding) -> SparseCoding:
-    """A problem, or several, in the coordinates of the simulation.
-
-    ℓ2 runs of plain gradient descent with a unitary M are simulated in the gauge M = I: exact, and
-    N·d cheaper (§1).
-    """
-    return given.gauge() if config.in_gauge else given
-
-
-def _make_law(config: RunConfig) -> HiddenLaw:
-    p = config.problem
-    if isinstance(p, LevelsProblem):
-        return Levels(p.levels, p.rates)
-    laws = {
-        "two-level": TwoLevel,
-        "uniform-magnitude": UniformMagnitude,
-        "gaussian-twin": GaussianTwin,
-    }
-    return laws[p.law](p.p_one)
-
-
-# The words of a settings file → the names in results.
-_TRAINING_ATTACKS: dict[str, AttackName] = {
-    "fgm": "FGM",
-    "pgd": "PGD",
-    "random-noise": "random noise",
-}
-
-
-def training_attack(a: AdversarialConfig) -> AttackKind:
-    """What the adversarial phase trains against, but for its radius."""
-    return AttackKind(_TRAINING_ATTACKS[a.attack], a.norm, steps=a.pgd_steps)
-
-
-@steady
-def make_phases(config: RunConfig) -> list[Phase]:
-    """The clean and the adversarial phase of a run."""
-    a = config.adversarial
-    attack = training_attack(a)(a.radius)
-    return [
-        _make_phase("clean", config.clean, _make_bias(config.clean.bias), None),
-        _make_phase("adversarial", a, Frozen(), attack, a.rank),
-    ]
-
-
-def _make_phase(
-    name: str,
-    c: PhaseConfig,
-    bias: BiasSchedule,
-    attack: Attack | None,
-    rank: int | None = None,
-) -> Phase:
-    return Phase(
-        name,
-        c.steps,
-        learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay,
-        batch=c.batch,
-        microbatch=c.microbatch,
-        dataset_size=c.dataset_size,
-        optimizer=getattr(optax, c.optimizer),
-        bias=bias,
-        attack=attack,
-        rank=rank,
-    )
-
-
-def _make_bias(b: BiasConfig) -> BiasSchedule:
-    match b:
-        case LinearRampConfig():
-            return LinearRamp(b.stop, b.start, b.fraction)
-        case PerNeuronConfig():
-            return PerNeuron(
-                b.stop, b.start, b.begin, b.end, ceiling=b.ceiling, monotone=b.monotone
-            )
-        case TabulatedConfig():
-            return Tabulated(b.fractions, b.values)
-        case FrozenConfig():
-            return Frozen()
-
-
-def initial_bias(b: BiasConfig) -> float:
-    """The threshold before step 0; a threshold per neuron starts at 0 (``start`` is a factor)."""
-    return b.start if isinstance(b, LinearRampConfig | FrozenConfig) else 0.0
-
-
-@steady
-def make_network(config: RunConfig, key: PRNGKey) -> SymmetricReLU:
-    """The network of a run before step 0."""
-    n, bias = config.network, config.clean.bias
-    return initialise(
-        config.problem.d,
-        n.neurons,
-        sigma_0=n.sigma_0,
-        bias=initial_bias(bias),
-        per_neuron_bias=bias.schedule == "per-neuron",
-        sigma_rho=n.sigma_rho,
-        smoothing=n.smoothing,
-        key=key,
-    )
-
-
 def _train(config, problems, init_keys, train_keys, meter, checkpoint) -> TrainingRun:
     networks = eqx.filter_vmap(lambda key: make_network(config, key))(init_keys)
     phases = replicate(make_phases(config), config.seeds)
@@ -328,7 +187,7 @@ def _train(config, problems, init_keys, train_keys, meter, checkpoint) -> Traini
         networks,
         phases,
         keys=keys,
-        observe=Watch(jnp.float32(a.radius), a.norm),
+        observe=Watch(jnp.float32(a.radius), a.norm, config.parts.observe),
         records=config.records,
         snapshots={"adversarial": sorted({round(f * a.steps) for f in SNAPSHOT_FRACTIONS})},
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, settings=asked),

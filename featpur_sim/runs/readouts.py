@@ -23,12 +23,13 @@ from featpur_sim.attacks.gradient import Attack
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.lanes import Lanes
 from featpur_sim.models.symmetric_relu import SymmetricReLU, with_readout
+from featpur_sim.runs.build import training_attack
 from featpur_sim.runs.config import ConfigError, RunConfig
 from featpur_sim.runs.diagnosis import require_finished
 from featpur_sim.runs.evaluation import attack_family
 from featpur_sim.runs.evaluation_parts import EvaluationParts
-from featpur_sim.runs.experiment import training_attack
 from featpur_sim.runs.judged import Judged
+from featpur_sim.runs.own import require_plain_phases
 from featpur_sim.runs.saved import SavedRun, point_keys
 from featpur_sim.training.readout import train_readout, with_open_fraction
 
@@ -100,6 +101,7 @@ def readout_run(
         Contradiction: an attack breaks a certified point.
     """
     config = run.config
+    require_plain_phases(config, "readouts are trained as")
     used = require_finished(run.result)
     samples = config.evaluation.samples if samples is None else count("samples", samples)
     steps, seed = count("steps", steps), count("seed", seed, 0)

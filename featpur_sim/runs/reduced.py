@@ -26,6 +26,7 @@ from featpur_sim.runs.config import (
     TabulatedConfig,
     dump,
 )
+from featpur_sim.runs.own import require_plain_phases
 from featpur_sim.theory.dynamics.equations import Setting, accuracy
 from featpur_sim.theory.dynamics.exponents import Scaling
 from featpur_sim.theory.dynamics.nodes import double_precision, sampled_nodes
@@ -46,6 +47,7 @@ def require_reducible(config: RunConfig) -> None:
         ConfigError: it names the setting that it does not.
     """
     p, a = config.problem, config.adversarial
+    require_plain_phases(config, "the reduced dynamics are of")
     rules = [
         ("problem.law", p.law, "two-level"),
         ("problem.wstar", p.wstar, "signs"),

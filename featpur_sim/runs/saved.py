@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,13 @@ from featpur_sim._ground.types import Array
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
+from featpur_sim.runs.build import initial_bias, make_problems, simulated
 from featpur_sim.runs.config import Draw, RunConfig, parse
 from featpur_sim.runs.dataset import PHASES
 from featpur_sim.runs.diagnosis import count, require_finished
-from featpur_sim.runs.experiment import initial_bias, make_problems, seed_keys, simulated
+from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.folder import ResultError, load_result, load_weights
+from featpur_sim.runs.own import resolve
 from featpur_sim.runs.variables import variable
 
 
@@ -39,25 +41,37 @@ class SavedRun(NamedTuple):
 
 
 @steady
-def load_run(directory: str | Path) -> SavedRun:
+def load_run(directory: str | Path, *, allow_import: bool = False, problem: Any = None) -> SavedRun:
     """Read a run's settings, results and networks.
+
+    Args:
+        directory: of a finished run.
+        allow_import: whether the law or the problem may be imported that its settings name as code.
+        problem: of a run that was given one in Python, the same again.
 
     Raises:
         ResultError: the folder holds no whole run of this version.
+        ConfigError: the samples of the run are drawn by code that is not here, or is another now.
     """
-    result = load_result(directory)
-    arrays = load_weights(directory)
+    result, arrays = load_result(directory), load_weights(directory)
     config = _as_drawn(parse(tomllib.loads(result.attrs["config"])), result.attrs["draw"])
-    given = make_problems(config)
     _require_weights(directory, arrays, config)
-    if not np.array_equal(arrays["wstar"], np.asarray(given.wstar)):
+    config = resolve(config, allow_import=allow_import, kept=True, given=_given(arrays, problem))
+    if not np.array_equal(arrays["wstar"], np.asarray(make_problems(config).wstar)):
         raise ResultError(
             f"the w* in {directory} is not the one that its settings give: the folder mixes "
             "files of two runs."
         )
+    return restored(config, result, arrays)
+
+
+def restored(config: RunConfig, result: xr.Dataset, arrays: dict[str, np.ndarray]) -> SavedRun:
+    """The problem and the networks of a run, from its settings and the arrays of its weights."""
+    given = make_problems(config)
     rotation = given.M if config.in_gauge else None
     start = initial_bias(config.clean.bias)
-    biases = {"init": np.full_like(arrays["b_clean"], start), "clean": arrays["b_clean"]}
+    first = arrays.get("b_init", np.full_like(arrays["b_clean"], start))
+    biases = {"init": first, "clean": arrays["b_clean"]}
     biases["adversarial"] = arrays["b_adv"]
     names = {"init": "W0", "clean": "W_clean", "adversarial": "W_adv"}
     networks = {}
@@ -70,6 +84,13 @@ def load_run(directory: str | Path) -> SavedRun:
             )
         )(weights, jnp.asarray(biases[phase]))
     return SavedRun(config, result, simulated(config, given), networks)
+
+
+def _given(arrays: dict[str, np.ndarray], problem: Any) -> dict[str, Any]:
+    """What a run's folder holds of the parts that its settings name."""
+    M = arrays.get("M")
+    one = M[0] if M is not None and M.ndim == 3 else M
+    return {"problem": problem, "wstar": arrays["wstar"][0], "dictionary": one}
 
 
 def _as_drawn(config: RunConfig, draw: Draw) -> RunConfig:
@@ -172,6 +193,8 @@ def _require_weights(directory: str | Path, arrays: dict[str, np.ndarray], confi
     """Refuse an archive whose arrays are not those of ``config``."""
     shape = (config.seeds, config.network.neurons, config.problem.d)
     bias = shape[:2] if config.clean.bias.schedule == "per-neuron" else shape[:1]
+    if "b_init" in arrays:  # of a network that code gave
+        bias = arrays["b_init"].shape
     wanted: dict[str, tuple[int, ...]] = {
         "W0": shape,
         "W_clean": shape,

@@ -20,14 +20,9 @@ from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.runs.build import make_network, make_phases, make_problem, simulated
 from featpur_sim.runs.config import EvaluationConfig, RunConfig
-from featpur_sim.runs.experiment import (
-    make_network,
-    make_phases,
-    make_problem,
-    seed_keys,
-    simulated,
-)
+from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread
 from featpur_sim.training.identity import software
@@ -97,7 +92,7 @@ def structure(config: RunConfig) -> Structure:
         tree,
         tuple((leaf.shape, leaf.dtype) for leaf in leaves),
         (config.network.neurons, config.network.smoothing),
-        config.clean.bias.schedule == "per-neuron",
+        make_network(config, jax.random.key(0)).bias.ndim,
         (config.records, config.evaluation.model_dump_json()),
     )
     return Structure(program, tuple(int(phase.steps) for phase in phases))

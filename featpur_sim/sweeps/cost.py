@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.data.sparse_coding import SparseCoding
+from featpur_sim.runs.build import make_network, make_problem, simulated, training_attack
 from featpur_sim.runs.config import RunConfig
-from featpur_sim.runs.experiment import make_network, make_problem, simulated, training_attack
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, lane_memory
 

@@ -9,7 +9,8 @@ import itertools
 import math
 import reprlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import tomli_w
 from featpur_sim._ground.rows import Settings
 from featpur_sim.runs import presets
 from featpur_sim.runs.config import ConfigError, RunConfig, parse, scaled
+from featpur_sim.runs.own import resolve
 from featpur_sim.sweeps.expression import Expression, ExpressionError
 from featpur_sim.sweeps.fields import (
     Resolver,
@@ -77,12 +79,13 @@ class Sweep(NamedTuple):
     text: str
 
 
-def load(path: str | Path, *, seed: int | None = None) -> Sweep:
+def load(path: str | Path, *, seed: int | None = None, allow_import: bool = False) -> Sweep:
     """Read a sweep file.
 
     Args:
         path: a TOML file; docs/how-to/sweep.md describes it.
         seed: replaces the file's ``seed``.
+        allow_import: whether to import the code that the settings name.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds something that cannot be used; one
@@ -93,7 +96,7 @@ def load(path: str | Path, *, seed: int | None = None) -> Sweep:
         settings = _read(path)
         if seed is not None:
             settings["seed"] = seed
-        return parse_sweep(settings, folder=path.parent)
+        return parse_sweep(settings, folder=path.parent, allow_import=allow_import)
     except RecursionError:
         raise ConfigError(f"{path}: its tables are nested too deeply.") from None
     except ConfigError as error:
@@ -102,8 +105,21 @@ def load(path: str | Path, *, seed: int | None = None) -> Sweep:
         raise ConfigError(f"{path}: {message}") from None
 
 
-def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
-    """The sweep that nested settings describe; ``folder`` is where ``base`` is looked up.
+def parse_sweep(
+    settings: Settings,
+    *,
+    folder: str | Path = ".",
+    allow_import: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """The sweep that nested settings describe.
+
+    Args:
+        settings: as in a sweep file.
+        folder: where ``base``, and files of arrays, are looked up.
+        allow_import: whether to import the code that the settings name.
+        given: ``problem``, ``network`` and ``phases`` as code, for every point: functions of its
+            settings; see `featpur_sim.runs.own.resolve`.
 
     Raises:
         ConfigError: as for `load`.
@@ -132,8 +148,10 @@ def parse_sweep(settings: Settings, *, folder: str | Path = ".") -> Sweep:
             f"the sweep has {math.prod(shape)} points, more than {MOST_POINTS}: shorten an axis, "
             "or cut the sweep into several files."
         )
+    resolved = partial(resolve, folder=folder, allow_import=allow_import, given=given)
     points = tuple(
-        _point(index, place, rules, settings, head) for index, place in enumerate(_places(axes))
+        _point(index, place, rules, settings, head, resolved)
+        for index, place in enumerate(_places(axes))
     )
     first = points[0].config
     labels = tuple(tuple(map(label, axis)) for axis in axes)
@@ -318,16 +336,28 @@ def _read_rules(settings: Settings, free: Settings) -> dict[str, Expression]:
 # --- points -------------------------------------------------------------------------------------
 
 
-def _point(index: int, place: Settings, rules, settings: Settings, head: Settings) -> Point:
+def _point(
+    index: int, place: Settings, rules, settings: Settings, head: Settings, resolved
+) -> Point:
     try:
         values = place | _derive(place, rules, settings)
         run = _written(_start(settings, values) | head, settings.get("run", {}), values)
-        config = parse(run)
+        config = resolved(parse(run))
+        _require_swept(config)
     except ConfigError as error:
         shown = ", ".join(f"{label(f)} = {reprlib.repr(v)}" for f, v in place.items())
         raise ConfigError(f"point {index} ({shown}): {error}" if place else str(error)) from None
     swept = {f: value if is_free(f) else value_of(config, f) for f, value in values.items()}
     return Point(config, {label(field): value for field, value in swept.items()})
+
+
+def _require_swept(config: RunConfig) -> None:
+    """Refuse what a sweep would leave out without a word."""
+    for name in ("observe", "claims"):
+        if config.own and getattr(config.own, name):
+            raise ConfigError(
+                f"own.{name} is of single runs: a sweep measures what run_sweep(survey=…) says."
+            )
 
 
 def _derive(place: Settings, rules: dict[str, Expression], settings: Settings) -> Settings:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Their classes count by name: an identity holds their versions.
+_LIBRARIES = {"featpur_sim", "jax", "jaxlib", "equinox", "optax", "numpy"} | sys.stdlib_module_names
 
 SCALAR = types.NoneType | bool | int | float | complex | str | bytes
 ARRAY = jax.Array | np.ndarray | np.generic
@@ -21,7 +25,8 @@ def fingerprint(tree: Any, *extra: Any) -> np.ndarray:
 
     Equal values have equal fingerprints in every process with the same versions of Python and the
     libraries. A function counts with its code, its defaults and what it encloses, but not with the
-    globals that it reads; one of this package by its name and what it encloses.
+    globals that it reads; one of this package by its name and what it encloses. A class counts with
+    its methods, one of this package or a library by its name.
 
     Raises:
         ValueError: a value, such as a compiled program, cannot be told from others of its type.
@@ -77,13 +82,16 @@ class _Walk:
             self._function(value)
         elif isinstance(value, types.CodeType):
             self._all("code", value.co_code, value.co_names, value.co_consts)
-        elif isinstance(value, type | types.BuiltinFunctionType | types.ModuleType | np.ufunc):
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, types.BuiltinFunctionType | types.ModuleType | np.ufunc):
             self._word(name_of(value))
         elif isinstance(value, np.dtype):
             self._word("dtype", value)
         elif dataclasses.is_dataclass(value):  # every equinox module is one
             fields = [field.name for field in dataclasses.fields(value)]
-            self._all(name_of(type(value)), {name: getattr(value, name, None) for name in fields})
+            self.value(type(value))
+            self.value({name: getattr(value, name, None) for name in fields})
         elif hasattr(value, "__wrapped__"):  # what jax.jit and its like return
             self._all(name_of(type(value)), value.__wrapped__)
         else:
@@ -93,6 +101,17 @@ class _Walk:
         self._word(kind)
         for value in values:
             self.value(value)
+
+    def _class(self, kind: type) -> None:
+        self._word("class", name_of(kind))
+        for base in kind.__mro__:
+            if base.__module__.partition(".")[0] in _LIBRARIES:
+                continue
+            for name, item in sorted(vars(base).items()):
+                method = inspect.unwrap(getattr(item, "__func__", getattr(item, "fget", item)))
+                # What dataclasses write is of no file; the fields that it is made of count.
+                if isinstance(method, types.FunctionType) and _file(method) != "<string>":
+                    self._all("method", name, method)
 
     def _function(self, function: types.FunctionType) -> None:
         if str(function.__module__).partition(".")[0] == __name__.partition(".")[0]:
@@ -119,7 +138,8 @@ class _Walk:
 
     def _object(self, value: Any) -> None:
         if hasattr(value, "__dict__"):
-            self._all(name_of(type(value)), vars(value))
+            self.value(type(value))
+            self.value(vars(value))
         elif " at 0x" not in (text := repr(value)):
             self._word(name_of(type(value)), text)
         else:
@@ -134,6 +154,10 @@ def name_of(value: Any) -> str:
     """The name of a type or a function."""
     # Without the module, which is "__main__" or not by how the same file was started.
     return getattr(value, "__qualname__", getattr(value, "__name__", repr(value)))
+
+
+def _file(function: types.FunctionType) -> str:
+    return function.__code__.co_filename
 
 
 def _contents(cell: Any) -> Any:

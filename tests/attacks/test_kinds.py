@@ -13,8 +13,8 @@ from featpur_sim.attacks.gradient import DenseMixture, RandomNoise, Transfer
 from featpur_sim.attacks.kinds import AttackKind, AttackName
 from featpur_sim.attacks.protocol import PROTOCOLS, Stage
 from featpur_sim.runs import evaluation
+from featpur_sim.runs.build import make_phases, training_attack
 from featpur_sim.runs.config import parse
-from featpur_sim.runs.experiment import make_phases, training_attack
 from featpur_sim.sweeps import measurements
 
 PROBLEM = SparseCoding(16, 3, 0.3)

@@ -3,6 +3,7 @@
 import io
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from featpur_sim._ground.meter import EVERY, Lines
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli import tables
 from featpur_sim.cli._grid import screen
-from featpur_sim.cli.progress import EVERY, Bars, Lines, meter
+from featpur_sim.cli.progress import Bars, _print, meter
 
 LONG = "robust_accuracy[phase=adversarial, attack=PGD, relative_radius=1]"
 
@@ -190,7 +192,7 @@ def logged(*calls):
     """What ends up in a log: calls are (seconds since the one before, name, arguments)."""
     now, file = [100.0], io.StringIO()
     console = Console(width=60, file=file)
-    with Lines("run", console, clock=lambda: now[0]) as lines:
+    with Lines("run", partial(_print, console), clock=lambda: now[0]) as lines:
         for seconds, name, *arguments in calls:
             now[0] += seconds
             getattr(lines, name)(*arguments)

@@ -18,10 +18,11 @@ from featpur_sim.certify.q2 import complete
 from featpur_sim.claims import of_run as claims
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.attack import attack_run
+from featpur_sim.runs.build import make_problem
 from featpur_sim.runs.certify import certify_run
 from featpur_sim.runs.config import ConfigError, parse
 from featpur_sim.runs.evaluation import Evaluator
-from featpur_sim.runs.experiment import make_problem, run_experiment, seed_keys
+from featpur_sim.runs.experiment import run_experiment, seed_keys
 from featpur_sim.runs.folder import save_run
 from featpur_sim.runs.saved import load_run
 

@@ -70,8 +70,8 @@ def message_of(call, *arguments):
         ("problem.sigma_x", 1e300, ["problem.sigma_x = 1e+300", "1e+30"]),
         ("problem.draw", "each", ["problem.draw = 'each'", "'shared' or 'per-seed'"]),
         ("problem.dictionary", "haar ", ["problem.dictionary = 'haar '", "'haar'", "'dct'"]),
-        ("problem.law", "levles", ["problem.law = 'levles'", "'two-level', ", " or 'levels'"]),
-        ("problem.law", [1], ["problem.law = [1]", "'two-level', ", " or 'levels'"]),
+        ("problem.law", "levles", ["problem.law = 'levles'", "'two-level', ", " or 'own'"]),
+        ("problem.law", [1], ["problem.law = [1]", "'two-level', ", " or 'own'"]),
         ("problem.law", "levels", ["problem.levels is missing: law 'levels' needs levels"]),
         ("problem.law", "levels", ["problem.rates is missing: law 'levels' needs rates"]),
         ("problem.levels", [0.5], ["problem.levels = [0.5]", "'two-level' does not read levels"]),
@@ -152,7 +152,7 @@ def test_an_unknown_key_gets_a_did_you_mean(path, near):
         ("evaluation", "radii", 1.0, "evaluation.radii = 1.0: must be a list"),
         ("problem", "wstar_range", 1.0, "problem.wstar_range = 1.0: must be a list of two"),
         ("clean", "steps", 0, "clean.steps = 0: must be greater than or equal to 1."),
-        ("problem", "wstar", "x", "problem.wstar = 'x': must be 'signs' or 'uniform'."),
+        ("problem", "wstar", "x", "problem.wstar = 'x': must be 'signs', 'uniform' or 'own'."),
     ],
 )  # fmt: skip
 def test_a_wrong_kind_of_value_is_said_in_plain_words(tiny, section, name, value, words):
@@ -389,10 +389,10 @@ BIAS_SETTINGS = [
     "schedule", "start", "stop", "fraction", "begin", "end", "ceiling", "monotone", "fractions",
     "values",
 ]  # fmt: skip
-PROBLEM_SETTINGS = [
-    "d", "k", "sigma_x", "features", "law", "p_one", "levels", "rates", "wstar", "wstar_range",
-    "dictionary", "draw",
-]  # fmt: skip
+PROBLEM_SETTINGS = (
+    "d k sigma_x features law p_one levels rates of "
+    "parameters wstar wstar_range wstar_values wstar_file dictionary dictionary_file draw"
+).split()  # fmt: skip
 
 
 @pytest.mark.parametrize("schedule", BIASES)

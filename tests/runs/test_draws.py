@@ -12,9 +12,10 @@ from featpur_sim import FGM, AdversarialPhase, CleanPhase, SparseCoding, Symmetr
 from featpur_sim.attacks.protocol import QUICK
 from featpur_sim.runs import compare
 from featpur_sim.runs.attack import attack_run
+from featpur_sim.runs.build import make_problem, make_problems, simulated
 from featpur_sim.runs.certify import certify_run
 from featpur_sim.runs.config import dump, parse
-from featpur_sim.runs.experiment import make_problem, make_problems, run_experiment, simulated
+from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.runs.folder import load_result, save_run
 from featpur_sim.runs.saved import load_run
 from featpur_sim.sweeps.file import parse_sweep

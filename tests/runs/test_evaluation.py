@@ -10,9 +10,10 @@ from featpur_sim import PGD, SparseCoding, SymmetricReLU, pure_network
 from featpur_sim.attacks.accuracy import count_robust
 from featpur_sim.attacks.gradient import Transfer
 from featpur_sim.measure.weights import dense_part
+from featpur_sim.runs.build import make_problem, make_problems
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.evaluation import ATTACKS, REFERENCES, Evaluator, attack_family, surgery
-from featpur_sim.runs.experiment import make_problem, make_problems, seed_keys
+from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.theory.pure_network import pure_network_robust_accuracy
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from featpur_sim.claims import of_run as claims
 from featpur_sim.runs import dataset, evaluation
+from featpur_sim.runs.build import make_problem
 from featpur_sim.runs.config import ConfigError, parse
-from featpur_sim.runs.experiment import make_problem, run_experiment, seed_keys
+from featpur_sim.runs.experiment import run_experiment, seed_keys
 
 
 def run(tiny, **changes):

@@ -1,0 +1,141 @@
+"""A run as an object: made from settings and code, or read back; its results, its scorecard."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featpur_sim._ground.disk import claim_folder
+from featpur_sim._ground.meter import SILENT, Lines, Meter
+from featpur_sim._ground.rows import Row
+from featpur_sim.claims.claim import Claim, summary
+from featpur_sim.claims.of_run import require_own, scorecard
+from featpur_sim.report.reproduce import reproduce, require_free_folders
+from featpur_sim.runs import config as configuration
+from featpur_sim.runs.config import RunConfig
+from featpur_sim.runs.experiment import check, run_experiment
+from featpur_sim.runs.folder import is_saved, load_scorecard
+from featpur_sim.runs.own import resolve
+from featpur_sim.runs.saved import SavedRun, load_run, restored
+
+
+class Run:
+    """A finished run.
+
+    Attributes:
+        config: its settings.
+        data: every measurement, an xarray Dataset.
+        networks: the network of each phase, ``init``, ``clean`` and ``adversarial``, seeds along
+            the first axis.
+        problems: the data of each seed, likewise.
+        folder: where it is stored; None if it is in memory alone.
+    """
+
+    def __init__(self, saved: SavedRun, rows: Sequence[Row], folder: Path | None):
+        self.config, self.data = saved.config, saved.result
+        self.networks, self.problems = saved.networks, saved.problems
+        self.folder = folder
+        self._rows = list(rows)
+
+    def scorecard(self) -> pd.DataFrame:
+        """Claim by claim: what is predicted, what was measured, and the verdict.
+
+        Every entry of `featpur_sim.claims.claim.rows` is a column.
+        """
+        return pd.DataFrame(self._rows)
+
+    def __repr__(self) -> str:
+        c = self.config
+        where = "in memory" if self.folder is None else str(self.folder)
+        return (
+            f"Run({c.name}, d={c.problem.d}, k={c.problem.k:g}, m={c.network.neurons}, "
+            f"τ={c.adversarial.radius:g}, {c.seeds} seeds, {where}; {summary(self._rows)})"
+        )
+
+
+def run(
+    settings: RunConfig | Mapping[str, Any] | str | Path,
+    out: str | Path | None = None,
+    *,
+    problem: Any = None,
+    network: Any = None,
+    phases: Any = None,
+    observe: Any = None,
+    claims: Sequence[Claim] | None = None,
+    allow_import: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """One run from end to end: trained, attacked, certified, measured, judged.
+
+    What is given here as code takes the place of what the settings say; its numbers (d, k, σ_x,
+    steps, η, τ, …) are written into them, and so are its name and a hash of its source.
+
+    Args:
+        settings: a preset (`featpur_sim.runs.presets`), a nested dictionary, or a TOML file.
+        out: folder for data, figures and report; nothing is written without one. The same call
+            goes on where it was stopped, and reads back what is finished.
+        problem: a `SparseCoding` for all seeds, or a function of (settings, seed) for each.
+        network: the `SymmetricReLU` before step 0 for all seeds, or a function of (settings, key).
+        phases: ``[CleanPhase(…), AdversarialPhase(…)]``, or a function of the settings.
+        observe: `Moment` → named numbers; recorded as ``along_<name>``.
+        claims: judged on the result, and held together with those of the scorecard.
+        allow_import: whether to import the code that the settings name.
+        overwrite: replace another run in the folder.
+        quiet: print no progress.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        ConfigError: a setting is wrong, or something given is not what its place asks for.
+        ResultError: the folder holds another run.
+    """
+    config, folder = _read(settings)
+    given = {"problem": problem, "network": network, "phases": phases}
+    given |= {"observe": observe, "claims": claims}
+    config = resolve(config, allow_import=allow_import, folder=folder, given=given)
+    check(config)
+    require_own(config.parts.claims)
+    if out is None:
+        experiment = run_experiment(config, meter=SILENT if quiet else Lines(config.name))
+        rows = scorecard(experiment.result, own=config.parts.claims)
+        return Run(restored(config, experiment.result, experiment.weights), rows, None)
+    out = Path(out)
+    if overwrite or not is_saved(out):
+        require_free_folders(out, [config], overwrite)
+    meter = _silent if quiet else Lines
+    with claim_folder(out):
+        rows = reproduce(out, [config], meter, overwrite=overwrite)
+    return Run(load_run(out, allow_import=allow_import, problem=problem), rows, out)
+
+
+def load(directory: str | Path, *, allow_import: bool = False, problem: Any = None) -> Run:
+    """Read a finished run back.
+
+    Args:
+        directory: its folder.
+        allow_import: whether the law or the problem may be imported that its settings name as code.
+        problem: of a run that was given one in Python, the same again.
+
+    Raises:
+        ResultError: the folder holds no whole run of this version.
+        ConfigError: the samples of the run are drawn by code that is not here, or is another now.
+    """
+    saved = load_run(directory, allow_import=allow_import, problem=problem)
+    return Run(saved, load_scorecard(directory), Path(directory))
+
+
+def _silent(label: str) -> AbstractContextManager[Meter]:
+    return nullcontext(SILENT)
+
+
+def _read(settings: Any) -> tuple[RunConfig, Path]:
+    """Settings however they are given, and where their files are looked up."""
+    if isinstance(settings, RunConfig):
+        return settings, Path()
+    if isinstance(settings, str | Path):
+        return configuration.load(settings), Path(settings).parent
+    return configuration.parse(dict(settings)), Path()
