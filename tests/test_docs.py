@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_up_sweeps import made_up
 
@@ -11,6 +12,10 @@ from featpur_sim.sweeps.file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def run_blocks(page: str) -> dict:
@@ -24,6 +29,17 @@ def run_blocks(page: str) -> dict:
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
+
+
+@pytest.mark.slow
+def test_own_run(capsys):
+    names = run_blocks("docs/how-to/own-run.md")
+    shown = re.search(r"```text\n(.*?)```", read("docs/how-to/own-run.md"), re.DOTALL)
+    assert shown is not None and capsys.readouterr().out.split() == shown[1].split()
+    law, k, D = names["HeavyTail"](2.0), 4.0, 32
+    uniform = (np.arange(10**6) + 0.5) / 10**6
+    moment = np.mean(np.square(law.magnitude(uniform, k, D), dtype=np.float64))
+    assert float(law.second_moment(k, D)) == pytest.approx(moment, rel=1e-4)
 
 
 def test_own_training(capsys):

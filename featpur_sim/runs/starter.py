@@ -15,9 +15,12 @@ k = 5           # sparsity: about k of the features are active; the window is d^
 sigma_x = 0.3   # noise: |xi| is about sigma_x
 p_one = 1.0     # expected number of coordinates with |z_j| = 1
 law = "two-level"        # or "uniform-magnitude", or "levels" with levels = [..], rates = [..],
-                         # or "gaussian-twin", the control without sparsity
-wstar = "signs"          # or "uniform" with wstar_range = [a, b]
-dictionary = "identity"  # or "haar", "hadamard", "dct"; "incoherent" with features = D > d
+                         # or "gaussian-twin", the control without sparsity,
+                         # or code of yours, "module:Law" (--allow-import), with parameters = {..}
+wstar = "signs"          # or "uniform" with wstar_range = [a, b],
+                         # or "own" with wstar_values = [..] or wstar_file = "w.npy"
+dictionary = "identity"  # or "haar", "hadamard", "dct"; "incoherent" with features = D > d,
+                         # or "own" with dictionary_file = "M.npy"
 # draw = "per-seed"      # w* and M new for every seed, or "shared" by all; if left out, per seed
                          # where results depend on them: "uniform", D > d, "linf" with another M
 

@@ -5,13 +5,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tomli_w
+from quick_survey import quick_survey
 
 import featpur_sim as fp
+from featpur_sim._ground.disk import ResultError
 from featpur_sim.claims import AtLeast, Claim, over_seeds
 from featpur_sim.runs import build
 from featpur_sim.runs.config import ConfigError, dump, parse
 from featpur_sim.runs.own import resolve, source
 from featpur_sim.runs.presets import dense_regime
+from featpur_sim.sweeps.file import parse_sweep
+from featpur_sim.sweeps.run import run_sweep
 
 FEW = {"samples": 100, "radii": [0.0, 1.0], "certify_points": 30}
 LAW = """
@@ -280,6 +285,56 @@ def test_the_same_call_reads_back_and_another_is_refused(ran, tiny):
     other = given | {"observe": lambda moment: {"largest": jnp.min(moment.network.weights)}}
     with pytest.raises(ValueError, match="holds another run .*own.observe.*: undo the change"):
         fp.run(tiny(evaluation=FEW), folder, quiet=True, **other)
+
+
+# --- in sweeps and commands ---------------------------------------------------------------------
+
+
+def test_every_point_of_a_sweep_has_its_own_parts(tmp_path):
+    def drawn(settings, seed):
+        k = settings.problem.k
+        return fp.SparseCoding(16, k, 0.3, wstar=np.full(16, k), key=jax.random.key(seed))
+
+    few = {"steps": 5, "batch": 8}
+    settings = {
+        "preset": "dense-regime",
+        "run": {"problem": {"d": 16}, "records": 2, "clean": few, "adversarial": few},
+        "axes": {"k": [2, 3]},
+    }
+    sweep = parse_sweep(settings, given={"problem": drawn})
+    assert [point.config.problem.k for point in sweep.points] == [2, 3]
+    seen = []
+
+    def survey(problem, *others, memory=0):
+        seen.append(problem.wstar)
+        return quick_survey(problem, *others)
+
+    found = run_sweep(sweep, tmp_path / "out", survey=survey)
+    assert not (found.result.status == "failed").any()
+    np.testing.assert_array_equal(np.concatenate(seen)[:, 0], [2, 2, 2, 3, 3, 3])
+
+    def other(settings, seed):
+        return fp.SparseCoding(16, settings.problem.k, 0.3)
+
+    with pytest.raises(ResultError, match="holds another sweep"):
+        run_sweep(parse_sweep(settings, given={"problem": other}), tmp_path / "out", resume=True)
+
+
+def test_a_sweep_refuses_parts_that_it_would_leave_out(tiny, lab):
+    settings = {"preset": "dense-regime", "run": {"own": {"observe": f"{lab}:fp"}}}
+    with pytest.raises(ConfigError, match=r"own\.observe is of single runs"):
+        parse_sweep(settings, given={"observe": largest})
+
+
+def test_commands_import_when_they_are_told_to(tiny, lab, featpur, tmp_path, monkeypatch):
+    monkeypatch.setattr("featpur_sim.report.reproduce.reproduce", lambda *a, **b: [])
+    settings = tiny(problem={"law": f"{lab}:Heavy"})
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    command = ("run", tmp_path / "run.toml", "--out", tmp_path / "out")
+    code, _, said = featpur(*command)
+    assert code == 2 and "allow it with --allow-import" in said
+    code, _, said = featpur(*command, "--allow-import")
+    assert code == 5 and "no seed finished" in said  # the run itself is left out here
 
 
 def test_settings_alone_are_as_before():
