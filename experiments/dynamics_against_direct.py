@@ -23,9 +23,10 @@ from featpur_sim.measure.weights import decompose
 from featpur_sim.models.symmetric_relu import initialise
 from featpur_sim.report import dynamics_figures
 from featpur_sim.runs.build import make_phases, make_problem
+from featpur_sim.runs.closure import law_of, thresholds_of
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
-from featpur_sim.runs.reduced import duration_of, reduced_run, schedule_of
+from featpur_sim.runs.reduced import reduced_run
 from featpur_sim.theory.dynamics import population
 from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import replicate, train_many
@@ -53,7 +54,7 @@ def observer(config):
         return {
             "alpha": level,
             "spread": jnp.sqrt(mean((alpha - level) ** 2)) / level,
-            "ratio": mean(problem.d * parts.kappa / alpha),
+            "ratio": mean(parts.kappa / alpha),
             "residual": mean(parts.residual_norm**2),
             "carriers": jnp.mean(parts.carrier.astype(jnp.float32)),
             "active": jnp.mean(network.active(batch.x).astype(jnp.float32)),
@@ -91,47 +92,26 @@ def direct(config):
 
 def populations(config, kept, seed, steps, measured):
     """Statistics of the population at the given steps of both phases, for one seed."""
-    clean, adversarial = config.clean, config.adversarial
-    law = population.Law(
-        *(jnp.float32(v) for v in (config.problem.k, 1.0, config.problem.sigma_x,
-                                   clean.learning_rate, clean.weight_decay))
-    )  # fmt: skip
-    schedule = schedule_of(clean.bias, duration_of(config, "clean"))
     # A generator that is cheap on CPU: the samples are most of a step's cost.
-    key, radius = jax.random.key(seed, impl="rbg"), jnp.float32(adversarial.radius)
-    rows = {}
-
-    def nu(step):
-        time = clean.learning_rate * np.asarray(step) / config.problem.d
-        return jnp.asarray(np.interp(time, schedule.times, schedule.values), jnp.float32)
-
+    key, radius = jax.random.key(seed, impl="rbg"), jnp.float32(config.adversarial.radius)
+    rows, b = {}, jnp.asarray(kept["bias"][seed])
     state = population.of_weights(kept["clean"][seed]) if measured else population.at_start(
         kept["start"][seed]
     )  # fmt: skip
-    none = jnp.zeros(config.network.neurons, jnp.float32)
-    b, now = jnp.asarray(kept["bias"][seed]), 0
-    for step in [] if measured else steps["clean"]:
-        if step > now:
+    for number, phase in enumerate(("clean", "adversarial")):
+        if measured and phase == "clean":
+            continue
+        law, thresholds = law_of(config, phase), thresholds_of(config, phase, b)
+        own, now = jax.random.fold_in(key, number), 0
+        for step in steps[phase]:
             state = population.evolve(
-                state, nu(np.arange(now, step)), none, radius, law, jax.random.fold_in(key, now),
-                batch=clean.batch, adversarial=False,
+                state, thresholds, radius, law, own, now, step,
+                batch=getattr(config, phase).batch, adversarial=phase == "adversarial",
             )  # fmt: skip
-        now = step
-        b = nu(step) * population.largest_coordinate(state)
-        rows["clean", step] = population.measure(
-            state, b, radius, law, jax.random.key(1, impl="rbg")
-        )
-    now = 0
-    for step in steps["adversarial"]:
-        if step > now:
-            state = population.evolve(
-                state, jnp.zeros(step - now), b, radius, law,
-                jax.random.fold_in(key, 10**6 + now), batch=adversarial.batch, adversarial=True,
-            )  # fmt: skip
-        now = step
-        rows["adversarial", step] = population.measure(
-            state, b, radius, law, jax.random.key(1, impl="rbg")
-        )
+            now, b = step, population.threshold(state, thresholds, step)
+            rows[phase, step] = population.measure(
+                state, b, radius, law, jax.random.key(1, impl="rbg")
+            )
     return rows
 
 
@@ -151,7 +131,7 @@ def homogeneous(config, steps):
             o = trajectory.order
             rows[phase, step] = {
                 "alpha": at(o.alpha),
-                "ratio": at(o.dense / o.alpha),
+                "ratio": at(o.dense / o.alpha) / config.problem.d,
                 "residual": at(o.residual),
             }
             if phase == "clean":  # the drive of the other phase is that of attacked inputs

@@ -46,7 +46,7 @@ _CLOSURES = {
 }
 _STATISTICS = {
     "alpha": "α",
-    "ratio": "C/α",
+    "ratio": "κ/α",
     "residual": "ρ²",
     "active": "active fraction",
     "accuracy": "clean accuracy",

@@ -3,6 +3,7 @@ from . import budget as budget
 from . import build as build
 from . import campaign as campaign
 from . import certify as certify
+from . import closure as closure
 from . import compare as compare
 from . import config as config
 from . import dataset as dataset

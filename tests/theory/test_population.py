@@ -5,15 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from featpur_sim import FGM, SymmetricReLU
+from featpur_sim import FGM, SparseCoding, SymmetricReLU, decompose
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
 from featpur_sim.theory.dynamics import population
-from featpur_sim.theory.dynamics.population import Law, Population
+from featpur_sim.theory.dynamics.population import Law, Population, Thresholds
 
 M, D = 24, 32
 sample = jax.jit(population._sample, static_argnums=(2, 3, 4))
 LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
+
+
+def fixed(b):
+    """Thresholds that stay for a step."""
+    none = jnp.zeros(1)
+    return population.Thresholds(none, none, b, jnp.float32(jnp.inf))
 
 
 def make(residual=0.0, seed=0):
@@ -44,7 +50,7 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial):
     state, b, key = make(), jnp.full(M, 0.2), jax.random.key(3)
     radius = jnp.float32(0.1)
     moved = population.evolve(
-        state, jnp.zeros(1), b, radius, LAW, key, batch=64, adversarial=adversarial
+        state, fixed(b), radius, LAW, key, 0, 1, batch=64, adversarial=adversarial
     )
     x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
     network = SymmetricReLU(weights(state), b)
@@ -80,7 +86,7 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
     for seed in range(20):
         key = jax.random.key(seed)
         moved = population.evolve(
-            state, jnp.zeros(1), b, jnp.float32(0), LAW, key, batch=64, adversarial=False
+            state, fixed(b), jnp.float32(0), LAW, key, 0, 1, batch=64, adversarial=False
         )
         x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
         u = x @ weights(state).T
@@ -124,3 +130,31 @@ def test_measured_accuracies_are_those_of_the_network():
         assert float(getattr(found, name)) == pytest.approx((margin[labelled] > 0).mean(), abs=1e-3)
     assert float(found.alpha) == pytest.approx(float(np.mean(state.alpha)), rel=1e-5)
     assert float(found.carriers) == 1.0
+
+
+def test_order_parameters_are_those_that_a_network_is_measured_by():
+    state = make()
+    found = population.measure(state, jnp.full(M, 0.2), jnp.float32(0.2), LAW, jax.random.key(5))
+    problem = SparseCoding(D, 4, 0.3, wstar=np.ones(D))
+    parts = decompose(weights(state), problem)
+    assert parts.carrier.all()
+    # ψ is replaced by its mean over all features: within 2 % here.
+    assert float(found.ratio) == pytest.approx(float(jnp.mean(parts.kappa / parts.alpha)), rel=0.02)
+
+
+def test_a_phase_may_be_cut_and_thresholds_follow_their_schedule():
+    state, key = make(), jax.random.key(1)
+    steps = Thresholds(
+        jnp.array([0.0, 0.3, 0.3]), jnp.array([0.1, 0.0, 0.0]), jnp.full(M, 0.05), jnp.float32(0.25)
+    )
+    constants = jnp.float32(0), LAW, key
+    settings = {"batch": 64, "adversarial": False}
+    whole = population.evolve(state, steps, *constants, 0, 3, **settings)
+    part = population.evolve(state, steps, *constants, 0, 2, **settings)
+    again = population.evolve(part, steps, *constants, 2, 3, **settings)
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(population.threshold(state, steps, 0), 0.15, rtol=1e-6)
+    relative = np.minimum(0.3 * np.asarray(population.largest_coordinate(state)), 0.25)
+    np.testing.assert_allclose(population.threshold(state, steps, 1), relative, rtol=1e-6)
+    assert relative.min() < 0.25 == relative.max()

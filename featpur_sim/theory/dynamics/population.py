@@ -58,17 +58,29 @@ class Law(NamedTuple):
     """λ"""
 
 
+class Thresholds(NamedTuple):
+    """b of every neuron at each step of a phase: relative to its weights, common, or frozen."""
+
+    relative: Float[Array, " t"]
+    """ν: b_i = ν max_j |C_ij|, at most the ceiling; 0 where the others hold"""
+    absolute: Float[Array, " t"]
+    """one b for all neurons, on top of the frozen ones"""
+    frozen: Float[Array, " m"]
+    ceiling: Scalar
+
+
 class Statistics(NamedTuple):
     """Means over the carriers (|α| at least half the largest), and accuracies.
 
-    α is the larger of a neuron's two coordinates and the other counts in ρ², as in `decompose`.
+    α is the larger of a neuron's two coordinates; the other counts in κ and in ρ², as in
+    `decompose`.
     """
 
     alpha: Scalar
     spread: Scalar
     """standard deviation of α over its mean"""
     ratio: Scalar
-    """C/α with C = c·d"""
+    """κ/α, κ the mean of the d − 1 other coordinates, as in `decompose`"""
     residual: Scalar
     """ρ²"""
     carriers: Scalar
@@ -141,40 +153,51 @@ def largest_coordinate(state: Population) -> Float[Array, " m"]:
     return jnp.maximum(carried, jnp.abs(state.dense) + among)
 
 
+def threshold(
+    state: Population, thresholds: Thresholds, step: Int[Array, ""] | int
+) -> Float[Array, " m"]:
+    """b_i before a step."""
+    nu = thresholds.relative[step]
+    relative = jnp.minimum(nu * largest_coordinate(state), thresholds.ceiling)
+    return jnp.where(nu > 0, relative, thresholds.absolute[step] + thresholds.frozen)
+
+
 @functools.partial(jax.jit, static_argnames=("batch", "adversarial"))
 def evolve(
     state: Population,
-    relative: Float[Array, " t"],
-    frozen: Float[Array, " m"],
+    thresholds: Thresholds,
     radius: Real,
     law: Law,
     key: PRNGKey,
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
     *,
     batch: int,
     adversarial: bool,
 ) -> Population:
     """Gradient steps on fresh samples, projected on the family.
 
+    One compiled program for every part of a phase; the parts of a phase that is cut give what the
+    whole does.
+
     Args:
         state: without a leading axis.
-        relative: ν of each step, b_i = ν max_j |C_ij|; 0 where the threshold is ``frozen``.
-        frozen: b_i where ν is 0.
+        thresholds: of the phase.
         radius: τ of FGM; not read by the clean phase.
         law: the constants.
-        key: of the samples.
+        key: of the samples of the phase; a step's depend on it and the step alone.
+        start: first step.
+        stop: behind the last one.
         batch: n.
         adversarial: whether inputs are attacked.
     """
 
-    def step(current: Population, inputs: tuple[Scalar, Int[Array, ""]]) -> tuple[Population, None]:
-        nu, index = inputs
-        b = jnp.where(nu > 0, nu * largest_coordinate(current), frozen)
-        return _step(
-            current, b, radius, law, jax.random.fold_in(key, index), batch, adversarial
-        ), None
+    def step(index: Int[Array, ""], current: Population) -> Population:
+        b = threshold(current, thresholds, index)
+        return _step(current, b, radius, law, jax.random.fold_in(key, index), batch, adversarial)
 
-    index: Int[Array, " t"] = jnp.arange(relative.size)
-    return jax.lax.scan(step, state, (relative, index))[0]
+    found: Population = jax.lax.fori_loop(start, stop, step, state)
+    return found
 
 
 def _sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[_Inputs, _Labels, _PerNeuron]:
@@ -302,10 +325,11 @@ def measure(
 
     accuracy, active = score(x)
     dense_accuracy, _ = score(x - radius / d**0.5 * y[:, None])
-    c = state.dense * jnp.mean(state.profile)
+    rest = state.dense * jnp.mean(state.profile)
     swapped = jnp.abs(state.beta) > jnp.abs(state.alpha)
     carried = jnp.where(swapped, state.beta, state.alpha)
     other = jnp.where(swapped, state.alpha, state.beta)
+    kappa = ((d - 2) * rest + other) / (d - 1)
     size = jnp.abs(carried)
     carrier = size >= 0.5 * jnp.max(size)
 
@@ -316,8 +340,8 @@ def measure(
     return Statistics(
         alpha,
         jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
-        mean(d * c / jnp.where(carried == 0, 1.0, carried)),
-        mean(state.residual + (other - c) ** 2),
+        mean(kappa / jnp.where(carried == 0, 1.0, carried)),
+        mean(state.residual + (d - 2) * (rest - kappa) ** 2 + (other - kappa) ** 2),
         jnp.mean(carrier.astype(x.dtype)),
         active,
         accuracy,

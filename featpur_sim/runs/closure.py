@@ -1,0 +1,132 @@
+"""What the heterogeneous closure says of a run, with its constants (docs/dynamics.md, step 8).
+
+From the settings and the draw of the initial weights alone: every neuron keeps its order
+parameters, and both phases take the steps of the run on samples of their own. What comes out is
+what a run of this size should measure, beside exponents that hold for large d.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._ground.checks import ConfigError
+from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.rows import Row
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, Float
+from featpur_sim.runs.build import make_network, make_problem, simulated
+from featpur_sim.runs.config import PerNeuronConfig, RunConfig
+from featpur_sim.runs.experiment import seed_keys
+from featpur_sim.runs.reduced import duration_of, require_reducible, schedule_of
+from featpur_sim.theory.dynamics import population
+from featpur_sim.theory.dynamics.population import Law, Statistics, Thresholds
+
+# Each phase is looked at so many times, at equal numbers of steps.
+RECORDS = 12
+_SAMPLES = 4000
+# Its samples are most of what a step costs; this generator is cheap on a CPU.
+_GENERATOR = "rbg"
+
+
+def require_closed(config: RunConfig) -> None:
+    """Whether the closure describes a run of these settings.
+
+    Raises:
+        ConfigError: it names the setting that it does not.
+    """
+    require_reducible(config)
+    bias = config.clean.bias
+    if isinstance(bias, PerNeuronConfig) and bias.monotone:
+        raise ConfigError(
+            "clean.bias.monotone = true: the closure keeps no threshold's history. Take it out, or "
+            "compare with 'featpur dynamics' without --population."
+        )
+
+
+@steady
+def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SILENT) -> list[Row]:
+    """The order parameters of both phases of a run, seed by seed, from its settings.
+
+    The closure of seed s begins with the initial weights that the run draws for it; its samples
+    are its own.
+
+    Args:
+        config: as for `featpur_sim.runs.experiment.run_experiment`.
+        records: how often each phase is looked at, after its start.
+        meter: told of the progress.
+
+    Returns:
+        Rows ``phase, step`` and the fields of `Statistics`, lists over the seeds.
+
+    Raises:
+        ConfigError: the settings are outside the closure (`require_closed`).
+    """
+    require_closed(config)
+    keys, _, sample_keys, _ = seed_keys(config)
+    found: dict[tuple[str, int], list[Statistics]] = {}
+    for seed in range(config.seeds):
+        key = jax.random.wrap_key_data(_four_words(sample_keys[seed]), impl=_GENERATOR)
+        for at, statistics in _one(config, seed, keys[seed], key, records):
+            found.setdefault(at, []).append(statistics)
+            meter.at("closure", seed * (2 * records + 2) + len(found), 0, f"seed {seed + 1}")
+    return [
+        {"phase": phase, "step": step}
+        | {name: [float(getattr(s, name)) for s in each] for name in Statistics._fields}
+        for (phase, step), each in found.items()
+    ]
+
+
+def _four_words(key: Array) -> Array:
+    data = jax.random.key_data(key)
+    return jnp.concatenate([data, data ^ jnp.uint32(0x9E3779B9)])
+
+
+def _one(
+    config: RunConfig, seed: int, start_key: Array, key: Array, records: int
+) -> Iterator[tuple[tuple[str, int], Statistics]]:
+    """(phase, step) and what is found there, of one seed."""
+    problem = simulated(config, make_problem(config, seed + 1))
+    network = make_network(config, start_key)
+    state = population.at_start(np.asarray(network.weights) * np.asarray(problem.wstar))
+    radius = jnp.float32(config.adversarial.radius)
+    frozen = jnp.broadcast_to(network.bias, (config.network.neurons,))
+    for number, phase in enumerate(("clean", "adversarial")):
+        c, own = getattr(config, phase), jax.random.fold_in(key, number)
+        law, thresholds = law_of(config, phase), thresholds_of(config, phase, frozen)
+        now = 0
+        for stop in np.linspace(0, c.steps, records + 1).round().astype(int).tolist():
+            state = population.evolve(
+                state, thresholds, radius, law, own, now, stop,
+                batch=c.batch, adversarial=phase == "adversarial",
+            )  # fmt: skip
+            now = stop
+            b = population.threshold(state, thresholds, stop)
+            yield (
+                (phase, stop),
+                population.measure(state, b, radius, law, jax.random.fold_in(key, 2), n=_SAMPLES),
+            )
+        frozen = population.threshold(state, thresholds, c.steps)
+
+
+def law_of(config: RunConfig, phase: str) -> Law:
+    """The constants of one phase of a run."""
+    p, c = config.problem, getattr(config, phase)
+    values: tuple[Any, ...] = (p.k, p.p_one, p.sigma_x, c.learning_rate, c.weight_decay)
+    return Law(*(jnp.float32(value) for value in values))
+
+
+def thresholds_of(config: RunConfig, phase: str, frozen: Float[Array, " m"]) -> Thresholds:
+    """Of every step of a phase, and behind its last one."""
+    steps, infinite = getattr(config, phase).steps, jnp.float32(jnp.inf)
+    none = jnp.zeros(steps + 1, jnp.float32)
+    if phase == "adversarial":
+        return Thresholds(none, none, frozen, infinite)
+    schedule = schedule_of(config.clean.bias, duration_of(config, phase))
+    times = config.clean.learning_rate * np.arange(steps + 1) / config.problem.d
+    values = jnp.asarray(np.interp(times, schedule.times, schedule.values), jnp.float32)
+    if isinstance(config.clean.bias, PerNeuronConfig):
+        return Thresholds(values, none, 0 * frozen, jnp.float32(schedule.ceiling))
+    return Thresholds(none, values, 0 * frozen, infinite)
