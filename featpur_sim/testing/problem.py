@@ -1,0 +1,166 @@
+"""The contract of `featpur_sim.data.Problem`: where labelled inputs come from."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from featpur_sim._ground.expected import expect_methods
+from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import Array, PRNGKey
+from featpur_sim.data.sparse_coding import Batch
+from featpur_sim.testing._contract import Contract, close
+from featpur_sim.training.loop import replicate
+
+_ROWS, _CUT = 24, 10
+_BY_ROW = (
+    "Row r must depend on (key, r) alone: draw it from jax.random.fold_in(key, r), r = start + i"
+)
+_BATCH = "sample returns Batch(x, y, z): x [n, d], y [n] of −1, 0 or 1, z [n, …], all float32"
+_LENGTH = "Raise a ValueError exactly where weights.shape[-1] is not the length of the inputs"
+
+
+@steady
+def check_problem(problem: Any, *, key: PRNGKey) -> None:
+    """Check a source of labelled inputs.
+
+    That its methods are there and its arrays seen by JAX; shapes and dtypes; finite inputs and
+    labels −1, 0, 1; rows that depend on (key, row) alone, so that chunks, save points and resuming
+    change no sample; other samples for another key; the same samples when traced, alone or with
+    several runs at once; weights of another length refused; and, if it is there, ``n`` labelled
+    rows from ``sample_labelled(key, n)``.
+
+    Args:
+        problem: `SparseCoding`, or one of your own.
+        key: PRNG key of the samples that are looked at.
+
+    Raises:
+        ConfigError: the contract is broken.
+
+    >>> from featpur_sim import SparseCoding
+    >>> check_problem(SparseCoding(d=8, k=2, sigma_x=0.3), key=jax.random.key(0))
+    """
+    methods = "sample", "coordinates", "require_dimension"
+    expect_methods("problem", problem, methods, "a problem, SparseCoding(…) say")
+    of = Contract("problem", problem)
+    of.require_visible_arrays()
+    whole = _looked_at(of, f"sample(key, {_ROWS})", _drawn(of, problem, key, _ROWS), _ROWS)
+    _check_rows(of, problem, key, whole)
+    _check_traced(of, problem, key, whole)
+    d = whole.x.shape[1]
+    _check_dimension(of, problem, d)
+    coordinates = of.call(
+        f"coordinates(weights [3, {d}])", problem.coordinates, jnp.ones((3, d)), fix=_COORDINATES
+    )
+    of.array("coordinates", coordinates, (3, *np.shape(coordinates)[1:]), _COORDINATES)
+    of.require(np.ndim(coordinates) == 2, "coordinates of [m, d] are not [m, D]", _COORDINATES)
+    if hasattr(problem, "sample_labelled"):
+        _check_labelled(of, problem, key)
+
+
+_COORDINATES = "Return one row per weight vector, [m, D]; the weights as they are will do"
+
+
+def _drawn(of: Contract, problem: Any, key: PRNGKey, n: int, start: int = 0) -> Any:
+    def draw() -> Any:
+        return problem.sample(key, n, start=start)
+
+    return of.call(f"sample(key, {n}, start={start})", draw, fix=_BATCH)
+
+
+def _looked_at(of: Contract, what: str, found: Any, n: int) -> Batch:
+    """The batch in NumPy, if it is one of n rows."""
+    kind = type(found).__name__
+    of.require(isinstance(found, Batch), f"{what} returned a {kind}, not a Batch", _BATCH)
+    width = np.shape(found.x)[1:]
+    of.require(len(width) == 1, f"x of {what} has shape {np.shape(found.x)}, not (n, d)", _BATCH)
+    x = of.array(f"x of {what}", found.x, (n, *width), _BATCH)
+    y = of.array(f"y of {what}", found.y, (n,), _BATCH)
+    z = of.array(f"z of {what}", found.z, (n, *np.shape(found.z)[1:]), _BATCH)
+    other = sorted({float(label) for label in y} - {-1.0, 0.0, 1.0})
+    of.require(not other, f"labels of {what} hold {other[:1]}, not only −1, 0 and 1", _BATCH)
+    return Batch(x, y, z)  # pyright: ignore[reportArgumentType]
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    labels = bool(np.array_equal(one.y, other.y))
+    return labels and close(np.asarray(one.x), np.asarray(other.x))
+
+
+def _check_rows(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
+    """Which sample a row is: by its key and its number, and by nothing else."""
+    again = _looked_at(of, "sample", _drawn(of, problem, key, _ROWS), _ROWS)
+    of.require(_same(whole, again), "sample gave one key two different batches", _BY_ROW)
+    of.require(np.ptp(whole.x, axis=0).any(), f"all {_ROWS} rows are the same", _BY_ROW)
+    of.require(
+        np.any(np.asarray(whole.y)),
+        f"none of {_ROWS} rows has a label",
+        "Give labels: rows with y = 0 are left out of training and of every average",
+    )
+    for start, n in ((0, _CUT), (_CUT, _ROWS - _CUT)):
+        what = f"sample(key, {n}, start={start})"
+        part = _looked_at(of, what, _drawn(of, problem, key, n, start), n)
+        cut = jax.tree.map(lambda leaf, at=slice(start, start + n): leaf[at], whole)
+        end = start + n - 1
+        of.require(
+            _same(cut, part), f"{what} is not rows {start} to {end} of a longer one", _BY_ROW
+        )
+    other = _looked_at(of, "sample", _drawn(of, problem, jax.random.fold_in(key, 1), _ROWS), _ROWS)
+    of.require(
+        not _same(whole, other),
+        "two keys gave the same samples: training would meet its test samples",
+        _BY_ROW,
+    )
+
+
+def _check_traced(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
+    """The rows from a compiled program, for two runs at once, from a first row that is data."""
+
+    @eqx.filter_jit
+    def both(problems: Any, keys: Array, start: Array) -> Any:
+        def one(problem: Any, key: PRNGKey) -> Any:
+            return problem.sample(key, _ROWS - _CUT, start=start)
+
+        return eqx.filter_vmap(one)(problems, keys)
+
+    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
+    what = "sample, traced, for two runs at once"
+    found = of.call(what, both, replicate(problem, 2), keys, jnp.int32(_CUT), fix=_BATCH)
+    first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
+    cut = jax.tree.map(lambda leaf: leaf[_CUT:], whole)
+    of.require(
+        _same(cut, first),
+        f"{what}, gave other rows than called alone",
+        "Draw from the key and start that are given, and from no state of Python or NumPy",
+    )
+
+
+def _check_dimension(of: Contract, problem: Any, d: int) -> None:
+    """Weights of one network and of several at once; of the inputs' length and of another."""
+    for shape in ((3, d), (2, 3, d)):
+        what = f"require_dimension(weights {list(shape)}) with inputs of length {d}"
+        of.call(what, problem.require_dimension, jnp.ones(shape), fix=_LENGTH)
+    for shape in ((3, d + 1), (2, d, d + 1)):
+        refused = False
+        try:
+            problem.require_dimension(jnp.ones(shape))
+        except ValueError:
+            refused = True
+        except Exception as error:
+            raise of.breach(
+                f"require_dimension raised {type(error).__name__}, not ValueError", _LENGTH
+            ) from error
+        found = f"require_dimension passed weights {list(shape)} with inputs of length {d}"
+        of.require(refused, found, _LENGTH)
+
+
+def _check_labelled(of: Contract, problem: Any, key: PRNGKey) -> None:
+    """A fixed training set."""
+    what, fix = f"sample_labelled(key, {_CUT})", "Return the first n rows that have a label"
+    drawn = [of.call(what, problem.sample_labelled, key, _CUT, fix=fix) for _ in range(2)]
+    one, again = (_looked_at(of, what, batch, _CUT) for batch in drawn)
+    missing = int(np.sum(np.asarray(one.y) == 0))
+    of.require(not missing, f"{what} gave {missing} rows without a label", fix)
+    of.require(_same(one, again), f"{what} gave one key two different sets", _BY_ROW)
