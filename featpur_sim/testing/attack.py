@@ -1,5 +1,6 @@
 """The contract of `featpur_sim.attacks.Attack`: perturbations inside a norm ball."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, PRNGKey
+from featpur_sim._ground.types import PRNGKey
 from featpur_sim.attacks.balls import Ball, L2Ball, LinfBall
 from featpur_sim.attacks.gradient import Attack, require_attack
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
@@ -16,7 +17,9 @@ from featpur_sim.models.classifier import Classifier
 from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
 from featpur_sim.testing._contract import Contract, close
 from featpur_sim.training.loop import replicate
+from featpur_sim.training.stacking import stack
 
+_NEURONS = 24
 _SHAPE = "Return one perturbation per input, in the shape and dtype of batch.x"
 _INSIDE = "Project what you return: self.ball.project(delta)"
 _FINITE = "Keep rows with y = 0, and gradients that are 0, from 0/0: self.ball.maximise does"
@@ -33,9 +36,9 @@ def check_attack(
 ) -> None:
     """Check an attack on a batch, some of whose rows have no label.
 
-    That δ has the shape and dtype of the inputs, is finite and no longer than the radius; that a
-    key names it; that no row's δ hangs on another row; the same traced, for two runs at once; that
-    a network whose neurons are all silent gives no NaN; and that an attack that counts as worst
+    That δ, traced, for two runs at once, has the shape and dtype of the inputs, is finite and no
+    longer than the radius; that a key names it; that no row's δ hangs on another row; that a
+    network whose neurons are all silent gives no NaN; and that an attack that counts as worst
     case (``worst_case``) does not go up where it should go down: on a linear model it must not
     raise the mean margin by more than half of what any δ of its radius could.
 
@@ -62,21 +65,26 @@ def check_attack(
     batch = default_problem().sample(jax.random.key(0), 12) if batch is None else batch
     batch = batch._replace(y=batch.y.at[0].set(0.0))
     if model is None:
-        model = initialise(batch.x.shape[1], 24, sigma_0=0.3, bias=0.2, key=jax.random.key(1))
-    run = _compiled()
-    delta = _looked_at(of, attack, "δ", _made(of, run, attack, model, batch, key), batch)
-    again = _made(of, _compiled(), attack, model, batch, key)
+        model = initialise(batch.x.shape[1], _NEURONS, sigma_0=0.3, bias=0.2, key=jax.random.key(1))
+    run = _program(of, attack, key)
+    moved = jax.tree.map(lambda leaf: leaf.at[-1].set(-leaf[-2]), batch)
+    delta, other = run("δ", [model, model], [batch, moved])
+    again, _ = _program(of, attack, key)("δ", [model, model], [batch, moved])
     of.require(
-        close(delta, np.asarray(again)),
+        close(delta, again),
         "two calls with one key gave two different δ",
         "Draw random numbers from the key that is given, by jax.random",
     )
-    if not across_rows:
-        _check_rows(of, run, attack, model, batch, key, delta)
-    _check_runs(of, attack, model, batch, key)
-    _check_silent(of, run, attack, model, batch, key)
+    of.require(
+        across_rows or close(delta[:-1], other[:-1]),
+        "another last row changed the δ of the rows before it",
+        "Treat every row by itself, or say across_rows=True if they share a δ on purpose",
+    )
+    silent, linear, w = _plain_networks(batch)
+    delta, _ = run("δ on a network without an active neuron", [silent, silent], [batch, batch])
+    delta, _ = run("δ on a linear model", [linear, linear], [batch, batch])
     if attack.worst_case:
-        _check_direction(of, run, attack, model, batch, key)
+        _check_direction(of, attack, batch, delta, w)
 
 
 def default_problem() -> SparseCoding:
@@ -84,21 +92,33 @@ def default_problem() -> SparseCoding:
     return SparseCoding(d=16, k=3, sigma_x=0.3)
 
 
-def _compiled() -> Any:
-    """A program of its own for the attack: what Python decides, it decides anew in each."""
-    return eqx.filter_jit(lambda attack, model, batch, key: attack(model, batch, key=key))
+def _program(of: Contract, attack: Attack, key: PRNGKey) -> Callable[..., list[np.ndarray]]:
+    """The attack on two networks and batches in one program, as training runs it; each δ looked at.
 
+    A program of its own: what Python decides, it decides anew.
+    """
 
-def _made(
-    of: Contract, run: Any, attack: Attack, model: Classifier, batch: Batch, key: PRNGKey
-) -> Any:
-    return of.call("a call", run, attack, model, batch, key, fix=_SHAPE)
+    @eqx.filter_jit
+    def both(attacks: Attack, models: Classifier, batches: Batch) -> Any:
+        def one(attack: Attack, model: Classifier, batch: Batch) -> Any:
+            return attack(model, batch, key=key)
+
+        return eqx.filter_vmap(one)(attacks, models, batches)
+
+    def run(what: str, models: list[Classifier], batches: list[Batch]) -> list[np.ndarray]:
+        given = replicate(attack, 2), stack(models), jax.tree.map(lambda *b: jnp.stack(b), *batches)
+        found = of.call("a call, for two runs at once,", both, *given, fix=_SHAPE)
+        shape = tuple(np.shape(found))[1:]
+        good = batches[0].x.shape
+        of.require(shape == good, f"{what} has shape {shape}, not {good}", _SHAPE)
+        pairs = zip(found, batches, strict=True)
+        return [_looked_at(of, attack, what, delta, batch) for delta, batch in pairs]
+
+    return run
 
 
 def _looked_at(of: Contract, attack: Attack, what: str, delta: Any, batch: Batch) -> np.ndarray:
     """δ in NumPy, if it may be one."""
-    shape = tuple(getattr(delta, "shape", ()))
-    of.require(shape == batch.x.shape, f"{what} has shape {shape}, not {batch.x.shape}", _SHAPE)
     of.require(delta.dtype == batch.x.dtype, f"{what} has dtype {delta.dtype}", _SHAPE)
     found = np.asarray(delta)
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
@@ -122,63 +142,22 @@ def _norm(ball: Ball, delta: np.ndarray) -> np.ndarray:
     return np.asarray(ball.norm(jnp.asarray(delta)))
 
 
-def _check_rows(
-    of: Contract, run: Any, attack: Attack, model: Classifier, batch: Batch, key: PRNGKey,
-    delta: np.ndarray,
-) -> None:  # fmt: skip
-    """Another last row, in the same shapes and from the same key, moves the last δ alone."""
-    moved = jax.tree.map(lambda leaf: leaf.at[-1].set(-leaf[-2]), batch)
-    other = np.asarray(_made(of, run, attack, model, moved, key))
-    of.require(
-        close(delta[:-1], other[:-1]),
-        "another last row changed the δ of the rows before it",
-        "Treat every row by itself, or say across_rows=True if they share a δ on purpose",
-    )
-
-
-def _check_runs(
-    of: Contract, attack: Attack, model: Classifier, batch: Batch, key: PRNGKey
-) -> None:
-    """Two runs in one program, each with its attack, network and key, as in training."""
-
-    @eqx.filter_jit
-    def both(attacks: Attack, models: Classifier, keys: Array) -> Any:
-        def one(attack: Attack, model: Classifier, key: PRNGKey) -> Any:
-            return attack(model, batch, key=key)
-
-        return eqx.filter_vmap(one)(attacks, models, keys)
-
-    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
-    given = replicate((attack, model), 2)
-    found = of.call("a call for two runs at once", both, *given, keys, fix=_SHAPE)
-    shape = (2, *batch.x.shape)
-    of.require(np.shape(found) == shape, f"δ of two runs has shape {np.shape(found)}", _SHAPE)
-    for delta in found:
-        _looked_at(of, attack, "δ, for two runs at once,", delta, batch)
-
-
-def _check_silent(
-    of: Contract, run: Any, attack: Attack, model: Classifier, batch: Batch, key: PRNGKey
-) -> None:
-    """A network that is 0 everywhere, and so is its gradient."""
-    if type(model) is SymmetricReLU:
-        silent = eqx.tree_at(lambda n: n.bias, model, jnp.full_like(model.bias, 1e6))
-        delta = _made(of, run, attack, silent, batch, key)
-        _looked_at(of, attack, "δ on a network without an active neuron", delta, batch)
+def _plain_networks(batch: Batch) -> tuple[SymmetricReLU, SymmetricReLU, np.ndarray]:
+    """One that is 0 everywhere, as is its gradient; ⟨w, x⟩, w the mean of y x; and w."""
+    w = jnp.mean(batch.y[:, None] * batch.x, axis=0)
+    weights = jnp.zeros((_NEURONS, len(w))).at[0].set(w)
+    # Without a threshold the network is linear.
+    return SymmetricReLU(weights, 1e6), SymmetricReLU(weights, 0.0), np.asarray(w, float)
 
 
 def _check_direction(
-    of: Contract, run: Any, attack: Attack, model: Classifier, batch: Batch, key: PRNGKey
+    of: Contract, attack: Attack, batch: Batch, delta: np.ndarray, w: np.ndarray
 ) -> None:
-    """On f(x) = ⟨w, x⟩ with w the mean of y x: without a threshold the network is linear."""
-    w = jnp.mean(batch.y[:, None] * batch.x, axis=0)
-    weights = jnp.zeros((getattr(model, "m", 1), len(w))).at[0].set(w)
-    linear = SymmetricReLU(weights, jnp.zeros_like(getattr(model, "bias", jnp.zeros(()))))
-    delta = _made(of, run, attack, linear, batch, key)
+    """Whether δ goes down on ⟨w, x⟩."""
     y = np.asarray(batch.y, float)
-    rise = float(np.mean(y * (np.asarray(delta, float) @ np.asarray(w, float))))
-    strongest = np.asarray(attack.ball.maximise(w[None]))[0] @ np.asarray(w, float)
-    most = float(np.abs(y).mean() * strongest)
+    rise = float(np.mean(y * (delta.astype(float) @ w)))
+    strongest = np.asarray(attack.ball.maximise(jnp.asarray(w, jnp.float32)[None]), float)[0]
+    most = float(np.abs(y).mean() * (strongest @ w))
     of.require(
         rise <= most / 2,
         f"on a linear model it raises the mean margin by {rise:.3g}, of {most:.3g} possible",

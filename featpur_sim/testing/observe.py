@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -32,10 +33,10 @@ def check_observe(
     *,
     key: PRNGKey,
 ) -> None:
-    """Check an observer in one step of a clean and one of an adversarial phase.
+    """Check an observer in a clean and an adversarial phase, and in a training run of two steps.
 
     That it maps names to numbers or arrays of numbers, under names that training does not record
-    itself; that names and shapes are the same at every record; that it draws only from the key of
+    itself; that names and shapes are the same in both phases; that it draws only from the key of
     the moment; and that it can be traced, as it is in `train`.
 
     Args:
@@ -56,21 +57,22 @@ def check_observe(
         network = initialise(16, 24, sigma_0=0.3, key=jax.random.key(1))
     phases = [CleanPhase(2, batch=8), AdversarialPhase(FGM(0.1), 2, batch=8)]
     batch = problem.sample(key, 16)
-    shapes = []
-    for phase in phases:
-        moment = Moment(network, problem, batch, phase, key)
-        found, again = (of.call(f"a call in the {phase.name} phase", observe, moment, fix=_NUMBERS)
-                        for _ in range(2))  # fmt: skip
-        shapes.append(_shapes(of, found))
-        of.require(
-            all(np.array_equal(found[n], again[n], equal_nan=True) for n in found),
-            "two calls on one moment gave two different answers",
-            "Draw random numbers from moment.key",
-        )
-    of.require(shapes[0] == shapes[1], f"it gives {_differing(*shapes)} in one phase alone", _FIXED)
+    clean, adversarial = (Moment(network, problem, batch, phase, key) for phase in phases)
+    found = _seen(of, observe, clean)
+    again, attacked = _seen(of, observe, clean), _seen(of, observe, adversarial)
+    of.require(
+        again.keys() == found.keys()
+        and all(np.array_equal(found[n], again[n], equal_nan=True) for n in found),
+        "two calls on one moment gave two different answers",
+        "Draw random numbers from moment.key, by jax.random",
+    )
+    one, other = ({(n, v.shape) for n, v in seen.items()} for seen in (found, attacked))
+    differing = ", ".join(sorted(repr(name) for name, _ in one ^ other))
+    of.require(one == other, f"it gives {differing} in one kind of phase alone", _FIXED)
 
     def short() -> Any:
-        return train(problem, network, phases, key=key, observe=observe, records=1, test_samples=16)
+        given = problem, network, phases[:1]
+        return train(*given, key=key, observe=observe, records=1, test_samples=16)
 
     try:
         records = of.call("a call in training", short, fix=_FIXED).records
@@ -78,21 +80,19 @@ def check_observe(
         cause = error.__cause__
         # Training's own word about a name or a value says more.
         raise cause if isinstance(cause, ConfigError) else error from None
-    for name, shape in shapes[0].items():
-        found = records[name].shape[1:]
-        of.require(found == shape, f"{name!r} has shape {found} in training, not {shape}", _FIXED)
+    for name, value in found.items():
+        shape = records[name].shape[1:]
+        good = value.shape
+        of.require(shape == good, f"{name!r} has shape {shape} in training, not {good}", _FIXED)
 
 
-def _shapes(of: Contract, found: Any) -> dict[str, tuple[int, ...]]:
-    """Name → shape, if all are names and numbers."""
+def _seen(of: Contract, observe: Any, moment: Moment) -> dict[str, np.ndarray]:
+    """What an observer returns, in a program of its own, if all are names and numbers."""
+    program = eqx.filter_jit(lambda moment: observe(moment))
+    found = of.call(f"a call in the {moment.phase.name} phase", program, moment, fix=_NUMBERS)
     of.require(isinstance(found, Mapping), f"it returns {said(found)}", _NUMBERS)
     for name, value in found.items():
         of.require(isinstance(name, str), f"it gives a number the name {name!r}", _NUMBERS)
-        kind = getattr(value, "dtype", np.asarray(value).dtype)
-        numeric = np.issubdtype(kind, np.number) or np.issubdtype(kind, np.bool_)
+        numeric = np.asarray(value).dtype.kind in "biuf"
         of.require(numeric, f"it gives {said(value)} for {name!r}", _NUMBERS)
-    return {name: np.shape(value) for name, value in found.items()}
-
-
-def _differing(one: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> str:
-    return ", ".join(sorted(repr(n) for n, _ in set(one.items()) ^ set(other.items())))
+    return {name: np.asarray(value) for name, value in found.items()}

@@ -14,7 +14,7 @@ from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.testing._contract import Contract, close
 from featpur_sim.training.loop import replicate
 
-_ROWS, _CUT = 24, 10
+_ROWS, _HALF = 24, 12
 _BY_ROW = (
     "Row r must depend on (key, r) alone: draw it from jax.random.fold_in(key, r), r = start + i"
 )
@@ -28,8 +28,8 @@ def check_problem(problem: Any, *, key: PRNGKey) -> None:
 
     That its methods are there and its arrays seen by JAX; shapes and dtypes; finite inputs and
     labels −1, 0, 1; rows that depend on (key, row) alone, so that chunks, save points and resuming
-    change no sample; other samples for another key; the same samples when traced, alone or with
-    several runs at once; weights of another length refused; and, if it is there, ``n`` labelled
+    change no sample; other samples for another key; all this traced, with several runs at once;
+    weights of another length refused; and, if it is there, ``n`` labelled
     rows from ``sample_labelled(key, n)``.
 
     Args:
@@ -46,16 +46,21 @@ def check_problem(problem: Any, *, key: PRNGKey) -> None:
     expect_methods("problem", problem, methods, "a problem, SparseCoding(…) say")
     of = Contract("problem", problem)
     of.require_visible_arrays()
-    whole = _looked_at(of, f"sample(key, {_ROWS})", _drawn(of, problem, key, _ROWS), _ROWS)
+    whole = _drawn(of, problem, key)
     _check_rows(of, problem, key, whole)
-    _check_traced(of, problem, key, whole)
+    _check_chunks(of, problem, key, whole)
     d = whole.x.shape[1]
     _check_dimension(of, problem, d)
     coordinates = of.call(
-        f"coordinates(weights [3, {d}])", problem.coordinates, jnp.ones((3, d)), fix=_COORDINATES
+        f"coordinates(weights [3, {d}]), traced,",
+        eqx.filter_jit(lambda problem, weights: problem.coordinates(weights)),
+        problem,
+        jnp.ones((3, d)),
+        fix=_COORDINATES,
     )
-    of.array("coordinates", coordinates, (3, *np.shape(coordinates)[1:]), _COORDINATES)
-    of.require(np.ndim(coordinates) == 2, "coordinates of [m, d] are not [m, D]", _COORDINATES)
+    shape = np.shape(coordinates)
+    of.require(len(shape) == 2, f"coordinates of weights [3, {d}] are {shape}", _COORDINATES)
+    of.array("coordinates", coordinates, (3, shape[1]), _COORDINATES)
     if hasattr(problem, "sample_labelled"):
         _check_labelled(of, problem, key)
 
@@ -63,11 +68,16 @@ def check_problem(problem: Any, *, key: PRNGKey) -> None:
 _COORDINATES = "Return one row per weight vector, [m, D]; the weights as they are will do"
 
 
-def _drawn(of: Contract, problem: Any, key: PRNGKey, n: int, start: int = 0) -> Any:
-    def draw() -> Any:
-        return problem.sample(key, n, start=start)
+def _drawn(of: Contract, problem: Any, key: PRNGKey) -> Batch:
+    """The first rows, from a program of their own: what Python decides, it decides anew."""
 
-    return of.call(f"sample(key, {n}, start={start})", draw, fix=_BATCH)
+    @eqx.filter_jit
+    def draw(problem: Any, key: PRNGKey, start: Array) -> Any:
+        return problem.sample(key, _ROWS, start=start)
+
+    what = f"sample(key, {_ROWS})"
+    found = of.call(f"{what}, traced,", draw, problem, key, jnp.int32(0), fix=_BATCH)
+    return _looked_at(of, what, found, _ROWS)
 
 
 def _looked_at(of: Contract, what: str, found: Any, n: int) -> Batch:
@@ -90,8 +100,8 @@ def _same(one: Batch, other: Batch) -> bool:
 
 
 def _check_rows(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
-    """Which sample a row is: by its key and its number, and by nothing else."""
-    again = _looked_at(of, "sample", _drawn(of, problem, key, _ROWS), _ROWS)
+    """Samples that are named by their key, and have something to learn from."""
+    again = _drawn(of, problem, key)
     of.require(_same(whole, again), "sample gave one key two different batches", _BY_ROW)
     of.require(np.ptp(whole.x, axis=0).any(), f"all {_ROWS} rows are the same", _BY_ROW)
     of.require(
@@ -99,42 +109,40 @@ def _check_rows(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
         f"none of {_ROWS} rows has a label",
         "Give labels: rows with y = 0 are left out of training and of every average",
     )
-    for start, n in ((0, _CUT), (_CUT, _ROWS - _CUT)):
-        what = f"sample(key, {n}, start={start})"
-        part = _looked_at(of, what, _drawn(of, problem, key, n, start), n)
-        cut = jax.tree.map(lambda leaf, at=slice(start, start + n): leaf[at], whole)
-        end = start + n - 1
-        of.require(
-            _same(cut, part), f"{what} is not rows {start} to {end} of a longer one", _BY_ROW
-        )
-    other = _looked_at(of, "sample", _drawn(of, problem, jax.random.fold_in(key, 1), _ROWS), _ROWS)
-    of.require(
-        not _same(whole, other),
-        "two keys gave the same samples: training would meet its test samples",
-        _BY_ROW,
-    )
 
 
-def _check_traced(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
-    """The rows from a compiled program, for two runs at once, from a first row that is data."""
+def _check_chunks(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> None:
+    """The same rows in halves, as training draws them: two runs in one program, from a first row
+    that is data.
+    """
 
     @eqx.filter_jit
     def both(problems: Any, keys: Array, start: Array) -> Any:
         def one(problem: Any, key: PRNGKey) -> Any:
-            return problem.sample(key, _ROWS - _CUT, start=start)
+            return problem.sample(key, _HALF, start=start)
 
         return eqx.filter_vmap(one)(problems, keys)
 
-    keys = jnp.stack([key, jax.random.fold_in(key, 1)])
-    what = "sample, traced, for two runs at once"
-    found = of.call(what, both, replicate(problem, 2), keys, jnp.int32(_CUT), fix=_BATCH)
-    first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], found)
-    cut = jax.tree.map(lambda leaf: leaf[_CUT:], whole)
-    of.require(
-        _same(cut, first),
-        f"{what}, gave other rows than called alone",
-        "Draw from the key and start that are given, and from no state of Python or NumPy",
-    )
+    keys, runs = jnp.stack([key, jax.random.fold_in(key, 1)]), replicate(problem, 2)
+    for start in (0, _HALF):
+        what = f"sample(key, {_HALF}, start={start})"
+        found = of.call(f"{what} for two runs at once", both, runs, keys, jnp.int32(start),
+                        fix=_BATCH)  # fmt: skip
+        own, others = (
+            _looked_at(of, what, jax.tree.map(lambda leaf, s=s: leaf[s], found), _HALF)
+            for s in (0, 1)
+        )
+        rows = slice(start, start + _HALF)
+        of.require(
+            _same(jax.tree.map(lambda leaf, at=rows: leaf[at], whole), own),
+            f"{what} is not rows {start} to {start + _HALF - 1} of a longer one",
+            _BY_ROW,
+        )
+        of.require(
+            not _same(own, others),
+            "two keys gave the same samples: training would meet its test samples",
+            _BY_ROW,
+        )
 
 
 def _check_dimension(of: Contract, problem: Any, d: int) -> None:
@@ -158,9 +166,9 @@ def _check_dimension(of: Contract, problem: Any, d: int) -> None:
 
 def _check_labelled(of: Contract, problem: Any, key: PRNGKey) -> None:
     """A fixed training set."""
-    what, fix = f"sample_labelled(key, {_CUT})", "Return the first n rows that have a label"
-    drawn = [of.call(what, problem.sample_labelled, key, _CUT, fix=fix) for _ in range(2)]
-    one, again = (_looked_at(of, what, batch, _CUT) for batch in drawn)
+    what, fix = f"sample_labelled(key, {_HALF})", "Return the first n rows that have a label"
+    drawn = [of.call(what, problem.sample_labelled, key, _HALF, fix=fix) for _ in range(2)]
+    one, again = (_looked_at(of, what, batch, _HALF) for batch in drawn)
     missing = int(np.sum(np.asarray(one.y) == 0))
     of.require(not missing, f"{what} gave {missing} rows without a label", fix)
     of.require(_same(one, again), f"{what} gave one key two different sets", _BY_ROW)

@@ -78,10 +78,10 @@ def _check_phase(of: Contract, schedule: BiasSchedule, words: str, steps: int, t
 
     @eqx.filter_jit
     def both(schedules: BiasSchedule) -> Array:
-        def one(schedule: BiasSchedule) -> Array:
+        def one(schedule: BiasSchedule, start: Array) -> Array:
             return lax.scan(lambda b, t: step(schedule, b, t), start, jnp.arange(steps + 1))[1]
 
-        return eqx.filter_vmap(one)(schedules)
+        return eqx.filter_vmap(one)(schedules, jnp.stack([start, start]))
 
     found = of.call(f"a phase with {words}, traced,", both, replicate(schedule, 2), fix=_SHAPE)
     what = f"the threshold along {steps} steps with {words}"
