@@ -112,8 +112,8 @@ def radius(network, problem, key):
     return found.value
 
 
-def measure(seed: int, neurons: int) -> tuple[list[list[float]], list[np.ndarray]]:
-    """`MEASURES` of every way to train, and the coefficients along clean, FGM and PGD training."""
+def measure(seed: int, neurons: int) -> tuple[list[list[float]], list[np.ndarray], np.ndarray]:
+    """`MEASURES` of every way to train; coefficients along clean, FGM and PGD training; steps."""
     start, train, test = jax.random.split(jax.random.key(seed), 3)
     problem = Patches()
     network = PatchNetwork(SIGMA_0 * jax.random.normal(start, (2 * neurons, LENGTH)), 0.0)
@@ -132,7 +132,7 @@ def measure(seed: int, neurons: int) -> tuple[list[list[float]], list[np.ndarray
     for net, end in zip(networks, ends, strict=True):
         scores = [fp.robust_accuracy(net, problem, a, key=test, n=POINTS).value for a in attacks]
         found.append([*map(float, end), *scores, float(radius(net, problem, test))])
-    return found, [courses[0][first], *courses[1:]]
+    return found, [courses[0][first], *courses[1:]], runs[1].record_step
 
 
 def value(way: int, place: int, over: int | None = None, less: int | None = None):
@@ -185,7 +185,7 @@ def draw(courses: list[np.ndarray], steps: np.ndarray, path: Path) -> None:
             panel.plot(steps, course[..., which].T, color=colour, label=name)
         panel.set_title(f"{title} training")
         panel.set_xlabel("step")
-    panels[0].set_ylabel("coefficient")
+    panels[0].set(ylim=(0, None), ylabel="coefficient")
     lines, names = panels[0].get_legend_handles_labels()
     one = dict(zip(names, lines, strict=True))
     figure.legend(one.values(), one.keys(), loc="outside upper center", ncols=2)
@@ -201,7 +201,7 @@ if __name__ == "__main__":
     parser.add_argument("--neurons", type=int, default=NEURONS, help="of each label")
     options = parser.parse_args()
     each = (measure(seed, options.neurons) for seed in range(options.seeds))
-    found, courses = zip(*each, strict=True)
+    found, courses, steps = zip(*each, strict=True)
     table = np.array(found)
     print(
         f"P={PATCHES} J={DENSE} D={LENGTH} neurons=2x{options.neurons} α={ALPHA} β={BETA} σ={NOISE}"
@@ -217,5 +217,4 @@ if __name__ == "__main__":
             cells.append(f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else ""))
         print(f"| {name} | {' | '.join(cells)} |")
     print("\n" + scorecard(rows(cases(CLAIMS, table, "sparse and dense patches", str))))
-    steps = np.linspace(0, 1, 41) ** 2 * STEPS
-    draw([np.stack(c) for c in zip(*courses, strict=True)], steps, options.picture)
+    draw([np.stack(c) for c in zip(*courses, strict=True)], steps[0], options.picture)

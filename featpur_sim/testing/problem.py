@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from featpur_sim._ground.checks import count
 from featpur_sim._ground.expected import expect_methods
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey
@@ -19,11 +20,11 @@ _BY_ROW = (
     "Row r must depend on (key, r) alone: draw it from jax.random.fold_in(key, r), r = start + i"
 )
 _BATCH = "sample returns Batch(x, y, z): x [n, d], y [n] of −1, 0 or 1, z [n, …], all float32"
-_LENGTH = "Raise a ValueError exactly where weights.shape[-1] is not the length of the inputs"
+_LENGTH = "Raise a ValueError exactly where weights.shape[-1] is another length than d"
 
 
 @steady
-def check_problem(problem: Any, *, key: PRNGKey) -> None:
+def check_problem(problem: Any, *, key: PRNGKey, length: int | None = None) -> None:
     """Check a source of labelled inputs.
 
     That its methods are there and its arrays seen by JAX; shapes and dtypes; finite inputs and
@@ -35,6 +36,8 @@ def check_problem(problem: Any, *, key: PRNGKey) -> None:
     Args:
         problem: `SparseCoding`, or one of your own.
         key: PRNG key of the samples that are looked at.
+        length: of weight vectors, where it is not that of the inputs: of a network that shares
+            weights over patches, say.
 
     Raises:
         ConfigError: the contract is broken.
@@ -49,7 +52,7 @@ def check_problem(problem: Any, *, key: PRNGKey) -> None:
     whole = _drawn(of, problem, key)
     _check_rows(of, problem, key, whole)
     _check_chunks(of, problem, key, whole)
-    d = whole.x.shape[1]
+    d = whole.x.shape[1] if length is None else count("length", length)
     _check_dimension(of, problem, d)
     coordinates = of.call(
         f"coordinates(weights [3, {d}]), traced,",
@@ -148,7 +151,7 @@ def _check_chunks(of: Contract, problem: Any, key: PRNGKey, whole: Batch) -> Non
 def _check_dimension(of: Contract, problem: Any, d: int) -> None:
     """Weights of one network and of several at once; of the inputs' length and of another."""
     for shape in ((3, d), (2, 3, d)):
-        what = f"require_dimension(weights {list(shape)}) with inputs of length {d}"
+        what = f"require_dimension(weights {list(shape)}) with d = {d}"
         of.call(what, problem.require_dimension, jnp.ones(shape), fix=_LENGTH)
     for shape in ((3, d + 1), (2, d, d + 1)):
         refused = False
@@ -160,7 +163,7 @@ def _check_dimension(of: Contract, problem: Any, d: int) -> None:
             raise of.breach(
                 f"require_dimension raised {type(error).__name__}, not ValueError", _LENGTH
             ) from error
-        found = f"require_dimension passed weights {list(shape)} with inputs of length {d}"
+        found = f"require_dimension passed weights {list(shape)} with d = {d}"
         of.require(refused, found, _LENGTH)
 
 

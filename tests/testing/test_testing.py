@@ -1,7 +1,9 @@
 """Checkers of own classes: the project's pass, and every wrong one is one line that says so."""
 
+import importlib
 import itertools
 import math
+from pathlib import Path
 from typing import get_args
 
 import equinox as eqx
@@ -25,6 +27,7 @@ from featpur_sim.runs.experiment import Watch
 from featpur_sim.testing.attack import default_problem
 from featpur_sim.training.bias import BiasSchedule, Frozen, LinearRamp, PerNeuron, Tabulated
 
+ROOT = Path(__file__).parents[2]
 KEY = jax.random.key(0)
 COUNTER = itertools.count()
 
@@ -104,6 +107,21 @@ def test_the_claims_are_claims():
     for claim in every:
         passes("claim", claim)
     passes("claim", Claim("E", ByEvidence(Verdict.MEASURED, "w"), over_seeds, "1", "[M]", "so"))
+
+
+def test_the_cousins_of_the_theorem_keep_the_contracts(unchecked, monkeypatch):
+    """Weights shared over patches, and inputs that carry their cluster as a tag: the annotations of
+    the package, checked in these tests, give both one length d."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    patches, averaging = map(importlib.import_module, ("sparse_dense_patches", "feature_averaging"))
+    passes("problem", patches.Patches(), key=KEY, length=patches.LENGTH)
+    network = patches.PatchNetwork(0.3 * jax.random.normal(KEY, (8, patches.LENGTH)), 0.0)
+    passes("observe", patches.coefficients, patches.Patches(), network, key=KEY)
+    labels = jnp.array([1.0, -1.0, 1.0, -1.0])
+    for tagged in (False, True):
+        passes("problem", averaging.Clusters(labels, 16, tagged), key=KEY, length=16)
+    for claim in (*patches.CLAIMS, *averaging.CLAIMS):
+        passes("claim", claim)
 
 
 # Wrong problems: each does one thing wrong.
@@ -250,7 +268,7 @@ PROBLEMS = [
     (Tuples, "returned a tuple, not a Batch"),
     (Images, r"x of .* has shape \(24, 2, 2\), not \(n, d\)"),
     (Hosted, "traced.* cannot be traced by JAX .*jax.numpy"),
-    (Lenient, r"require_dimension passed weights \[3, 5\] with inputs of length 4"),
+    (Lenient, r"require_dimension passed weights \[3, 5\] with d = 4"),
     (FixedAxis, r"require_dimension\(weights \[2, 3, 4\]\) .* raised ValueError"),
     (Flat, r"coordinates of weights \[3, 4\] are \(12,\)"),
     (Short, "gave 1 rows without a label"),
