@@ -4,7 +4,7 @@ The model and the claims are those of Z. Allen-Zhu and Y. Li, *Feature Purificat
 Training Performs Robust Deep Learning* (arXiv:2005.10190); docs/theory.md states them.
 
 The names that every study needs are here; the rooms hold the rest: `data`, `models`, `attacks`,
-`certify`, `training`, `measure`, `theory`, `runs`, `sweeps`, `claims`, `report`
+`certify`, `training`, `measure`, `theory`, `runs`, `sweeps`, `claims`, `report`, `testing`
 (docs/architecture.md).
 """
 

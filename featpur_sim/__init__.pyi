@@ -8,6 +8,7 @@ from . import report as report
 from . import runs as runs
 from . import statistics as statistics
 from . import sweeps as sweeps
+from . import testing as testing
 from . import theory as theory
 from . import training as training
 from ._version import __version__ as __version__

@@ -57,6 +57,17 @@ def test_own_data(capsys):
     assert clean > 0.99 and inside > 0.7 > 0.4 > outside
 
 
+def test_check_your_own(capsys):
+    run_blocks("docs/how-to/check-your-own.md")
+    page = (ROOT / "docs/how-to/check-your-own.md").read_text(encoding="utf-8")
+    assert f"```text\n{capsys.readouterr().out}```" in page
+
+
+def test_own_claim():
+    row = run_blocks("docs/how-to/own-claim.md")["row"]
+    assert row["verdict"] == "supported" and row["ci"][0] > 2 and row["seeds"] == "4 seeds"
+
+
 def test_the_sweep_file():
     text, free = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs/how-to/sweep.md").read_text(encoding="utf-8"), re.DOTALL

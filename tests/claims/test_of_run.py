@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+import featpur_sim as fp
 from featpur_sim.claims import of_readouts
 from featpur_sim.claims.claim import rows
 from featpur_sim.claims.measured import ring_widening
@@ -317,6 +318,11 @@ def test_harm_and_help_both_count_as_a_change_of_the_clean_accuracy(mean):
         reference(r, CUT, "dense mixture", 0, 0.5 + v)
 
     assert judged("C4", "hardly matter", plant, mean + SPREAD)["verdict"] == Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_every_claim_keeps_the_contract_of_claims(claim):
+    fp.testing.check_claim(claim, neutral())
 
 
 def test_two_runs_are_held_together():
