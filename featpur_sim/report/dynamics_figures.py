@@ -79,7 +79,7 @@ def against_direct(rows: Sequence[Row]) -> Figure:
                 )  # fmt: skip
             axes.set_ylabel(label)
             if name == "ratio":
-                axes.set_yscale("symlog", linthresh=0.1)
+                axes.set_yscale("symlog", linthresh=0.001)
             if "accuracy" in name:
                 axes.set_ylim(0, 1.02)
         for axes in grid[3:]:
@@ -260,7 +260,7 @@ def stationarity(result: xr.Dataset) -> Figure:
                 middle = sliding_window_view(step, window).mean(-1)
                 curve(axes, middle, pooled, BLACK, linestyle="--", label="κ/α that the data hold")
             axes.axhline(0, color=GREY, linewidth=0.6)
-            axes.set_yscale("symlog", linthresh=0.1)  # a phase starts hundreds of times off
+            axes.set_yscale("symlog", linthresh=0.001)  # a phase starts hundreds of times off
             axes.set_title(PHASES[phase][0], loc="left")
             axes.set_xlabel("step of the phase")
             if axes.get_legend_handles_labels()[0]:

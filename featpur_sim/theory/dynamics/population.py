@@ -14,7 +14,7 @@ simulation code is used.
 """
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -196,8 +196,7 @@ def evolve(
         b = threshold(current, thresholds, index)
         return _step(current, b, radius, law, jax.random.fold_in(key, index), batch, adversarial)
 
-    found: Population = jax.lax.fori_loop(start, stop, step, state)
-    return found
+    return cast(Population, jax.lax.fori_loop(start, stop, step, state))
 
 
 def _sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[_Inputs, _Labels, _PerNeuron]:
