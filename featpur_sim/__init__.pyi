@@ -20,6 +20,7 @@ from .measure.weights import decompose as decompose
 from .models.symmetric_relu import SymmetricReLU as SymmetricReLU
 from .models.symmetric_relu import initialise as initialise
 from .models.symmetric_relu import pure_network as pure_network
+from .models.two_layer import TwoLayer as TwoLayer
 from .report.of_folder import write_report as write_report
 from .runs.experiment import run_experiment as run_experiment
 from .runs.saved import load_run as load_run
