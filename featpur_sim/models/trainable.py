@@ -110,17 +110,17 @@ def require_trainable(name: str, network: Any, wanted: str = "") -> None:
                 f"{name}: {kind}.trained names 'bias', which the schedule of the phase sets: give "
                 "a trained offset a field of another name."
             )
-        if not eqx.is_inexact_array(value) or jnp.iscomplexobj(value):
+        if not eqx.is_array(value) or not jnp.issubdtype(value.dtype, jnp.floating):
             found = f"an array of {value.dtype}" if eqx.is_array(value) else said(value)
             raise ConfigError(
                 f"{name}: {kind}.trained names {field!r}, which must be a field of the Trainable "
-                f"that holds a JAX array of floats, got {found}."
+                f"that holds an array of floats, got {found}."
             )
     for field, least in (("weights", 2), ("bias", 0)):
         value = getattr(network, field)
         if not eqx.is_array(value) or value.ndim < least:
             raise ConfigError(
-                f"{name}: {kind}.{field} must be a JAX array of shape "
+                f"{name}: {kind}.{field} must be an array of shape "
                 f"{'[m, d]' if least else '[] or [m]'}, as the contract Trainable says, got "
                 f"{said(value)}."
             )
