@@ -30,6 +30,7 @@ from featpur_sim.claims.rule import AtLeast, WithinDistance
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.measure.critical_radius import bisect_critical_radius
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.models.trainable import Trainable
 from featpur_sim.report._style import BLUE, VERMILLION
 
 SEEDS, SAMPLES, NEURONS, STEPS, SIGMA_0 = 5, 2048, 8, 1000, 1e-4
@@ -84,8 +85,11 @@ class Clusters(eqx.Module):
         return jnp.pad(self.labels, (0, self.d - len(self.labels)))
 
 
-class OneOutput(fp.SymmetricReLU):
+class OneOutput(Trainable):
     """Mean of ReLU over one half of the neurons less that over the other."""
+
+    weights: jax.Array
+    bias: jax.Array
 
     def __call__(self, x, *, key=None):
         u = jax.nn.relu(x @ self.weights.T)
@@ -93,9 +97,12 @@ class OneOutput(fp.SymmetricReLU):
         return positive.mean(1) - negative.mean(1)
 
 
-class OutputPerCluster(fp.SymmetricReLU):
+class OutputPerCluster(Trainable):
     """k outputs f_j, each a mean of ReLU. On tagged inputs its value is f_c − log Σ_{j≠c} exp f_j:
     the logistic loss of that is the cross-entropy of the clusters."""
+
+    weights: jax.Array
+    bias: jax.Array
 
     def outputs(self, x):
         return jax.nn.relu(x @ self.weights.T).reshape(len(x), -1, NEURONS).mean(-1)
@@ -143,7 +150,9 @@ def measure(d: int, k: int, seed: int) -> list[list[float]]:
             STEPS, learning_rate=rate, weight_decay=0.0, batch=SAMPLES, dataset_size=SAMPLES
         )
         problem = Clusters(labels, d, how == FINE)
-        network = fp.train(problem, kind(start, 0.0), [phase], key=keys[1], records=2).network
+        network = fp.train(
+            problem, kind(start, jnp.zeros(())), [phase], key=keys[1], records=2
+        ).network
         model = network if how == COARSE else BestOutput(network, labels)
         accuracy = fp.robust_accuracy(model, plain, key=keys[2]).value
         weights = np.asarray(network.weights)

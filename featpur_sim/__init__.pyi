@@ -21,6 +21,7 @@ from .measure.weights import decompose as decompose
 from .models.symmetric_relu import SymmetricReLU as SymmetricReLU
 from .models.symmetric_relu import initialise as initialise
 from .models.symmetric_relu import pure_network as pure_network
+from .models.two_layer import TwoLayer as TwoLayer
 from .report.of_folder import write_report as write_report
 from .report.one_run import Run as Run
 from .report.one_run import load as load

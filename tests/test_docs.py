@@ -49,12 +49,13 @@ def test_own_training(capsys):
 
 
 def test_own_data(capsys):
-    run_blocks("docs/how-to/own-data.md")
-    clean, inside, outside = (
+    names = run_blocks("docs/how-to/own-data.md")
+    clean, inside, outside, own = (
         float(re.search(r"value=([\d.]+)", line)[1])
         for line in capsys.readouterr().out.splitlines()
     )
     assert clean > 0.99 and inside > 0.7 > 0.4 > outside
+    assert own > 0.99 and float(names["run"].network.offset) != 0
 
 
 def test_check_your_own(capsys):

@@ -22,7 +22,7 @@ from featpur_sim.attacks.gradient import Attack, require_attack
 from featpur_sim.data.problem import Problem
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.classifier import Classifier
-from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.models.trainable import Trainable
 from featpur_sim.statistics import wilson_interval
 
 CHUNK = 1024
@@ -108,7 +108,7 @@ def robust_accuracy(
 ) -> Accuracy:
     """Fraction of labelled samples on which ``model`` withstands ``attack`` (None: clean accuracy).
 
-    Networks that were trained at once are scored at once: a `SymmetricReLU` whose arrays have a
+    Networks that were trained at once are scored at once: a `Trainable` whose arrays have a
     leading axis S (weights [S, m, d], bias [S] or [S, m]), a `SparseCoding` with one (k [S]), an
     attack with one (radius [S]), as `featpur_sim.training.stacking.stack` makes them, or several of
     these. What has none is shared: all networks meet the same points of one problem. They take
@@ -148,7 +148,7 @@ def robust_accuracy(
     expect_methods("problem", problem, ("sample",), "a problem, SparseCoding(…) say")
     if attack is not None:
         require_attack("attack", attack)
-    if isinstance(model, SymmetricReLU):
+    if isinstance(model, Trainable):
         problem.require_dimension(model.weights)
     parts = model, problem, attack
     lengths = _lengths(*parts)
@@ -210,7 +210,7 @@ def _accuracy(robust: int, labelled: int, finite: bool, n: int) -> Accuracy:
 
 def _lengths(model: Classifier, problem: Problem, attack: Attack | None) -> tuple[int | None, ...]:
     """Of each, the length of its leading axis of runs; None where there is none."""
-    weights = model.weights if isinstance(model, SymmetricReLU) else None
+    weights = model.weights if isinstance(model, Trainable) else None
     # An attack or a problem of the user's own may have neither.
     radius = getattr(getattr(attack, "ball", None), "radius", None)
     return _runs(weights, 2), _runs(getattr(problem, "k", None), 0), _runs(radius, 0)

@@ -6,6 +6,8 @@ from . import polynomial as polynomial
 from . import symmetric_relu as symmetric_relu
 from . import tangent_kernel as tangent_kernel
 from . import tangent_kernel_limit as tangent_kernel_limit
+from . import trainable as trainable
+from . import two_layer as two_layer
 from .classifier import Classifier as Classifier
 from .full_polynomial import FullPolynomial as FullPolynomial
 from .linear import LinearClassifier as LinearClassifier
@@ -23,3 +25,5 @@ from .tangent_kernel import NTKClassifier as NTKClassifier
 from .tangent_kernel import gate_bias as gate_bias
 from .tangent_kernel import random_gates as random_gates
 from .tangent_kernel_limit import NTKLimit as NTKLimit
+from .trainable import Trainable as Trainable
+from .two_layer import TwoLayer as TwoLayer

@@ -19,14 +19,15 @@ from featpur_sim._ground.norms import length
 from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Numbers, PRNGKey, Real
-from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
+from featpur_sim.models.classifier import Classifier
+from featpur_sim.models.trainable import Trainable
 
 _LEAST_SIGMA = 1e-12
 
 Smoothing = Literal["none", "sampled", "closed"]
 
 
-class SymmetricReLU(Classifier):
+class SymmetricReLU(Trainable):
     """The network of the theorem.
 
     A subclass that computes another function is trained and attacked through the derivatives of
@@ -88,16 +89,6 @@ class SymmetricReLU(Classifier):
         threshold = f"b={shown(self.bias)}"
         return line(type(self).__name__, *sizes, threshold, *noise, *runs(self.weights, 2))
 
-    @property
-    def m(self) -> int:
-        """Number of hidden neurons."""
-        return self.weights.shape[-2]
-
-    @property
-    def d(self) -> int:
-        """Input dimension."""
-        return self.weights.shape[-1]
-
     def preactivations(self, x: Float[Array, "n d"]) -> Float[Array, "n m"]:
         """u = ⟨w_i, x⟩."""
         return x @ self.weights.T
@@ -145,7 +136,7 @@ class SymmetricReLU(Classifier):
         self, x: Float[Array, "n d"], *, key: PRNGKey | None = None
     ) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
         if type(self) is not SymmetricReLU:
-            return autodiff_input_gradient(self, x, key=key)
+            return super().value_and_input_gradient(x, key=key)
         value, gate = self.output_and_gate(self.preactivations(x), key=key)
         return value, gate @ self.weights
 
@@ -243,7 +234,8 @@ def with_readout(network: SymmetricReLU, readout: Numbers) -> SymmetricReLU:
     if type(network) is not SymmetricReLU:
         raise ValueError(
             f"the network is a {type(network).__name__}: output weights can be moved into the "
-            "hidden ones of a SymmetricReLU, not of a subclass. Give a SymmetricReLU."
+            "hidden ones of a SymmetricReLU, not of a subclass or another class. Give a "
+            "SymmetricReLU."
         )
     a = number("readout", readout, ndim=1)
     if a.shape != (network.m,):

@@ -1,4 +1,4 @@
-"""Checks of what you bring: a problem, law, attack, schedule, loss, observer or claim of your own.
+"""Checks of what you bring: a problem, law, network, attack, schedule, loss, observer or claim.
 
 Each tries what the package relies on and cannot see for itself. It returns nothing, or raises one
 line that names the contract, what was found and what to do (docs/how-to/check-your-own.md).

@@ -2,6 +2,7 @@ from . import attack as attack
 from . import claim as claim
 from . import law as law
 from . import loss as loss
+from . import network as network
 from . import observe as observe
 from . import problem as problem
 from . import schedule as schedule
@@ -9,6 +10,7 @@ from .attack import check_attack as check_attack
 from .claim import check_claim as check_claim
 from .law import check_law as check_law
 from .loss import check_loss as check_loss
+from .network import check_network as check_network
 from .observe import check_observe as check_observe
 from .problem import check_problem as check_problem
 from .schedule import check_schedule as check_schedule

@@ -9,7 +9,7 @@ import numpy as np
 from featpur_sim._ground.checks import count
 from featpur_sim._ground.show import line, runs
 from featpur_sim._ground.types import Array
-from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.models.trainable import Trainable
 from featpur_sim.training.devices import placed_like, run_mesh
 from featpur_sim.training.phase import Phase
 from featpur_sim.training.step import State, Status, start_phase
@@ -28,7 +28,8 @@ class TrainingRun(NamedTuple):
     """The outcome of training.
 
     Attributes:
-        networks: ``"init"`` and the network at the end of each phase, by the phase's name.
+        networks: ``"init"`` and the network at the end of each phase, by the phase's name, of the
+            class that was trained.
         snapshots: networks at the requested steps inside the phases: (phase, step) → network.
         record_phase, record_step: where each record was taken, shape [R].
         records: observed scalars, each of shape [R] (or [R, S] for many seeds).
@@ -36,8 +37,8 @@ class TrainingRun(NamedTuple):
         status_step: step of its last phase at which that status began.
     """
 
-    networks: dict[str, SymmetricReLU]
-    snapshots: dict[tuple[str, int], SymmetricReLU]
+    networks: dict[str, Any]
+    snapshots: dict[tuple[str, int], Any]
     record_phase: np.ndarray
     record_step: np.ndarray
     records: dict[str, np.ndarray]
@@ -45,7 +46,7 @@ class TrainingRun(NamedTuple):
     status_step: np.ndarray
 
     @property
-    def network(self) -> SymmetricReLU:
+    def network(self) -> Any:
         """The network at the end."""
         return list(self.networks.values())[-1]
 
@@ -138,10 +139,10 @@ def plan_records(
 class Course:
     """The host's side of a training run: what has been done so far."""
 
-    def __init__(self, network: SymmetricReLU, state: State):
+    def __init__(self, network: Trainable, state: State):
         self.state = state
         self.networks = {"init": network}
-        self.snapshots: dict[tuple[str, int], SymmetricReLU] = {}
+        self.snapshots: dict[tuple[str, int], Trainable] = {}
         self.columns: dict[str, list[np.ndarray]] = {}
         self.done = 0
 
@@ -156,7 +157,7 @@ class Course:
         self._keep(point, phase.name, state.network)
         self.done += 1
 
-    def _keep(self, point: Point, name: str, network: SymmetricReLU) -> None:
+    def _keep(self, point: Point, name: str, network: Trainable) -> None:
         if point.keep:
             self.snapshots[name, point.stop] = network
         if point.ends:

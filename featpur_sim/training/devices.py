@@ -19,7 +19,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from featpur_sim._ground.types import Array
-from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.models.trainable import AnyTrainable
 
 _RUNS, _NEURONS = "runs", "neurons"
 # XLA's default on a CPU lets each device start a program's independent exchanges in an order of its
@@ -104,19 +104,21 @@ def placed_like(tree: Any, like: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(place, tree, like)
 
 
-def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> SymmetricReLU:
+def split_neurons(network: AnyTrainable, devices: Devices | None = None) -> AnyTrainable:
     """Cut a network into slices of equally many neurons, one per device.
 
     Gradients, updates and the optimiser's state follow the weights. Results agree with those of
     one device to rounding: the sums over neurons are taken in another order.
 
     Args:
-        network: weights [m, d], or [S, m, d] for S networks.
+        network: weights [m, d], or [S, m, d] for S networks; the first axis of each of its arrays
+            runs over neurons, if it has one.
         devices: all local ones by default; fewer are used where m does not divide (see `usable`).
 
     Raises:
-        ValueError: several CPU devices, without the entry of ``XLA_FLAGS`` that keeps their
-            exchanges in one order: training could stand still forever. [M]
+        ValueError: an array of another first axis, or several CPU devices, without the entry of
+            ``XLA_FLAGS`` that keeps their exchanges in one order: training could stand still
+            forever. [M]
 
     >>> import jax
     >>> from featpur_sim import initialise
@@ -133,6 +135,12 @@ def split_neurons(network: SymmetricReLU, devices: Devices | None = None) -> Sym
         )
     mesh = Mesh(np.array(chosen), (_NEURONS,))
     runs = (None,) * (network.weights.ndim - 2)
+    for leaf in jax.tree.leaves(network):
+        if leaf.shape[len(runs) :][:1] not in ((), (network.m,)):
+            raise ValueError(
+                f"split_neurons: {network!r} holds an array of shape {leaf.shape}, whose first "
+                f"axis does not run over its {network.m} neurons: keep it on one device."
+            )
 
     def place(leaf):
         # Thresholds and σ_ρ may be one for all neurons of a network.

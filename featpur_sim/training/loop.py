@@ -23,7 +23,7 @@ from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.problem import Problem
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.models.trainable import Trainable, require_trainable
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Course, Record, TrainingRun, plan_records
 from featpur_sim.training.devices import each_run, run_mesh
@@ -37,7 +37,8 @@ __all__ = ["Moment", "Observe", "observe_nothing", "replicate", "train", "train_
 class Moment(NamedTuple):
     """What an observer sees at a record point of one run."""
 
-    network: SymmetricReLU
+    network: Any
+    """Of the class that is trained, a `SymmetricReLU` say."""
     problem: Any
     """Where samples come from: a `SparseCoding` unless it is one of your own."""
     batch: Batch
@@ -72,7 +73,7 @@ def _repeated(arrays, seeds):
 @steady
 def train(
     problem: Problem,
-    network: SymmetricReLU,
+    network: Trainable,
     phases: Sequence[Phase],
     *,
     key: PRNGKey,
@@ -88,7 +89,7 @@ def train(
 
     Args:
         problem: where samples come from: `SparseCoding`, or any `Problem`.
-        network: where training starts.
+        network: where training starts: a `SymmetricReLU`, or any `Trainable`.
         phases: one after another.
         key: PRNG key.
         observe: this and the rest as for `train_many`.
@@ -141,7 +142,7 @@ def train(
 @steady
 def train_many(
     problem: Problem,
-    network: SymmetricReLU,
+    network: Trainable,
     phases: Sequence[Phase],
     *,
     keys: Array,
@@ -236,13 +237,21 @@ def require_training(problem: Any, network: Any, phases: Any, observe: Any) -> N
     """Refuse what cannot be trained, before anything is.
 
     Raises:
-        ConfigError: an argument is of another kind, or in another's place.
+        ConfigError: an argument is of another kind, or in another's place, or a phase has a rank
+            where more than the weights is trained.
     """
     order = "; the order is problem, network, phases"
     methods = ("sample", "coordinates", "require_dimension")
     expect_methods("problem", problem, methods, "a problem, SparseCoding(…) say" + order)
-    expect("network", network, SymmetricReLU, "a SymmetricReLU, initialise(…) say" + order)
+    require_trainable("network", network, "initialise(…) or TwoLayer(…) say" + order)
     expect("phases", phases, (list, tuple), "a list of phases, [CleanPhase(steps)] say")
+    for phase in phases:
+        if getattr(phase, "rank", None) is not None and network.trained != ("weights",):
+            raise ConfigError(
+                f"{phase.name} phase: rank={phase.rank} confines the change of weights alone, but "
+                f"this {type(network).__name__} trains {' and '.join(network.trained)}: leave rank "
+                "out, or train the weights alone."
+            )
     expect("observe", observe, Callable, "a function of one Moment")
 
 

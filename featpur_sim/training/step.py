@@ -1,6 +1,7 @@
 """One step of gradient descent on one network (docs/theory.md §3)."""
 
 import enum
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -11,8 +12,8 @@ from jax import lax
 
 from featpur_sim._ground.types import Array, Int
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
-from featpur_sim.models.symmetric_relu import SymmetricReLU
+from featpur_sim.models.losses import decay_gradient, loss_sum_and_gradient
+from featpur_sim.models.trainable import AnyTrainable, Trainable, trained_arrays, with_trained
 from featpur_sim.training.bias import Progress
 from featpur_sim.training.low_rank import LowRankUpdate
 from featpur_sim.training.phase import Phase
@@ -25,13 +26,13 @@ class Status(enum.IntEnum):
     DEAD = 1
     """No neuron is active on the whole batch: only weight decay acts."""
     DIVERGED = 2
-    """The loss or the next weights are not finite; the weights stay as they were before."""
+    """The loss or a next trained array is not finite; all stay as they were before."""
 
 
 class State(eqx.Module):
     """What a step changes."""
 
-    network: SymmetricReLU
+    network: Trainable
     low_rank: LowRankUpdate | None
     """What makes up the weights in a phase with ``rank``; None where they are free."""
     optimizer_state: Any
@@ -41,7 +42,7 @@ class State(eqx.Module):
 
 
 def start_phase(
-    network: SymmetricReLU, phase: Phase, keys: Array, before: State | None = None
+    network: Trainable, phase: Phase, keys: Array, before: State | None = None
 ) -> State:
     """The state at step 0 of a phase: a fresh optimiser; a diverged run stays diverged.
 
@@ -52,14 +53,15 @@ def start_phase(
         before: their states at the end of the phase before; None at the start.
     """
 
-    def fresh(rate, weights, key):
+    def fresh(rate, arrays, key):
         low_rank = None
         if phase.rank is not None:
-            low_rank = LowRankUpdate(weights, phase.rank, key=jax.random.fold_in(key, _FACTORS))
-        trained = weights if low_rank is None else low_rank.factors
+            low_rank = LowRankUpdate(arrays, phase.rank, key=jax.random.fold_in(key, _FACTORS))
+        trained = arrays if low_rank is None else low_rank.factors
         return low_rank, phase.optimizer(rate).init(trained)
 
-    low_rank, optimizer_state = jax.vmap(fresh)(phase.learning_rate, network.weights, keys)
+    arrays = trained_arrays(network)
+    low_rank, optimizer_state = jax.vmap(fresh)(phase.learning_rate, arrays, keys)
     zero = jnp.zeros(network.weights.shape[0], jnp.int32)
     status = zero if before is None else before.status
     since = zero if before is None else before.status_step
@@ -70,7 +72,7 @@ def start_phase(
 _FACTORS = 2**31 - 2
 
 
-def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricReLU:
+def with_bias(network: AnyTrainable, problem, phase: Phase, step) -> AnyTrainable:
     """The network with the threshold that the phase's schedule sets at this step."""
     time = phase.learning_rate * step / network.d
     coordinates = problem.coordinates(network.weights)
@@ -79,44 +81,56 @@ def with_bias(network: SymmetricReLU, problem, phase: Phase, step) -> SymmetricR
 
 
 def gradient_step(state: State, problem, phase: Phase, data: Batch | None, key, t):
-    """One gradient step; a run that leaves the finite numbers keeps its weights and says so."""
+    """One gradient step; a run that leaves the finite numbers keeps its arrays and says so."""
     network = with_bias(state.network, problem, phase, t)
     loss, gradient = _loss_and_gradient(network, problem, phase, data, jax.random.fold_in(key, t))
-    total = gradient + phase.weight_decay * regulariser_gradient(network.weights)
-    weights, low_rank, optimizer_state = _descend(state, phase, total)
-    # One reduction for both, so that devices which share the neurons exchange one message.
-    pushed, broken = jnp.any(
-        jnp.stack([jnp.any(gradient != 0, -1), ~jnp.all(jnp.isfinite(weights), -1)]), -1
+    total = jax.tree.map(
+        lambda push, pull: push + phase.weight_decay * pull, gradient, decay_gradient(network)
     )
+    arrays, low_rank, optimizer_state = _descend(state, phase, total)
+    pushed, broken = _pushed_and_broken(gradient, arrays)
     # A gradient is also 0 where every margin is so large that its slope underflows: loss 0 then.
     dead = ~pushed & (loss > 0)
     # The loss alone would not tell: a NaN pre-activation passes no threshold, so f = 0 there.
     diverged = ~jnp.isfinite(loss) | broken | (state.status == Status.DIVERGED)
-    weights, low_rank = jax.tree.map(
+    arrays, low_rank = jax.tree.map(
         lambda old, new: jnp.where(diverged, old, new),
-        (state.network.weights, state.low_rank),
-        (weights, low_rank),
+        (trained_arrays(state.network), state.low_rank),
+        (arrays, low_rank),
     )
     status = jnp.where(diverged, Status.DIVERGED, jnp.where(dead, Status.DEAD, Status.OK))
     status = status.astype(jnp.int32)
     since = jnp.where(status == state.status, state.status_step, t)
-    network = eqx.tree_at(lambda n: n.weights, network, weights)
+    network = with_trained(network, arrays)
     return State(network, low_rank, optimizer_state, status, since), loss
 
 
 def _descend(state: State, phase: Phase, gradient):
-    """One optimiser step from the gradient: weights, low-rank factors, optimiser's state."""
+    """One optimiser step from the gradient: arrays, low-rank factors, optimiser's state."""
     optimizer = phase.optimizer(phase.learning_rate)
-    weights, low_rank = state.network.weights, state.low_rank
+    arrays, low_rank = trained_arrays(state.network), state.low_rank
     if low_rank is None:
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, weights)
-        return jnp.asarray(optax.apply_updates(weights, updates)), None, optimizer_state
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, arrays)
+        return optax.apply_updates(arrays, updates), None, optimizer_state
     updates, optimizer_state = optimizer.update(
         low_rank.pull_back(gradient), state.optimizer_state, low_rank.factors
     )
     factors = optax.apply_updates(low_rank.factors, updates)
     low_rank = eqx.tree_at(lambda update: update.factors, low_rank, factors)
     return low_rank.weights, low_rank, optimizer_state
+
+
+def _pushed_and_broken(gradient, arrays):
+    """Whether the gradient is not 0 somewhere, and whether the next arrays are not all finite."""
+
+    def of_one(gradient, array):
+        rest = tuple(range(1, array.ndim))
+        signs = jnp.atleast_1d(gradient != 0), jnp.atleast_1d(~jnp.isfinite(array))
+        # One reduction for both, so that devices which share the neurons exchange one message.
+        return jnp.any(jnp.stack([jnp.any(sign, rest) for sign in signs]), -1)
+
+    found = jax.tree.leaves(jax.tree.map(of_one, gradient, arrays))
+    return functools.reduce(jnp.logical_or, found)
 
 
 def _loss_and_gradient(network, problem, phase: Phase, data, key):
@@ -138,7 +152,8 @@ def _loss_and_gradient(network, problem, phase: Phase, data, key):
     if phase.microbatch == phase.batch:
         loss, gradient, count = chunk(0)
     else:
-        zero = (jnp.float32(0), jnp.zeros_like(network.weights), jnp.int32(0))
+        none = jax.tree.map(jnp.zeros_like, trained_arrays(network))
+        zero = (jnp.float32(0), none, jnp.int32(0))
         (loss, gradient, count), _ = lax.scan(
             lambda sums, i: (jax.tree.map(jnp.add, sums, chunk(i)), None),
             zero,
@@ -146,8 +161,8 @@ def _loss_and_gradient(network, problem, phase: Phase, data, key):
         )
     # One reciprocal, then products: left to itself, XLA turns the quotient of an array and a number
     # into either, and a run's last bit would depend on how many devices it was compiled for.
-    scale = 1 / jnp.maximum(count, 1).astype(gradient.dtype)
-    return loss * scale, gradient * scale
+    scale = 1 / jnp.maximum(count, 1).astype(network.weights.dtype)
+    return loss * scale, jax.tree.map(lambda total: total * scale, gradient)
 
 
 def _draw(problem, data: Batch | None, key, size: int, start, batch: int) -> Batch:

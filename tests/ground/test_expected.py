@@ -46,7 +46,10 @@ def coding(law):
 
 WRONG = [
     (lambda: train(NETWORK, PROBLEM, PHASES), "problem must be .*; the order is problem, network"),
-    (lambda: train(PROBLEM, PHASES, NETWORK), "network must be a SymmetricReLU.*class list"),
+    (
+        lambda: train(PROBLEM, PHASES, NETWORK),
+        "network must be a Trainable network, initialise.*class list",
+    ),
     (lambda: train(PROBLEM, NETWORK, PHASES[0]), r"phases must be a list of phases, \[CleanPhase"),
     (lambda: train(PROBLEM, NETWORK, [PROBLEM]), "phases hold SparseCoding"),
     (lambda: train(PROBLEM, NETWORK, []), "phases need at least one entry"),
