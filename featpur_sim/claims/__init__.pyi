@@ -4,6 +4,7 @@ from . import diagram as diagram
 from . import meanings as meanings
 from . import measured as measured
 from . import of_classes as of_classes
+from . import of_closure as of_closure
 from . import of_dynamics as of_dynamics
 from . import of_readouts as of_readouts
 from . import of_run as of_run

@@ -60,4 +60,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "features of clean training are enough.",
         "[D] from C6; against it Mousavi-Hosseini et al., arXiv:2410.16449",
     ),
+    "C14": (
+        "At this size, with constants: the closure, which follows three numbers a neuron from the "
+        "initial weights on, predicts what the run measures.",
+        "[D] §7",
+    ),
 }

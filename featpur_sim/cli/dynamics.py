@@ -24,6 +24,10 @@ def dynamics(
         bool, typer.Option("--exponents", help="Fit exponents over d = 10⁴ … 10⁹.")
     ] = False,
     a: Sparsities = None,
+    population: Annotated[
+        bool,
+        typer.Option("--population", help="Neuron by neuron: a prediction with constants (C14)."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Names the nodes.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -31,8 +35,9 @@ def dynamics(
     """The reduced dynamics of a settings file: trajectories, or exponents at d up to 10⁹.
 
     Takes the file of 'featpur run'. Writes DIR/dynamics.nc and figures; with --exponents
-    DIR/dynamics.json, DIR/dynamics_scorecard.json and figures. 'featpur report DIR' on the folder
-    of a run adds the scorecard rows to its report.
+    DIR/dynamics.json, DIR/dynamics_scorecard.json and figures; with --population, which takes
+    about as long as the run itself, DIR/population.json. 'featpur report DIR' on the folder of a
+    run adds the scorecard rows, and C14, to its report.
     """
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours
@@ -43,6 +48,11 @@ def dynamics(
 
     settings = configuration.load(config)
     require_reducible(settings)
+    if population and (exponents or a):
+        raise configuration.ConfigError("--population does not go with --exponents: one at a time.")
+    if population:
+        _population(settings, out, quiet, as_json)
+        return
     if exponents:
         files = ["dynamics.json", SCORECARD, *figure_files("exponents")]
     else:
@@ -54,6 +64,33 @@ def dynamics(
             _exponents(settings, out, files, sparsities, seed, quiet, as_json, writable)
         else:
             _trajectories(settings, out, files, seed, quiet, as_json, writable)
+
+
+def _population(settings, out: Path, quiet: bool, as_json: bool) -> None:
+    from featpur_sim._ground.disk import claim_or_print, write_text
+    from featpur_sim._ground.manifest import require_ours, rewriting
+    from featpur_sim.claims.of_closure import CLOSURE
+    from featpur_sim.cli import tables
+    from featpur_sim.cli.progress import meter
+    from featpur_sim.runs.closure import closure_run, require_closed
+    from featpur_sim.runs.folder import to_json
+
+    require_closed(settings)
+    require_ours(out, CLOSURE)
+    with (
+        claim_or_print(out, as_json) as writable,
+        meter(settings.name, quiet=quiet or as_json) as shown,
+    ):
+        rows = closure_run(settings, meter=shown)
+        if writable:
+            with rewriting(out, CLOSURE):
+                write_text(out / CLOSURE, to_json(rows, indent=2) + "\n")
+    if as_json:
+        typer.echo(to_json(rows))
+    elif not quiet:
+        screen().print(tables.closure(rows))
+        say(False, str(out / CLOSURE))
+        say(False, f"'featpur report {out}' holds the run in that folder against it (C14).")
 
 
 def _trajectories(

@@ -3,6 +3,8 @@
 All are a `featpur_sim.cli._grid.Grid`, which never cuts a number.
 """
 
+from statistics import fmean
+
 import xarray as xr
 from rich.text import Text
 
@@ -165,6 +167,21 @@ def _with_interval(mean: float, low: float, high: float) -> str:
     if mean != mean:
         return "–"
     return f"{mean:.3f}" if low != low else f"{mean:.3f}\n[{low:.3f}, {high:.3f}]"
+
+
+def closure(rows: list[Row]) -> Grid:
+    """The closure of a run along both phases: means over the seeds."""
+    shown = {
+        "alpha": "α", "ratio": "κ/α", "carriers": "carriers", "active": "active",
+        "accuracy": "clean accuracy", "dense_accuracy": "dense attack at τ",
+    }  # fmt: skip
+    columns = [Column("phase"), Column("step", number=True)]
+    columns += [Column(label, number=True) for label in shown.values()]
+    cells = [
+        [row["phase"], str(row["step"]), *(f"{fmean(row[name]):.3g}" for name in shown)]
+        for row in rows
+    ]
+    return Grid(f"the closure, mean over {_seeds(len(rows[0]['alpha']))}", columns, cells)
 
 
 def reduced_exponents(rows: list[Row]) -> Grid:

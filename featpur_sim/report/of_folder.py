@@ -4,7 +4,6 @@ Beside the runs themselves: certificates, attacks on fresh points, competitors, 
 reduced dynamics, as far as their commands were given.
 """
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import xarray as xr
 
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.manifest import require_ours, rewriting
-from featpur_sim.claims import of_classes, of_dynamics, of_readouts, of_run
+from featpur_sim.claims import of_classes, of_closure, of_dynamics, of_readouts, of_run
 from featpur_sim.claims.claim import Case, Claim, Row
 from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
 from featpur_sim.runs.certify import load_certificate
-from featpur_sim.runs.config import parse
+from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.folder import (
     FIGURES,
     REPORT,
@@ -62,10 +61,11 @@ def write_report(
     for folder, result in runs.items():
         compared, certified = of_classes.load_comparison(folder), load_certificate(folder)
         readouts = of_readouts.load_readouts(folder)
-        config = parse(tomllib.loads(result.attrs["config"]))
+        config = parse_text(result.attrs["config"])
         own = own_claims(config, claims, allow_import)
         cases += of_run.run_cases(result, certified, own) + of_classes.class_cases(result, compared)
         cases += of_readouts.readout_cases(result, readouts)
+        cases += of_closure.closure_cases(result, of_closure.load_closure(folder, result))
         shown.append(
             run_page.Shown(
                 result, compared, certified, load_attacked(folder), folder / FIGURES, readouts

@@ -5,6 +5,7 @@ parameters, and both phases take the steps of the run on samples of their own. W
 what a run of this size should measure, beside exponents that hold for large d.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,8 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
         meter: told of the progress.
 
     Returns:
-        Rows ``phase, step`` and the fields of `Statistics`, lists over the seeds.
+        Rows ``phase, step``, ``settings`` (see `settings_digest`) and the fields of `Statistics`,
+        lists over the seeds.
 
     Raises:
         ConfigError: the settings are outside the closure (`require_closed`).
@@ -67,16 +69,25 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
     require_closed(config)
     keys, _, sample_keys, _ = seed_keys(config)
     found: dict[tuple[str, int], list[Statistics]] = {}
+    done, total = 0, config.seeds * 2 * (records + 1)
+    meter.at("closure", done, total)
     for seed in range(config.seeds):
         key = jax.random.wrap_key_data(_four_words(sample_keys[seed]), impl=_GENERATOR)
         for at, statistics in _one(config, seed, keys[seed], key, records):
             found.setdefault(at, []).append(statistics)
-            meter.at("closure", seed * (2 * records + 2) + len(found), 0, f"seed {seed + 1}")
+            done += 1
+            meter.at("closure", done, total, f"seed {seed + 1}")
     return [
-        {"phase": phase, "step": step}
+        {"phase": phase, "step": step, "settings": settings_digest(config)}
         | {name: [float(getattr(s, name)) for s in each] for name in Statistics._fields}
         for (phase, step), each in found.items()
     ]
+
+
+def settings_digest(config: RunConfig) -> str:
+    """Sixteen digits that stand for what the closure of a run depends on."""
+    asked = config.model_dump_json(exclude={"name", "evaluation", "records", "own"})
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 def _four_words(key: Array) -> Array:

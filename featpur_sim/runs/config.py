@@ -335,6 +335,15 @@ def parse(settings: Settings) -> RunConfig:
         raise ConfigError(" ".join(lines)) from None
 
 
+def parse_text(text: str) -> RunConfig:
+    """The settings that a result holds as text.
+
+    Raises:
+        ConfigError: as for `parse`.
+    """
+    return parse(tomllib.loads(text))
+
+
 def load(path: str | Path) -> RunConfig:
     """Read a TOML file.
 

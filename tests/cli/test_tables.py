@@ -50,6 +50,11 @@ def reduced():
 STAGES = {"misclassified": 10_007, "attacked": 23_456, "linear": 100_003, "q1": 54_321, "q2": 3210,
           "branch": 65_432, "open": 98_765}  # fmt: skip
 ROWS = {
+    "closure": lambda: tables.closure([
+        {"phase": "adversarial", "step": 123_456, "alpha": [0.1234, 0.2], "ratio": [1e-5, 2.3e-5],
+         "carriers": [0.5, 0.6], "active": [0.1, 0.2], "accuracy": [0.98, 0.97],
+         "dense_accuracy": [0.51, 0.49]}
+    ]),
     "scorecard": lambda: tables.scorecard("dense-regime", [
         {"id": f"C{i}", "regime": "dense-regime", "statement": "accuracy lost beyond what it costs",
          "predicted": "0.188 = κ/α ≈ k/d", "source": "[D] §5.1", "measured": -0.0807 * i,

@@ -1,0 +1,57 @@
+"""The closure of a run: thresholds and steps of its settings, one start for each of its seeds."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from featpur_sim.runs.build import make_network, make_problem
+from featpur_sim.runs.closure import closure_run, thresholds_of
+from featpur_sim.runs.config import parse
+from featpur_sim.runs.experiment import run_experiment, seed_keys
+from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.theory.dynamics.population import Statistics
+
+FEW = {"steps": 6, "batch": 32}
+
+
+def test_a_run_has_its_closure(tiny):
+    config = parse(tiny(clean=FEW, adversarial=FEW))
+    rows = closure_run(config, records=2)
+    assert [(row["phase"], row["step"]) for row in rows] == [
+        (phase, step) for phase in ("clean", "adversarial") for step in (0, 3, 6)
+    ]
+    assert all(len(row[name]) == config.seeds for row in rows for name in Statistics._fields)
+    assert rows == closure_run(config, records=2)
+    assert rows[2]["alpha"][0] != rows[2]["alpha"][1]
+    # The largest coordinate of every neuron towards the label, at the start.
+    network = make_network(config, seed_keys(config)[0][0])
+    coordinates = np.asarray(network.weights * make_problem(config, 1).wstar)
+    largest = coordinates.max(axis=1)
+    assert rows[0]["alpha"][0] == pytest.approx(
+        largest[largest >= 0.5 * largest.max()].mean(), rel=1e-5
+    )
+
+
+def test_thresholds_are_those_of_the_schedule(tiny):
+    ramp = parse(tiny(clean={"steps": 10, "bias": {"stop": 0.05, "fraction": 0.5}}))
+    found = thresholds_of(ramp, "clean", jnp.zeros(3))
+    np.testing.assert_allclose(found.absolute, np.minimum(np.arange(11) / 5, 1) * 0.05, rtol=1e-5)
+    assert not found.relative.any()
+    own = thresholds_of(sparse_regime(d=16, k=4), "clean", jnp.zeros(3))
+    assert float(own.relative[0]) == pytest.approx(1.1)
+    assert float(own.relative[-1]) == pytest.approx(0.19) and not own.absolute.any()
+    frozen = thresholds_of(ramp, "adversarial", jnp.full(3, 0.2))
+    np.testing.assert_allclose(frozen.frozen, 0.2, rtol=1e-6)
+    assert not (frozen.relative.any() or frozen.absolute.any())
+
+
+@pytest.mark.slow
+def test_the_closure_predicts_the_mixtures_of_a_run():
+    """The sparse preset at (64, 5): κ/α within 15 % after both phases; no constant is fitted."""
+    config = sparse_regime(seeds=2)
+    closure = {row["phase"]: row for row in closure_run(config, records=1)}
+    quick = {"samples": 100, "radii": [0.0, 1.0], "pgd_steps": 1, "certify_points": 0}
+    run = run_experiment(parse(config.model_dump() | {"evaluation": quick})).result
+    for phase in ("clean", "adversarial"):
+        direct = float(run.kappa_over_alpha_mean.sel(phase=phase).mean())
+        assert float(np.mean(closure[phase]["ratio"])) == pytest.approx(direct, rel=0.15)
