@@ -54,6 +54,39 @@ def expect_methods(name: str, value: Any, methods: tuple[str, ...], wanted: str)
         )
 
 
+def hidden_arrays(value: Any) -> list[str]:
+    """Names of the arrays of an object that JAX takes for constants.
+
+    An object that is no pytree is one leaf, told from others by its identity: a program that was
+    compiled once goes on with the arrays that it held then.
+    """
+    own = getattr(value, "__dict__", {})
+    held = [name for name, item in own.items() if isinstance(item, jax.Array | np.ndarray)]
+    leaves = jax.tree.leaves(value) if held else []
+    return held if len(leaves) == 1 and leaves[0] is value else []
+
+
+def expect_visible(name: str, value: Any) -> None:
+    """Refuse an object that hides arrays from JAX.
+
+    Raises:
+        ConfigError: it does.
+
+    >>> class Ordinary:
+    ...     def __init__(self):
+    ...         self.centres = np.eye(2)
+    >>> expect_visible("problem", Ordinary())
+    Traceback (most recent call last):
+    featpur_sim._ground.checks.ConfigError: problem: its array centres is hidden from JAX, which...
+    """
+    if held := hidden_arrays(value):
+        raise ConfigError(
+            f"{name}: its array {', '.join(held)} is hidden from JAX, which takes it for a "
+            f"constant: make the class {type(value).__name__} an equinox.Module with the array as "
+            "a field."
+        )
+
+
 def said(value: Any) -> str:
     """A value in few words: numbers and texts as they are, anything else by its kind."""
     if isinstance(value, type):

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from featpur_sim._ground.checks import count
-from featpur_sim._ground.expected import expect, expect_methods
+from featpur_sim._ground.expected import expect, expect_methods, expect_visible
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey
 from featpur_sim.attacks.gradient import Attack, require_attack
@@ -146,6 +146,7 @@ def robust_accuracy(
     n, chunk = count("n", n), count("chunk", chunk)  # static for the program
     expect("model", model, Classifier, "a Classifier, the first argument of robust_accuracy")
     expect_methods("problem", problem, ("sample",), "a problem, SparseCoding(…) say")
+    expect_visible("problem", problem)
     if attack is not None:
         require_attack("attack", attack)
     if isinstance(model, Trainable):

@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import errors
 
 from featpur_sim._ground.checks import ConfigError
+from featpur_sim._ground.expected import hidden_arrays
 
 _TRACED = (
     errors.ConcretizationTypeError,
@@ -80,22 +80,13 @@ class Contract(NamedTuple):
         return array
 
     def require_visible_arrays(self) -> None:
-        """Refuse arrays that JAX takes for constants.
-
-        An object that is no pytree is one leaf, told from others by its identity: a program that
-        was compiled once goes on with the arrays that it held then.
-        """
-        held = [n for n, v in _attributes(self.value) if isinstance(v, jax.Array | np.ndarray)]
-        leaf = jax.tree.leaves(self.value) == [self.value] if held else False
+        """Refuse arrays that JAX takes for constants; see `hidden_arrays`."""
+        held = hidden_arrays(self.value)
         self.require(
-            not leaf,
+            not held,
             f"its array {', '.join(held)} is hidden from JAX, a constant of compiled programs",
             "Make the class an equinox.Module with the array as a field",
         )
-
-
-def _attributes(value: Any) -> list[tuple[str, Any]]:
-    return list(getattr(value, "__dict__", {}).items())
 
 
 def close(one: np.ndarray, other: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from featpur_sim._ground.checks import ConfigError, count
-from featpur_sim._ground.expected import expect, expect_methods, said
+from featpur_sim._ground.expected import expect, expect_methods, expect_visible, said
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, PRNGKey, Scalar
 from featpur_sim.data.problem import Problem
@@ -243,6 +243,7 @@ def require_training(problem: Any, network: Any, phases: Any, observe: Any) -> N
     order = "; the order is problem, network, phases"
     methods = ("sample", "coordinates", "require_dimension")
     expect_methods("problem", problem, methods, "a problem, SparseCoding(…) say" + order)
+    expect_visible("problem", problem)
     require_trainable("network", network, "initialise(…) or TwoLayer(…) say" + order)
     expect("phases", phases, (list, tuple), "a list of phases, [CleanPhase(steps)] say")
     for phase in phases:

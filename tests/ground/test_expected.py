@@ -28,6 +28,19 @@ class Data:
         raise AssertionError
 
 
+class Hidden(Data):
+    """Complete, but its arrays are constants of whatever is compiled with it."""
+
+    def __init__(self):
+        self.centres = jnp.eye(16)
+
+    def coordinates(self, weights):
+        return weights
+
+    def require_dimension(self, weights):
+        pass
+
+
 def train(*given, key=KEY, **settings):
     return fp.train(*given, key=key, **settings)
 
@@ -55,6 +68,8 @@ WRONG = [
     (lambda: train(PROBLEM, NETWORK, []), "phases need at least one entry"),
     (lambda: train(PROBLEM, NETWORK.weights, PHASES), r"network .* an array of shape \(8, 16\)"),
     (lambda: train(Data(), NETWORK, PHASES), "Data, without coordinates, require_dimension"),
+    (lambda: train(Hidden(), NETWORK, PHASES), "problem: its array centres is hidden from JAX"),
+    (lambda: robust(NETWORK, Hidden(), None), "problem: its array centres is hidden from JAX"),
     (lambda: train(fp.SparseCoding, NETWORK, PHASES), "class SparseCoding itself, not one of its"),
     (lambda: train(fp.SparseCoding(8, 3, 0.3), NETWORK, PHASES), "weights of length 16 .* d = 8"),
     (lambda: train(PROBLEM, NETWORK, PHASES, key=0), r"key .* got 0: write jax.random.key\(0\)"),
