@@ -44,6 +44,18 @@ def _resident():
     )
 
 
+LONG = Path(__file__).with_name("long.txt")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what tests/long.txt lists: tests or whole files that the short run leaves out."""
+    listed = {line for line in LONG.read_text(encoding="utf-8").splitlines() if line[:1] != "#"}
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if not listed.isdisjoint({test, test.partition("::")[0]}):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(autouse=True)
 def few_programs():
     """Forget compiled programs, of 2 MB each, once they are many; the cache on disk has them.
