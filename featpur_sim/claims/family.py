@@ -59,14 +59,28 @@ class Family(NamedTuple):
         return Verdict(self.decisive["verdict"])
 
     @property
-    def counts(self) -> dict[Verdict, int]:
-        """How many rows got which verdict, worst first."""
-        return _counts(self.rows, "verdict")
+    def together(self) -> Verdict:
+        """That of the worst row where all rows of the scorecard are held together."""
+        return min((Verdict(row["verdict_simultaneous"]) for row in self.rows), key=_rank)
 
     @property
-    def counts_together(self) -> dict[Verdict, int]:
-        """The same where all rows of the scorecard are held together."""
-        return _counts(self.rows, "verdict_simultaneous")
+    def counts(self) -> dict[Verdict, int]:
+        """How many rows got which verdict, worst first."""
+        found = Counter(row["verdict"] for row in self.rows)
+        return {verdict: found[verdict] for verdict in WORST_FIRST if found[verdict]}
+
+    @property
+    def share(self) -> str:
+        """In how many of the rows the verdict stands, in words; empty of a single row."""
+        size, same = len(self.rows), self.counts[self.verdict]
+        if size == 1:
+            return ""
+        return f"in all {size} rows" if same == size else f"in {same} of {size} rows"
+
+    @property
+    def others(self) -> dict[Verdict, int]:
+        """`counts` without the verdict."""
+        return {verdict: n for verdict, n in self.counts.items() if verdict != self.verdict}
 
     def __str__(self) -> str:
         """The verdict with its counts.
@@ -77,11 +91,8 @@ class Family(NamedTuple):
         >>> print(Family("C1", "run", (row,)))
         supported
         """
-        size, counts = len(self.rows), self.counts
-        if len(counts) == 1:
-            return self.verdict if size == 1 else f"{self.verdict} in all {size} rows"
-        others = [f"{n} {verdict}" for verdict, n in counts.items() if verdict != self.verdict]
-        return f"{self.verdict} in {counts[self.verdict]} of {size} rows; {', '.join(others)}"
+        others = ", ".join(f"{n} {verdict}" for verdict, n in self.others.items())
+        return f"{self.verdict} {self.share}".strip() + (f"; {others}" if others else "")
 
 
 def families(rows: Sequence[Row]) -> list[Family]:
@@ -123,8 +134,3 @@ def meaning(family: Family) -> tuple[str, str]:
 
 def _rank(verdict: str) -> int:
     return WORST_FIRST.index(Verdict(verdict))
-
-
-def _counts(rows: Sequence[Row], key: str) -> dict[Verdict, int]:
-    found = Counter(row[key] for row in rows)
-    return {verdict: found[verdict] for verdict in WORST_FIRST if found[verdict]}

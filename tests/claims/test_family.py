@@ -62,7 +62,7 @@ def test_held_together_rows_count_apart_and_settle_which_row_is_decisive():
     first, second = row("supported"), row("supported", together=Verdict.INCONCLUSIVE)
     (family,) = families([first, second])
     assert family.verdict is Verdict.SUPPORTED and family.decisive is second
-    assert family.counts_together == {Verdict.INCONCLUSIVE: 1, Verdict.SUPPORTED: 1}
+    assert family.together is Verdict.INCONCLUSIVE and family.counts == {Verdict.SUPPORTED: 2}
     assert families([first, first | {"seeds": "other"}])[0].decisive is first
 
 
