@@ -71,7 +71,7 @@ class Run:
         head = f"<p><strong>Run</strong> {escape(self._settings())}; {escape(self._where())}</p>"
         lines = "".join(
             f"<tr><th>{escape(one.id)}</th><td>{escape(title(one))}</td>"
-            f"<td>{one.verdict.sign} {escape(str(one))}</td></tr>"
+            f"<td>{escape(one.regime)}</td><td>{one.verdict.sign} {escape(str(one))}</td></tr>"
             for one in families(self._rows)
         )
         rule = f"<p><small>{escape(RULE)} Every row: <code>.scorecard()</code></small></p>"

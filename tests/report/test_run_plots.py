@@ -119,6 +119,16 @@ def test_accuracies_as_a_table(run):
     assert last == run.data.robust_accuracy.sel(at).values[2]
 
 
+def test_seeds_that_failed_are_not_in_the_table(run, monkeypatch):
+    whole = run.to_dataframe()
+    failed = run.data.assign(status=("seed", np.array(["ok", "diverged"])))
+    monkeypatch.setattr(run, "data", failed)
+    table = run.to_dataframe()
+    assert set(table.seed) == {run.data.seed.values[0]} < set(whole.seed)
+    # Nor what examples of such a seed did to another.
+    assert "transfer" not in set(table.attack) and "transfer" in set(whole.attack)
+
+
 class Cells(HTMLParser):
     """The tags and the words of a piece of HTML."""
 
@@ -140,5 +150,6 @@ def test_a_notebook_shows_settings_claims_and_place(run):
     assert shown.tags.count("tr") == len(found) > 5 and "b" not in shown.tags
     for family in found:
         assert f"{family.id} " in shown.words and str(family) in shown.words
+    assert shown.words.count("<b>tiny ") == len(found)  # the regime of each claim
     assert "<b>tiny, d=16, k=3, m=32, τ=0.17, 2 seeds" in shown.words
     assert "in memory" in shown.words
