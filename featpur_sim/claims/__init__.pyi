@@ -1,6 +1,7 @@
 from . import certificate as certificate
 from . import claim as claim
 from . import diagram as diagram
+from . import family as family
 from . import meanings as meanings
 from . import measured as measured
 from . import of_classes as of_classes

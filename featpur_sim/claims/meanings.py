@@ -66,3 +66,20 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "[D] §7",
     ),
 }
+
+TITLES: dict[str, str] = {
+    "C1": "clean training works",
+    "C2": "the clean network is fragile",
+    "C3": "dense mixtures are a cause",
+    "C4": "mixtures hardly matter on clean data",
+    "C5": "FGM training makes robust",
+    "C6": "it purifies the weights",
+    "C7": "updates of low rank are enough",
+    "C8": "simple models are not robust",
+    "C9": "winning tickets win",
+    "C10": "adversarial examples transfer",
+    "C11": "random noise is harmless",
+    "C12": "robustness sits in the features",
+    "C13": "hidden weights must be purified",
+}
+"""Each in a few words, for tables."""

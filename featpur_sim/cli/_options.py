@@ -29,6 +29,9 @@ Out = Annotated[
     typer.Option("--out", "-o", parser=path_of, metavar="PATH", help="Folder for the results."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Every row of the scorecard, not a line a claim.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
 

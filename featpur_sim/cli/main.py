@@ -35,6 +35,7 @@ from featpur_sim.cli._options import (
     Out,
     Overwrite,
     Quiet,
+    Verbose,
     one_line_warnings,
     path_of,
     print_any_character,
@@ -117,6 +118,7 @@ def reproduce(
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """The paper's headline: clean training, purification, scorecard, figures, report.
@@ -140,7 +142,7 @@ def reproduce(
         rows = library_reproduce(
             out, configs, lambda label: meter(label, quiet=quiet), overwrite=overwrite
         )
-    _print_scorecard(rows, quiet, as_json)
+    _print_scorecard(rows, quiet, as_json, verbose)
     say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
     _require_a_seed(rows)
 
@@ -155,6 +157,7 @@ def run(
     allow_import: AllowImport = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """One run of your own settings ('featpur init' writes a commented file to start from)."""
@@ -179,7 +182,7 @@ def run(
         rows = library_reproduce(
             out, [settings], lambda label: meter(label, quiet=quiet), overwrite=overwrite
         )
-    _print_scorecard(rows, quiet, as_json)
+    _print_scorecard(rows, quiet, as_json, verbose)
     say(quiet or as_json, str(out / REPORT))
     _require_a_seed(rows)
 
@@ -192,7 +195,12 @@ app.command()(dynamics)
 
 
 @app.command()
-def report(directory: Directory, allow_import: AllowImport = False, quiet: Quiet = False) -> None:
+def report(
+    directory: Directory,
+    allow_import: AllowImport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
     """Rebuild scorecard, figures and report.html of a finished run from what its folder holds.
 
     That is result.nc, and what certify, evaluate --protocol, compare, readouts and dynamics have
@@ -207,7 +215,7 @@ def report(directory: Directory, allow_import: AllowImport = False, quiet: Quiet
     from featpur_sim.runs.folder import REPORT
 
     rows = write_report(directory, allow_import=allow_import)
-    _print_scorecard(rows, quiet, False)
+    _print_scorecard(rows, quiet, False, verbose)
     say(quiet, str(directory / REPORT))
     _require_a_seed(rows)
 
@@ -289,7 +297,7 @@ def _require_a_seed(rows: list[Row]) -> None:
         stop(NO_SEED, f"no seed finished: {why} Lower learning_rate or the final bias.")
 
 
-def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool) -> None:
+def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool, verbose: bool) -> None:
     if as_json:
         from featpur_sim.runs.folder import to_json
 
@@ -307,8 +315,10 @@ def _print_scorecard(rows: list[Row], quiet: bool, as_json: bool) -> None:
         if all(row["verdict"] == Verdict.NO_VERDICT for row in own):
             console.print(f"{regime}: {own[0]['rule']}", highlight=False, markup=False)
             continue
-        console.print(tables.scorecard(regime, rows))
+        console.print((tables.scorecard if verbose else tables.families)(regime, rows))
         if ";" in (seeds := own[0]["seeds"]):
             console.print(f"Seeds: {seeds}, left out (the report says why).", highlight=False)
     console.print(summary(rows), highlight=False)
-    console.print("The rule behind each verdict: scorecard.json, report.html.", highlight=False)
+    where = "" if verbose else "Every row: --verbose. "
+    where += "The rule behind each verdict: scorecard.json, report.html."
+    console.print(where, highlight=False)

@@ -9,7 +9,7 @@ import xarray as xr
 from rich.text import Text
 
 from featpur_sim._ground.rows import Row
-from featpur_sim.claims import of_readouts
+from featpur_sim.claims import family, of_readouts
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
 from featpur_sim.theory.dynamics.exponents import ANSATZ
@@ -22,6 +22,31 @@ TONES = {
     Tone.OPEN: "yellow",
     Tone.FAILED: "bold red",
 }
+
+
+def families(regime: str, rows: list[Row]) -> Grid:
+    """A line for each claim of one regime: how many of its rows got which verdict, worst first.
+
+    The number is that of the row which decides (`featpur_sim.claims.family`).
+    """
+    columns = (
+        Column("id"),
+        Column("claim"),
+        Column("verdicts of its rows"),
+        Column("worst row [95 % CI]", number=True),
+        Column("judged by"),
+    )
+    cells = []
+    for one in family.families([row for row in rows if row["regime"] == regime]):
+        worst = one.decisive
+        counts = [
+            Text(f"{n} {verdict}", style=TONES[verdict.tone]) for verdict, n in one.counts.items()
+        ]
+        number = _measured(worst) + _ends(worst["ci"])
+        told = Text("\n").join(counts)
+        cells.append([one.id, family.title(one), told, number, worst["threshold"] or ""])
+    rule = "a claim is judged by its worst row, whose number this is"
+    return Grid(f"Scorecard by claim, {regime}", columns, cells, rule)
 
 
 def scorecard(regime: str, rows: list[Row]) -> Grid:
@@ -38,17 +63,24 @@ def scorecard(regime: str, rows: list[Row]) -> Grid:
 
 def _scorecard_row(row: Row) -> list[Cell]:
     both = row["ci"], row["ci_simultaneous"]
-    intervals = "".join(f"\n[{ci[0]:.3g}, {ci[1]:.3g}]" for ci in both if ci is not None)
+    intervals = "".join(f"\n{_ends(ci).lstrip()}" for ci in both if ci is not None)
     bar = f"; judged by: {row['threshold']}" if row["threshold"] else ""
     note = f"\nprediction: {row['predicted']}, {row['source']}{bar}"
-    # What a file keeps of NaN.
-    measured = "–" if row["measured"] is None else f"{row['measured']:.3g}"
     return [
         row["id"],
         Text.assemble(row["statement"], (note, "dim")),
-        f"{measured}{intervals}",
+        f"{_measured(row)}{intervals}",
         _verdicts(row["verdict"], row["verdict_simultaneous"]),
     ]
+
+
+def _measured(row: Row) -> str:
+    # None is what a file keeps of NaN.
+    return "–" if row["measured"] is None else f"{row['measured']:.3g}"
+
+
+def _ends(ci: list[float] | None) -> str:
+    return "" if ci is None else f" [{ci[0]:.3g}, {ci[1]:.3g}]"
 
 
 def _verdicts(alone: str, together: str) -> Text:

@@ -7,8 +7,10 @@ from . import readout_figure as readout_figure
 from . import reproduce as reproduce
 from . import run_figures as run_figures
 from . import run_page as run_page
+from . import run_plots as run_plots
 from . import sweep_figures as sweep_figures
 from . import sweep_page as sweep_page
+from . import weights_figure as weights_figure
 from .of_folder import write_report as write_report
 from .one_run import Run as Run
 from .one_run import load as load

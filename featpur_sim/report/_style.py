@@ -66,14 +66,20 @@ def house_style() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
-    """A figure in the house style, and the result restricted to the seeds that finished."""
+def to_average(result: xr.Dataset) -> xr.Dataset:
+    """The seeds that finished; a ValueError where none did."""
     if not finished(result).any():
         raise ValueError(
             "result has no seed with status 'ok': there is nothing to average. Lower "
             "clean.learning_rate or the final bias."
         )
+    return only_finished(result)
+
+
+@contextlib.contextmanager
+def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figure, xr.Dataset]]:
+    """A figure in the house style, and the result restricted to the seeds that finished."""
+    seeds = to_average(result)
     with house_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         failed = [
@@ -83,7 +89,7 @@ def page(result: xr.Dataset, width: float, height: float) -> Iterator[tuple[Figu
         ]
         if failed:
             figure.supxlabel(f"left out, seed: {', '.join(failed)}", fontsize=7)
-        yield figure, only_finished(result)
+        yield figure, seeds
         # Ticks take their size when first drawn: draw them while the style holds.
         figure.draw_without_rendering()
 

@@ -17,29 +17,35 @@ def both_sides(result: xr.Dataset) -> Figure:
     """
     with page(result, PAGE * 0.72, 3.1) as (figure, seeds):
         axes = figure.subplots()
-        if "certified_accuracy" not in seeds:
-            axes.text(0.5, 0.5, "this run certified no points", ha="center")
-            return figure
-        axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
-        for phase, (label, colour, marker) in PHASES.items():
-            low, high = (
-                seeds[f"{side}_accuracy"].sel(phase=phase) for side in ("certified", "attacked")
-            )
-            _band(axes, seeds, low, high, colour, label, marker)
-        if "reference_certified_accuracy" in seeds:
-            low, high = (
-                seeds[f"reference_{side}_accuracy"].sel(reference="pure network")
-                for side in ("certified", "attacked")
-            )
-            _band(axes, seeds, low, high, BLACK, "pure network", "")
-        axes.plot([], [], color=GREY, label="no attack breaks it")
-        axes.plot([], [], color=GREY, linestyle="-.", linewidth=0.8, label="certified")
-        axes.text(float(seeds.attrs["tau"]), 0.02, " training τ", fontsize=7, color=GREY)
-        axes.set_ylim(0, 1.02)
-        axes.set_ylabel("robust accuracy")
-        axes.set_xlabel("radius τ (units of x)")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+        draw(axes, seeds)
+        if "certified_accuracy" in seeds:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return figure
+
+
+def draw(axes: Axes, seeds: xr.Dataset) -> None:
+    """The same on Axes, without a legend; ``seeds`` are those that finished."""
+    if "certified_accuracy" not in seeds:
+        axes.text(0.5, 0.5, "this run certified no points", ha="center")
+        return
+    axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
+    for phase, (label, colour, marker) in PHASES.items():
+        low, high = (
+            seeds[f"{side}_accuracy"].sel(phase=phase) for side in ("certified", "attacked")
+        )
+        _band(axes, seeds, low, high, colour, label, marker)
+    if "reference_certified_accuracy" in seeds:
+        low, high = (
+            seeds[f"reference_{side}_accuracy"].sel(reference="pure network")
+            for side in ("certified", "attacked")
+        )
+        _band(axes, seeds, low, high, BLACK, "pure network", "")
+    axes.plot([], [], color=GREY, label="no attack breaks it")
+    axes.plot([], [], color=GREY, linestyle="-.", linewidth=0.8, label="certified")
+    axes.text(float(seeds.attrs["tau"]), 0.02, " training τ", fontsize=7, color=GREY)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("robust accuracy")
+    axes.set_xlabel("radius τ (units of x)")
 
 
 def _band(

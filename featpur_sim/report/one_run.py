@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.meter import SILENT, Lines, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims.claim import Claim, summary
+from featpur_sim.claims.family import RULE, families, title
 from featpur_sim.claims.of_run import require_own, scorecard
 from featpur_sim.report.reproduce import reproduce, require_free_folders
+from featpur_sim.report.run_plots import Plots
 from featpur_sim.runs import config as configuration
+from featpur_sim.runs import diagnosis
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.experiment import check, run_experiment
 from featpur_sim.runs.folder import is_saved, load_scorecard
@@ -31,12 +35,14 @@ class Run:
             the first axis.
         problems: the data of each seed, likewise.
         folder: where it is stored; None if it is in memory alone.
+        plot: draws it: ``run.plot.both_sides()``, see `featpur_sim.report.run_plots.Plots`.
     """
 
     def __init__(self, saved: SavedRun, rows: Sequence[Row], folder: Path | None):
         self.config, self.data = saved.config, saved.result
         self.networks, self.problems = saved.networks, saved.problems
         self.folder = folder
+        self.plot = Plots(saved.result)
         self._rows = list(rows)
 
     def scorecard(self) -> pd.DataFrame:
@@ -46,13 +52,40 @@ class Run:
         """
         return pd.DataFrame(self._rows)
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Accuracies under attack (upper bounds on robust accuracy), one in each row.
+
+        Returns:
+            Columns ``seed, phase, attack, radius, relative_radius, robust_accuracy``. Seeds that
+            did not finish are left out, and so are attacks where they do not apply.
+        """
+        columns = ["seed", "phase", "attack", "radius", "relative_radius", "robust_accuracy"]
+        table = diagnosis.only_finished(self.data).robust_accuracy.to_dataframe().reset_index()
+        return table[columns].dropna(ignore_index=True)
+
     def __repr__(self) -> str:
-        c = self.config
-        where = "in memory" if self.folder is None else str(self.folder)
-        return (
-            f"Run({c.name}, d={c.problem.d}, k={c.problem.k:g}, m={c.network.neurons}, "
-            f"τ={c.adversarial.radius:g}, {c.seeds} seeds, {where}; {summary(self._rows)})"
+        return f"Run({self._settings()}, {self._where()}; {summary(self._rows)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: settings in short, a line for each claim, where it is stored."""
+        head = f"<p><strong>Run</strong> {escape(self._settings())}; {escape(self._where())}</p>"
+        lines = "".join(
+            f"<tr><th>{escape(one.id)}</th><td>{escape(title(one))}</td>"
+            f"<td>{escape(one.regime)}</td><td>{one.verdict.sign} {escape(str(one))}</td></tr>"
+            for one in families(self._rows)
         )
+        rule = f"<p><small>{escape(RULE)} Every row: <code>.scorecard()</code></small></p>"
+        return f"{head}<table>{lines}</table>{rule}"
+
+    def _settings(self) -> str:
+        c = self.config
+        return (
+            f"{c.name}, d={c.problem.d}, k={c.problem.k:g}, m={c.network.neurons}, "
+            f"τ={c.adversarial.radius:g}, {c.seeds} seeds"
+        )
+
+    def _where(self) -> str:
+        return "in memory" if self.folder is None else str(self.folder)
 
 
 def run(

@@ -38,6 +38,7 @@ from featpur_sim.report._style import (
 )
 from featpur_sim.report.both_sides_figure import both_sides
 from featpur_sim.report.dynamics_figures import stationarity
+from featpur_sim.report.weights_figure import coordinates
 from featpur_sim.theory import predictions as theory
 
 
@@ -48,28 +49,32 @@ def _training_radius(result: xr.Dataset) -> int:
 def robust_accuracy(result: xr.Dataset) -> Figure:
     """Accuracy against radius, one panel per attack, with the pure network (§5.2)."""
     with page(result, PAGE, 4.3) as (figure, seeds):
-        table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
+        table = seeds.robust_accuracy
         attacks = [a for a in table.attack.values if np.isfinite(table.sel(attack=a)).all()]
         rows = math.ceil(len(attacks) / 3)
         grid = list(figure.subplots(rows, 3, sharex=True, sharey=True).flat)
         panels = dict(zip(attacks, grid, strict=False))
         for attack, axes in panels.items():
-            axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
-            for phase, (label, colour, marker) in PHASES.items():
-                values = table.sel(attack=attack, phase=phase)
-                curve(axes, seeds.radius, values, colour, points=n, label=label, marker=marker)
-            if attack in seeds.reference_attack.values:
-                pure = _of_reference(seeds, "pure network").sel(attack=attack)
-                curve(
-                    axes, seeds.radius, pure, BLACK, points=n, label="pure network", linestyle="--"
-                )
+            draw_accuracy(axes, seeds, attack)
             axes.set_title(attack, loc="left")
-            axes.set_ylim(0, 1.02)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         _label_radii(list(panels.values()), seeds)
         legend_above(figure, panels["PGD"], 4)
     return figure
+
+
+def draw_accuracy(axes: Axes, seeds: xr.Dataset, attack: str) -> None:
+    """Accuracy under one attack on Axes, without labels; ``seeds`` are those that finished."""
+    table, n = seeds.robust_accuracy, seeds.attrs["test_samples"]
+    axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
+    for phase, (label, colour, marker) in PHASES.items():
+        values = table.sel(attack=attack, phase=phase)
+        curve(axes, seeds.radius, values, colour, points=n, label=label, marker=marker)
+    if attack in seeds.reference_attack.values:
+        pure = _of_reference(seeds, "pure network").sel(attack=attack)
+        curve(axes, seeds.radius, pure, BLACK, points=n, label="pure network", linestyle="--")
+    axes.set_ylim(0, 1.02)
 
 
 def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:
@@ -91,16 +96,11 @@ def purification(result: xr.Dataset) -> Figure:
     """κ/α, ‖v‖/|α| and accuracies over both phases, with the scalings of §5.1."""
     with page(result, PAGE, 5.4) as (figure, seeds):
         ratio, norm, accuracy = figure.subplots(3, 1, sharex=True)
-        phase = seeds.record_phase.values
-        boundary = int(seeds.record_step.values[phase == "clean"].max())
-        step = seeds.record_step.values + np.where(phase == "adversarial", boundary, 0)
+        step, boundary = steps(seeds)
         end = int(step[-1])
         along = seeds.transpose("seed", "record", ...)
-        for part in ("clean", "adversarial"):
-            inside, colour, label = phase == part, PHASES[part][1], f"measured, {part} phase"
-            for axes, name in ((ratio, "kappa_over_alpha"), (norm, "dense_norm_over_alpha")):
-                values = along[f"along_{name}"].values[:, inside]
-                curve(axes, step[inside], values, colour, label=label)
+        for axes, name in ((ratio, "kappa_over_alpha"), (norm, "dense_norm_over_alpha")):
+            draw_along(axes, seeds, name)
         for name, label, colour in (
             ("along_accuracy", "no attack", GREEN),
             ("along_dense_attack_accuracy", "dense mixture at τ", PURPLE),
@@ -115,6 +115,22 @@ def purification(result: xr.Dataset) -> Figure:
         _predictions(ratio, norm, seeds, boundary, end)
         _finish_purification((ratio, norm, accuracy), seeds, boundary, end)
     return figure
+
+
+def steps(seeds: xr.Dataset) -> tuple[np.ndarray, int]:
+    """The step of each record, those of the second phase after the first's; where that ends."""
+    phase = seeds.record_phase.values
+    boundary = int(seeds.record_step.values[phase == "clean"].max())
+    return seeds.record_step.values + np.where(phase == "adversarial", boundary, 0), boundary
+
+
+def draw_along(axes: Axes, seeds: xr.Dataset, name: str) -> None:
+    """``along_<name>`` on Axes, without labels; ``seeds`` are those that finished."""
+    phase, (step, _) = seeds.record_phase.values, steps(seeds)
+    values = seeds[f"along_{name}"].transpose("seed", "record").values
+    for part in ("clean", "adversarial"):
+        inside, colour = phase == part, PHASES[part][1]
+        curve(axes, step[inside], values[:, inside], colour, label=f"measured, {part} phase")
 
 
 def _predictions(ratio: Axes, norm: Axes, seeds: xr.Dataset, boundary: int, end: int) -> None:
@@ -156,37 +172,6 @@ def _finish_purification(
     for name, centre in (("clean", boundary / 2), ("adversarial", (boundary + end) / 2)):
         above = ratio.get_xaxis_transform()
         ratio.text(centre, 1.03, f"{name} phase", transform=above, ha="center")
-
-
-def coordinates(result: xr.Dataset) -> Figure:
-    """Coordinates C of some neurons of the first seed, before and after purification (§4)."""
-    with page(result, PAGE, 4.6) as (figure, seeds):
-        # In the gauge w* > 0 a dense mixture shows as a background of one sign.
-        wstar = result.wstar.isel(seed=0, missing_dims="ignore")
-        signed = seeds.shown_coordinates * np.sign(wstar)
-        relative = signed / np.maximum(np.abs(signed).max("feature"), 1e-30)
-        limit = float(np.clip(3 * np.abs(relative.sel(phase="clean")).median(), 0.1, 1))
-        panels = figure.subplots(len(PHASES), 1, sharex=True, sharey=True)
-        for axes, (phase, (label, _, _)) in zip(panels, PHASES.items(), strict=True):
-            axes.imshow(
-                relative.sel(phase=phase),
-                cmap="RdBu_r",
-                vmin=-limit,
-                vmax=limit,
-                aspect="auto",
-                interpolation="nearest",
-            )
-            axes.set_title(label, loc="left")
-            axes.set_ylabel("neuron")
-            axes.set_yticks([])
-        panels[-1].set_xlabel("feature j")
-        if len(seeds.seed) < len(result.seed):
-            shown = f"{result.seed.values[0]} ({result.status.values[0]})"
-            figure.supxlabel(f"shown, seed: {shown}", fontsize=7)
-        image = panels[-1].images[0]
-        bar = figure.colorbar(image, ax=list(panels), extend="both", aspect=40, pad=0.02)
-        bar.set_label("sgn(w*ⱼ) Cᵢⱼ / |αᵢ|")
-    return figure
 
 
 def overlaps(result: xr.Dataset) -> Figure:

@@ -1,7 +1,8 @@
 """The report: one self-contained HTML page over some runs (docs/claims.md, docs/theory.md §5).
 
-It shows the scorecard with the rule of every verdict, each figure with its caption, the settings,
-how each seed ended, and what the claims mean. It needs no network and no script to read.
+First what came out: a line for each claim with its verdict in every regime, and the first run as a
+picture. Then every row of the scorecard with its rule, every figure with its caption, the settings
+and how each seed ended. It needs no network and no script to read.
 """
 
 import base64
@@ -16,6 +17,7 @@ import xarray as xr
 
 from featpur_sim._ground.disk import write_text
 from featpur_sim._ground.rows import Row
+from featpur_sim.claims.family import RULE, Family, families, meaning, title
 from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.measured import Counted, interval
 from featpur_sim.claims.verdict import Tone, Verdict
@@ -83,18 +85,24 @@ def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
         raise ValueError("runs is empty: a report needs at least one run. Pass Shown(result).")
     for row in scorecard:
         _require_known("verdict", row["verdict"], list(Verdict))
+    # Where the page has the row, for links to it.
+    rows = [row | {"anchor": f"row-{number}"} for number, row in enumerate(scorecard, 1)]
+    found = families(rows)
+    tested = {one.id for one in found}
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             runs=[_describe(run) for run in runs],
-            regimes=_by_regime(scorecard),
+            regimes=_of_regimes(found),
+            claims=_of_claims(found),
+            rule=RULE,
             verdicts={verdict.value: verdict for verdict in Verdict},
             tones=TONES,
             counts=Counter(row["verdict"] for row in scorecard),
             together=Counter(row["verdict_simultaneous"] for row in scorecard),
             sizes=list(dict.fromkeys(row["held_together"] for row in scorecard)),
-            claims=MEANINGS,
+            untested={id: said for id, said in MEANINGS.items() if id not in tested},
             result_file=RESULT,
         )
     )
@@ -116,7 +124,7 @@ def write_page(path: str | Path, runs: Sequence[Shown], scorecard: list[Row]) ->
 
 
 def environment() -> jinja2.Environment:
-    """Where the pages' templates are; they know the filter ``number``."""
+    """Where the pages' templates are; they know ``number`` and ``title_of``."""
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("featpur_sim.report"),
         autoescape=True,
@@ -125,6 +133,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters["number"] = _number
+    found.filters["title_of"] = title
     return found
 
 
@@ -136,11 +145,22 @@ def _require_known(key: str, value: Any, known: Sequence[str]) -> None:
         )
 
 
-def _by_regime(scorecard: list[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in scorecard:
-        groups.setdefault(row["regime"], []).append(row)
+def _of_regimes(found: Sequence[Family]) -> dict[str, list[Family]]:
+    groups: dict[str, list[Family]] = {}
+    for one in found:
+        groups.setdefault(one.regime, []).append(one)
     return groups
+
+
+def _of_claims(found: Sequence[Family]) -> list[Row]:
+    """One for each claim: what it says, and its families, one for each regime."""
+    groups: dict[str, list[Family]] = {}
+    for one in found:
+        groups.setdefault(one.id, []).append(one)
+    return [
+        {"id": name, "meaning": meaning(group[0]), "families": group}
+        for name, group in groups.items()
+    ]
 
 
 def _number(value: Any) -> str:
@@ -173,6 +193,9 @@ def _describe(run: Shown) -> Row:
         if run.readouts:
             picture = render(readout_figure.draw(list(run.readouts)), "png")
             pictures.append(embedded("readouts", picture, readout_figure.CAPTION))
+    # The run as a picture: how robust it is, and its weights before and after.
+    robust = "both_sides" if "certified_accuracy" in result else "robust_accuracy"
+    first = [one for one in pictures if one["name"] in (robust, "coordinates")]
     return {
         "name": result.attrs["name"],
         "attrs": result.attrs,
@@ -182,7 +205,8 @@ def _describe(run: Shown) -> Row:
         "failed": diagnosis.left_out(result),
         "warnings": warnings,
         "seeds": result.sizes["seed"],
-        "figures": pictures,
+        "first": first,
+        "figures": [one for one in pictures if one not in first],
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -121,11 +122,22 @@ def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, n
 
 
 def test_the_scorecard_is_printed(featpur, settings_file, tmp_path, no_pictures):
-    code, out, err = featpur("run", settings_file(name="a[/b]"), "--out", tmp_path / "out[1]")
+    code, out, err = featpur(
+        "run", settings_file(name="a[/b]"), "--out", tmp_path / "out[1]", "--verbose"
+    )
     assert code == 0
     for word in ("Scorecard", "a[/b]", "supported", "C11", "[P] §5", "[95 % CI]"):
         assert word in out
     assert err.rstrip().endswith("out[1]/report.html")
+
+
+def test_a_line_for_each_claim_or_with_verbose_for_each_row(featpur, mine, no_pictures):
+    rows = load_scorecard(mine)
+    claims = {row["id"] for row in rows}
+    for arguments, lines in [([], len(claims)), (["--verbose"], len(rows))]:
+        code, out, _ = featpur("report", mine, *arguments)
+        assert code == 0 and ("Every row: --verbose" in out) == (not arguments)
+        assert len(re.findall(r"^(?:│)? +C\d+ ", out, re.MULTILINE)) == lines
 
 
 def test_quiet_is_quiet(featpur, settings_file, tmp_path, no_pictures):

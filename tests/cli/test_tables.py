@@ -62,6 +62,14 @@ ROWS = {
          "verdict": "inconclusive at this size", "verdict_simultaneous": "contradicted"}
         for i, ci in ((3, [-1.2512, 1.0934]), (11, None))
     ]),
+    "families": lambda: tables.families("dense-regime", [
+        {"id": name, "regime": "dense-regime", "statement": "an own claim", "measured": -0.0807,
+         "threshold": "within × 3.125", "ci": ci, "verdict": verdict, "source": "[D]",
+         "verdict_simultaneous": "contradicted"}
+        for name, ci, verdict in (
+            ("C3", [-1.2512, 1.0934], "outside the prediction's range"), ("M1", None, "no verdict"),
+            ("C3", [0.5123, 0.7123], "supported"), ("C11", None, "inconclusive at this size"))
+    ]),
     "accuracies": accuracies,
     "contributions": lambda: tables.contributions(
         [{"attack": "APGD on the margin, 5 starts", "points": 1_200_000, "broken": 512_345,

@@ -292,7 +292,9 @@ def test_every_figure_is_drawn_in_the_house_style():
     package = Path(figures.__file__).parent
     for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert "pyplot" not in text.replace("touches pyplot", ""), path
+        # run.plot makes the user's own figures, on request; every other file leaves pyplot alone.
+        mine = path.name != "run_plots.py"
+        assert not (mine and "pyplot" in text.replace("touches pyplot", "")), path
         assert "rc_context" not in text or path.name == "_style.py", path
         # Made inside the style, each of them.
         made = re.findall(r"( *)figure = Figure\(", text)

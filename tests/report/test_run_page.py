@@ -9,6 +9,7 @@ import pytest
 from markupsafe import escape
 from test_run_figures import tiny_result, with_failed_seed
 
+from featpur_sim.claims.family import RULE
 from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import run_figures as figures
@@ -117,9 +118,55 @@ def test_every_row_is_there_with_its_rule_and_its_verdict_in_words(page):
     for row in ROWS:
         for key in ("id", "statement", "source", "rule", "verdict"):
             assert row[key] in page.words
-    # The count above, its row, and at half and once the tolerance.
-    assert page.words.count(Verdict.CONTRADICTED) == 4
+    # The rule of claims twice; its claim, the count, the head of its rows, its row, and at half
+    # and once the tolerance.
+    assert page.words.count(Verdict.CONTRADICTED) == 2 + 6
     assert "1 contradicted" in page.words
+
+
+def test_it_opens_with_a_line_for_each_claim_then_a_picture_and_folds_the_rows(html, page):
+    result = html.index('<section id="result"'), html.index('<section id="scorecard"')
+    top = html[slice(*result)]
+    for row in ROWS:
+        assert MEANINGS[row["id"]][0].split("'")[0] in top
+    assert RULE in Page(top).words
+    for name in ("both_sides", "coordinates"):
+        assert f'id="{name}-1"' in top and f'id="{name}-2"' in html[result[1] :]
+    assert top.index("<table") < top.index("<img")
+    rest = html[result[1] :]
+    assert rest.index("<details><summary>dense-regime: all 3 rows") < rest.index("<table")
+    assert "<details open" not in html
+
+
+def test_a_claim_is_as_good_as_its_worst_row_and_leads_to_it(monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {})
+    refuted = ROWS[3] | {"id": "C2", "regime": "dense-regime", "measured": 0.377}
+    html = report.build([named(tiny_result(), "run")], [ROWS[0], refuted, ROWS[0]])
+    words = Page(html).words
+    assert "dense-regime: ✗ contradicted in 1 of 3 rows ; 2 supported 0.377 [" in words
+    assert "C2 the clean network is fragile: contradicted in 1 of 3 rows; 2 supported" in words
+    assert '<a href="#row-2">0.377</a>' in html and '<tr id="row-2">' in html
+    assert f"judged by ≥ 0.2; together: {Verdict.INCONCLUSIVE}" in words
+    assert "Not tested by these runs: C1, C3, C4" in words
+
+
+def test_a_claim_of_ones_own_means_what_its_statement_says(monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {})
+    own = ROWS[0] | {"id": "M1", "statement": "weights grow", "source": "[M] mine"}
+    page = Page(report.build([named(tiny_result(), "run")], [own, ROWS[0]]))
+    result = page.words.split("Every row", 2)[1]
+    assert "M1 weights grow [M] mine" in result
+    assert result.index("C2 At a radius") < result.index("M1 weights")
+    assert {value[1:] for value in page.values("href")} <= set(page.values("id"))
+
+
+def test_without_certificates_the_picture_is_the_accuracy_under_attack(monkeypatch):
+    drawn = {name: figures.ALL[name] for name in ("both_sides", "robust_accuracy")}
+    monkeypatch.setattr(figures, "ALL", drawn)
+    result = tiny_result().drop_vars("certified_accuracy")
+    html = report.build([named(result, "run")], ROWS)
+    assert html.index('id="robust_accuracy-1"') < html.index('id="scorecard"')
+    assert html.index('id="both_sides-1"') > html.index('id="run-1"')
 
 
 def test_the_rows_are_also_held_together(html, page):
@@ -228,10 +275,7 @@ def test_a_run_without_a_finished_seed_has_no_figures():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        ({"verdict": "proved"}, "verdict = 'proved'.*one of supported, contradicted"),
-        ({"id": "C99"}, "id = 'C99'.*claims.scorecard"),
-    ],
+    [({"verdict": "proven"}, "verdict = 'proven'.*one of supported, contradicted")],
 )
 def test_unknown_rows_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,133 @@
+"""``run.plot``: the figures of one run on Axes of the user's, or on new ones.
+
+Lines, bands and colours are those of the run's figures (`featpur_sim.report.run_figures`); sizes
+and fonts are those of the user's matplotlib settings.
+"""
+
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+
+from featpur_sim._ground.checks import ConfigError
+from featpur_sim.report import both_sides_figure, run_figures, weights_figure
+from featpur_sim.report._style import GREY, PHASES, to_average
+
+ALONG = "along_"
+
+
+class Plots:
+    """What can be drawn of one run; every method returns the Axes.
+
+    ``ax=None`` makes a new pyplot figure, which a notebook shows. Seeds that did not finish are
+    left out; bands are 95 % t-intervals over the others.
+    """
+
+    def __init__(self, result: xr.Dataset):
+        self._result = result
+
+    def __repr__(self) -> str:
+        return "plot.both_sides(), .robust_accuracy(), .weights(), .trajectory(variable)"
+
+    def both_sides(self, ax: Axes | None = None) -> Axes:
+        """Certified and attacked accuracy against radius, and the gap that holds the true one.
+
+        Args:
+            ax: where; None makes a new figure.
+
+        Raises:
+            ValueError: no seed finished.
+        """
+        seeds, axes = to_average(self._result), _axes(ax)
+        both_sides_figure.draw(axes, seeds)
+        if "certified_accuracy" in seeds:
+            axes.legend()
+        return axes
+
+    def robust_accuracy(self, ax: Axes | None = None, attack: str = "PGD") -> Axes:
+        """Accuracy under one attack against radius (an upper bound on robust accuracy).
+
+        Args:
+            ax: where; None makes a new figure.
+            attack: one of ``run.data.attack``.
+
+        Raises:
+            ConfigError: the run has no such attack.
+            ValueError: no seed finished.
+        """
+        seeds = to_average(self._result)
+        _require("attack", attack, list(map(str, seeds.attack.values)))
+        axes = _axes(ax)
+        run_figures.draw_accuracy(axes, seeds, attack)
+        axes.set_title(attack, loc="left")
+        axes.set_xlabel("attack radius τ (units of x)")
+        axes.set_ylabel("accuracy")
+        axes.legend()
+        return axes
+
+    def weights(self, ax: Axes | None = None, phase: str = "adversarial") -> Axes:
+        """The weights of some neurons of the first seed, feature by feature.
+
+        A dense mixture is a background of one colour, a pure neuron one dark cell. The colours
+        mean the same for every phase.
+
+        Args:
+            ax: where; None makes a new figure.
+            phase: ``"init"``, ``"clean"`` or ``"adversarial"``: after which they are shown.
+
+        Raises:
+            ConfigError: there is no such phase.
+            ValueError: no seed finished.
+        """
+        seeds = to_average(self._result)
+        _require("phase", phase, list(PHASES))
+        axes = _axes(ax)
+        image = weights_figure.draw(axes, self._result, seeds, phase)
+        axes.set_xlabel("feature j")
+        bar = axes.figure.colorbar(image, ax=axes, extend="both")
+        bar.set_label(weights_figure.COLOURS)
+        return axes
+
+    def trajectory(self, variable: str, ax: Axes | None = None) -> Axes:
+        """What was recorded along both phases of training.
+
+        Args:
+            variable: a variable ``along_<name>`` of ``run.data``, by its name:
+                ``"kappa_over_alpha"``, ``"accuracy"``, or one that an own observer gave.
+            ax: where; None makes a new figure.
+
+        Raises:
+            ConfigError: nothing of this name was recorded.
+            ValueError: no seed finished.
+        """
+        seeds = to_average(self._result)
+        name = str(variable).removeprefix(ALONG)
+        recorded = [
+            str(key).removeprefix(ALONG)
+            for key, values in seeds.items()
+            if str(key).startswith(ALONG) and set(values.dims) == {"seed", "record"}
+        ]
+        _require("variable", name, recorded)
+        axes = _axes(ax)
+        run_figures.draw_along(axes, seeds, name)
+        axes.axvline(run_figures.steps(seeds)[1], color=GREY, linewidth=0.8)
+        axes.set_xlabel("training step")
+        axes.set_ylabel(name)
+        axes.legend()
+        return axes
+
+
+def _axes(ax: Any) -> Axes:
+    if ax is None:
+        # Late, and only here: pyplot holds the user's figures, and a notebook shows those.
+        from matplotlib import pyplot
+
+        return pyplot.subplots(layout="constrained")[1]
+    if not isinstance(ax, Axes):
+        raise ConfigError(f"ax must be matplotlib Axes or None, got {type(ax).__name__}.")
+    return ax
+
+
+def _require(name: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} = {value!r}: must be one of {', '.join(known)}.")
