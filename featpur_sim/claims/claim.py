@@ -16,6 +16,8 @@ Subject = TypeVar("Subject")
 
 ERROR = 0.05
 """The chance that an interval misses what it is of; held together, that any of them does."""
+NO_PREDICTION = "no prediction"
+"""What a claim predicts that says what was measured, and no more."""
 SCALES = 0.5, 1.0, 2.0
 """The tolerances of the sensitivity table in units of the stated one."""
 

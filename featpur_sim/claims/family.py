@@ -5,7 +5,8 @@ verdict of the family is that of its worst row. One row that is contradicted mak
 contradicted, whatever the others say. Where none is, one that is open leaves it open: a prediction
 that does not cover the run, or an interval that holds the threshold, is not evidence, and neither
 others' agreement nor their number makes up for it. No average and no majority: five rows do not
-outvote the sixth. What that hides (contradicted in one row of six is not contradicted in six) the
+outvote the sixth. A row of which nothing is predicted, a measurement beside the claim, does not
+count. What that hides (contradicted in one row of six is not contradicted in six) the
 counts of `Family.counts` say, and they go wherever the verdict goes.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from featpur_sim._ground.rows import Row
+from featpur_sim.claims.claim import NO_PREDICTION
 from featpur_sim.claims.meanings import MEANINGS, TITLES
 from featpur_sim.claims.verdict import Verdict
 
@@ -36,7 +38,8 @@ WORST_FIRST: tuple[Verdict, ...] = (
 RULE = (
     "A claim is judged by all its rows and holds only if all of them do: the verdict is that of "
     "its worst row, so one contradicted row makes it contradicted and, where there is none, one "
-    "open row leaves it open. The counts say how many rows got which verdict."
+    "open row leaves it open; a row without a prediction does not count. The counts say how many "
+    "rows got which verdict."
 )
 """The rule in a reader's words."""
 
@@ -49,9 +52,17 @@ class Family(NamedTuple):
     rows: tuple[Row, ...]
 
     @property
+    def counting(self) -> tuple[Row, ...]:
+        """The rows that the verdict rests on: those with a prediction, or all if none has one."""
+        predicted = tuple(row for row in self.rows if row.get("predicted") != NO_PREDICTION)
+        return predicted or self.rows
+
+    @property
     def decisive(self) -> Row:
         """The worst row; of several, the one worst when all are held together, then the first."""
-        return min(self.rows, key=lambda r: (_rank(r["verdict"]), _rank(r["verdict_simultaneous"])))
+        return min(
+            self.counting, key=lambda r: (_rank(r["verdict"]), _rank(r["verdict_simultaneous"]))
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -61,7 +72,7 @@ class Family(NamedTuple):
     @property
     def together(self) -> Verdict:
         """That of the worst row where all rows of the scorecard are held together."""
-        return min((Verdict(row["verdict_simultaneous"]) for row in self.rows), key=_rank)
+        return min((Verdict(row["verdict_simultaneous"]) for row in self.counting), key=_rank)
 
     @property
     def counts(self) -> dict[Verdict, int]:

@@ -81,5 +81,6 @@ TITLES: dict[str, str] = {
     "C11": "random noise is harmless",
     "C12": "robustness sits in the features",
     "C13": "hidden weights must be purified",
+    "C14": "the closure predicts this run",
 }
 """Each in a few words, for tables."""

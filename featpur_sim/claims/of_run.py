@@ -15,7 +15,7 @@ from featpur_sim._ground.checks import ConfigError
 from featpur_sim._ground.expected import expect
 from featpur_sim.claims import run_measures as of
 from featpur_sim.claims.certificate import with_certificate
-from featpur_sim.claims.claim import Case, Claim, Row, cases, rows
+from featpur_sim.claims.claim import NO_PREDICTION, Case, Claim, Row, cases, rows
 from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.rule import (
     AtLeast,
@@ -74,7 +74,7 @@ CLAIMS: tuple[Claim[xr.Dataset], ...] = (
           "it comes near the ceiling: PGD accuracy at τ of the pure network (best b = {bias:.3g}) "
           "less that of the purified one"),
     Claim("C5", AtLeast(0.01, "the gain", " Below it, the phase is long enough."), of.late_gain,
-          "no prediction", "[M] §5.2",
+          NO_PREDICTION, "[M] §5.2",
           "longer adversarial training still closes the distance: PGD accuracy at τ gained over "
           "the last two thirds of the phase"),
     Claim("C6", AtMost(0.1, "the fraction", " That is a fall of ten-fold or more."),

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from featpur_sim.claims.claim import Claim, cases, rows
+from featpur_sim.claims.claim import NO_PREDICTION, Claim, cases, rows
 from featpur_sim.claims.family import WORST_FIRST, Family, families, meaning, title
 from featpur_sim.claims.meanings import MEANINGS, TITLES
 from featpur_sim.claims.measured import over_seeds
@@ -100,3 +100,13 @@ def test_rows_that_the_package_made():
     (family,) = families(rows(found))
     assert isinstance(family, Family) and family.decisive["threshold"] == "≥ 2"
     assert str(family) == "contradicted in 1 of 2 rows; 1 supported"
+
+
+def test_a_row_without_a_prediction_does_not_count():
+    said = {"verdict": "supported", "verdict_simultaneous": "supported", "predicted": "0"}
+    beside = said | {"verdict": "contradicted", "predicted": NO_PREDICTION}
+    beside |= {"verdict_simultaneous": "contradicted"}
+    both = Family("C5", "run", (said, beside))
+    assert str(both) == "supported in 1 of 2 rows; 1 contradicted"
+    assert both.together == Verdict.SUPPORTED and both.decisive is said
+    assert Family("C5", "run", (beside,)).verdict == Verdict.CONTRADICTED
