@@ -79,7 +79,7 @@ def against_direct(rows: Sequence[Row]) -> Figure:
                 )  # fmt: skip
             axes.set_ylabel(label)
             if name == "ratio":
-                axes.set_yscale("symlog", linthresh=0.001)
+                axes.set_yscale("log", nonpositive="mask")  # of either sign before step 1
             if "accuracy" in name:
                 axes.set_ylim(0, 1.02)
         for axes in grid[3:]:
