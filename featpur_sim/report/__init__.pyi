@@ -3,6 +3,7 @@ from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
 from . import of_folder as of_folder
 from . import one_run as one_run
+from . import one_sweep as one_sweep
 from . import readout_figure as readout_figure
 from . import reproduce as reproduce
 from . import run_figures as run_figures
@@ -15,3 +16,4 @@ from .of_folder import write_report as write_report
 from .one_run import Run as Run
 from .one_run import load as load
 from .one_run import run as run
+from .one_sweep import Swept as Swept

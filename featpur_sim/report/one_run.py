@@ -14,15 +14,17 @@ from featpur_sim._ground.rows import Row
 from featpur_sim.claims.claim import Claim, summary
 from featpur_sim.claims.family import RULE, families, title
 from featpur_sim.claims.of_run import require_own, scorecard
+from featpur_sim.report.one_sweep import Swept
 from featpur_sim.report.reproduce import reproduce, require_free_folders
 from featpur_sim.report.run_plots import Plots
 from featpur_sim.runs import config as configuration
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.experiment import check, run_experiment
-from featpur_sim.runs.folder import is_saved, load_scorecard
+from featpur_sim.runs.folder import RESULT, is_saved, load_scorecard
 from featpur_sim.runs.own import resolve
 from featpur_sim.runs.saved import SavedRun, load_run, restored
+from featpur_sim.sweeps.run import SWEEP, load_sweep
 
 
 class Run:
@@ -145,20 +147,27 @@ def run(
     return Run(load_run(out, allow_import=allow_import, problem=problem), rows, out)
 
 
-def load(directory: str | Path, *, allow_import: bool = False, problem: Any = None) -> Run:
-    """Read a finished run back.
+def load(directory: str | Path, *, allow_import: bool = False, problem: Any = None) -> Run | Swept:
+    """Read a finished run, or a finished sweep, back.
 
     Args:
         directory: its folder.
-        allow_import: whether the law or the problem may be imported that its settings name as code.
+        allow_import: whether the law or the problem may be imported that a run's settings name as
+            code.
         problem: of a run that was given one in Python, the same again.
 
+    Returns:
+        A `Run`, or a `featpur_sim.report.one_sweep.Swept`.
+
     Raises:
-        ResultError: the folder holds no whole run of this version.
+        ResultError: the folder holds no whole run of this version, and no whole sweep.
         ConfigError: the samples of the run are drawn by code that is not here, or is another now.
     """
+    directory = Path(directory)
+    if (directory / SWEEP).is_file() and not (directory / RESULT).exists():
+        return Swept(load_sweep(directory), directory)
     saved = load_run(directory, allow_import=allow_import, problem=problem)
-    return Run(saved, load_scorecard(directory), Path(directory))
+    return Run(saved, load_scorecard(directory), directory)
 
 
 def _silent(label: str) -> AbstractContextManager[Meter]:

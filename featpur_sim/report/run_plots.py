@@ -38,7 +38,7 @@ class Plots:
         Raises:
             ValueError: no seed finished.
         """
-        seeds, axes = to_average(self._result), _axes(ax)
+        seeds, axes = to_average(self._result), axes_or_new(ax)
         both_sides_figure.draw(axes, seeds)
         if "certified_accuracy" in seeds:
             axes.legend()
@@ -57,7 +57,7 @@ class Plots:
         """
         seeds = to_average(self._result)
         _require("attack", attack, list(map(str, seeds.attack.values)))
-        axes = _axes(ax)
+        axes = axes_or_new(ax)
         run_figures.draw_accuracy(axes, seeds, attack)
         axes.set_title(attack, loc="left")
         axes.set_xlabel("attack radius τ (units of x)")
@@ -81,7 +81,7 @@ class Plots:
         """
         seeds = to_average(self._result)
         _require("phase", phase, list(PHASES))
-        axes = _axes(ax)
+        axes = axes_or_new(ax)
         image = weights_figure.draw(axes, self._result, seeds, phase)
         axes.set_xlabel("feature j")
         bar = axes.figure.colorbar(image, ax=axes, extend="both")
@@ -108,7 +108,7 @@ class Plots:
             if str(key).startswith(ALONG) and set(values.dims) == {"seed", "record"}
         ]
         _require("variable", name, recorded)
-        axes = _axes(ax)
+        axes = axes_or_new(ax)
         run_figures.draw_along(axes, seeds, name)
         axes.axvline(run_figures.steps(seeds)[1], color=GREY, linewidth=0.8)
         axes.set_xlabel("training step")
@@ -117,7 +117,12 @@ class Plots:
         return axes
 
 
-def _axes(ax: Any) -> Axes:
+def axes_or_new(ax: Any) -> Axes:
+    """The given Axes, or those of a new pyplot figure.
+
+    Raises:
+        ConfigError: ``ax`` is something else.
+    """
     if ax is None:
         # Late, and only here: pyplot holds the user's figures, and a notebook shows those.
         from matplotlib import pyplot

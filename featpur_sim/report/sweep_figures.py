@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
@@ -52,34 +53,54 @@ def draw_phase_diagram(
         ResultError: as of `phase_diagram`, or no point has a value.
     """
     diagram = phase_diagram(result, quantity, plane)
-    along_x, along_y, value = (diagram[name].values.astype(float) for name in (*plane, "value"))
-    if not np.isfinite(value).any():
-        raise ResultError(f"{quantity}: no point of the sweep has a value, so none has a colour.")
     with house_style():
         figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
         axes = figure.subplots()
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        shown = np.isfinite(value)
-        scale = {"norm": _scale(value[shown]), "cmap": "viridis"}
-        x, y = np.unique(along_x), np.unique(along_y)
-        if len(value) == len(x) * len(y) and min(len(x), len(y)) > 1:
-            table = np.full((len(y), len(x)), np.nan)
-            table[np.searchsorted(y, along_y), np.searchsorted(x, along_x)] = value
-            drawn = axes.pcolormesh(_edges(x), _edges(y), table, **scale)
-        else:
-            place = along_x[shown], along_y[shown]
-            drawn = axes.scatter(*place, c=value[shown], s=60, zorder=3, **scale)
-        blank = {"color": GREY, "markersize": 5, "linestyle": "none", "zorder": 6}
-        axes.plot(along_x[~shown], along_y[~shown], "x", **blank)
-        axes.set_xlabel(diagram[plane[0]].attrs.get("long_name", plane[0]))
-        axes.set_ylabel(diagram[plane[1]].attrs.get("long_name", plane[1]))
+        drawn = draw_plane(axes, diagram, quantity, plane)
         figure.colorbar(drawn, ax=axes, label=quantity.label)
         if plane == PLANE:
-            _window(axes, along_x)
             figure.legend(loc="outside upper center", ncols=2)
-        label_values(figure, [axes.xaxis, axes.yaxis], [along_x, along_y])
+        along = [diagram[name].values.astype(float) for name in plane]
+        label_values(figure, [axes.xaxis, axes.yaxis], along)
     return figure
+
+
+def draw_plane(
+    axes: Axes, diagram: xr.Dataset, quantity: Quantity, plane: tuple[str, str]
+) -> ScalarMappable:
+    """A phase diagram on given Axes; what its colours stand for, for a colour bar.
+
+    Args:
+        axes: where.
+        diagram: of `phase_diagram`.
+        quantity: that it shows.
+        plane: the two coordinates.
+
+    Raises:
+        ResultError: no point has a value.
+    """
+    along_x, along_y, value = (diagram[name].values.astype(float) for name in (*plane, "value"))
+    if not np.isfinite(value).any():
+        raise ResultError(f"{quantity}: no point of the sweep has a value, so none has a colour.")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    shown = np.isfinite(value)
+    scale = {"norm": _scale(value[shown]), "cmap": "viridis"}
+    x, y = np.unique(along_x), np.unique(along_y)
+    if len(value) == len(x) * len(y) and min(len(x), len(y)) > 1:
+        table = np.full((len(y), len(x)), np.nan)
+        table[np.searchsorted(y, along_y), np.searchsorted(x, along_x)] = value
+        drawn = axes.pcolormesh(_edges(x), _edges(y), table, **scale)
+    else:
+        place = along_x[shown], along_y[shown]
+        drawn = axes.scatter(*place, c=value[shown], s=60, zorder=3, **scale)
+    blank = {"color": GREY, "markersize": 5, "linestyle": "none", "zorder": 6}
+    axes.plot(along_x[~shown], along_y[~shown], "x", **blank)
+    axes.set_xlabel(diagram[plane[0]].attrs.get("long_name", plane[0]))
+    axes.set_ylabel(diagram[plane[1]].attrs.get("long_name", plane[1]))
+    if plane == PLANE:
+        _window(axes, along_x)
+    return drawn
 
 
 def _window(axes: Axes, d: np.ndarray) -> None:
