@@ -12,6 +12,7 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 
 from featpur_sim.report import dynamics_figures
+from featpur_sim.runs.build import _make_bias
 from featpur_sim.runs.config import (
     ConfigError,
     FrozenConfig,
@@ -21,7 +22,6 @@ from featpur_sim.runs.config import (
     dump,
     parse,
 )
-from featpur_sim.runs.experiment import _make_bias
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.runs.reduced import (
     duration_of,
