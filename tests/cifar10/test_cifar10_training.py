@@ -28,6 +28,7 @@ def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in leaves)
 
 
+@pytest.mark.slow
 def test_a_net_learns_what_can_be_learned(start, learning, images):
     learned, losses = learning
     before, after = right(start, images).mean(), right(learned, images).mean()

@@ -147,6 +147,7 @@ def test_the_upper_side_of_a_sandwich_is_widened_too():
     assert rows_of(case(FromBothSides(0.1), found) * 9)[0]["verdict_simultaneous"].startswith("inc")
 
 
+@pytest.mark.slow
 def test_of_all_intervals_together_one_in_twenty_scorecards_has_a_miss():
     """The whole estimator, on 400 scorecards of 10 rows with 5 seeds each."""
     rng, missed, missed_alone = np.random.default_rng(0), 0, 0

@@ -54,6 +54,7 @@ def common_numbers(result, rng, level, growth):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 @pytest.mark.parametrize("growth", [0.0, 0.2])
 @pytest.mark.parametrize("seeds", [3, 5, 10])

@@ -161,6 +161,7 @@ CASES = [case for case in CASES if case[0] not in BARRED or case[1] is training]
 CASES = [case for case in CASES if case[0] != "matmul_precision" or case[1] is measures]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("switch", "part"), CASES)
 def test_same_bits_under_every_switch(plain, given, switch, part):
     with SWITCHES[switch]():

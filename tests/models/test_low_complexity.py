@@ -266,6 +266,7 @@ def test_the_full_basis_embeds_the_reduced_one(degree):
     np.testing.assert_allclose(full(x), reduced(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_full_basis_does_not_beat_the_reduced_family():
     """P2: no descent in all monomials starts from the best odd symmetric polynomial.
 

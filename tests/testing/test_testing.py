@@ -109,6 +109,7 @@ def test_the_claims_are_claims():
     passes("claim", Claim("E", ByEvidence(Verdict.MEASURED, "w"), over_seeds, "1", "[M]", "so"))
 
 
+@pytest.mark.slow
 def test_the_cousins_of_the_theorem_keep_the_contracts(unchecked, monkeypatch):
     """Weights shared over patches, and inputs that carry their cluster as a tag: the annotations of
     the package, checked in these tests, give both one length d."""

@@ -231,6 +231,7 @@ def random_dictionary(d, seed):
     return stats.ortho_group.rvs(d, random_state=np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("haar", [False, True])
 def test_no_linear_member_exceeds_its_linf_bound(haar):
     d, k = 64, 5
