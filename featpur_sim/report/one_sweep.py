@@ -21,7 +21,7 @@ class SweepPlots:
     """What can be drawn of a sweep; every method returns the Axes.
 
     A quantity is a variable at chosen labels, ``"kappa_over_alpha[phase=clean]"``. ``at`` chooses
-    the points: ``at={"sigma_x": 0.3}``. ``ax=None`` makes a new pyplot figure.
+    the points: ``at={"sigma_x": 0.3}``. ``ax=None`` makes a new figure, which a notebook shows.
     """
 
     def __init__(self, data: xr.Dataset):
