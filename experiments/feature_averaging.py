@@ -12,7 +12,6 @@ Everything here uses the public interface: a problem, two networks and a classif
     python experiments/feature_averaging.py --picture docs/images/feature-averaging.png
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from panels import page, save, scorecard
+from panels import cousin_arguments, page, save, scorecard
 
 import featpur_sim as fp
 from featpur_sim.attacks.gradient import DenseMixture
@@ -225,12 +224,7 @@ def draw(table: np.ndarray, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--picture", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    options = parser.parse_args()
+    options = cousin_arguments(__doc__ or "", SEEDS).parse_args()
     table = np.array([[measure(*s, seed) for seed in range(options.seeds)] for s in SIZES])
     print("| d, k | labels | " + " | ".join(MEASURES) + " |\n" + "|---" * 7 + "|")
     for (d, k), of_size in zip(SIZES, table, strict=True):

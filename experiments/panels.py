@@ -28,6 +28,16 @@ def arguments(description: str, folders: str | int = 1) -> tuple[list[Path], Pat
     return options.folder, options.picture
 
 
+def cousin_arguments(description: str, seeds: int) -> argparse.ArgumentParser:
+    """The command line of a cousin of the theorem: a picture to write and a number of seeds."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--picture", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    return parser
+
+
 def quantity(result: xr.Dataset, text: str) -> xr.Dataset:
     """Mean and interval of a quantity at every point."""
     return per_point(result, Quantity.parse(text))

@@ -10,7 +10,6 @@ Then our own question: does degree 3 purify in the sparse-coding model? Public i
     python experiments/polynomial_relu.py --picture docs/images/polynomial-relu.png
 """
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from panels import page, save, scorecard
+from panels import cousin_arguments, page, save, scorecard
 
 import featpur_sim as fp
 from featpur_sim.attacks.gradient import keep_better
@@ -285,12 +284,7 @@ def draw(clusters: np.ndarray, sparse: np.ndarray, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--picture", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    n = (options := parser.parse_args()).seeds
+    n = (options := cousin_arguments(__doc__ or "", SEEDS).parse_args()).seeds
     clusters = np.array([[of_clusters(size, kind, n) for kind in KINDS.values()] for size in SIZES])
     print("| K | network | " + " | ".join(MEASURES) + " |\n" + "|---" * 6 + "|")
     for size, of_size in zip(SIZES, clusters, strict=True):

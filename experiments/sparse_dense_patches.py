@@ -14,14 +14,13 @@ claims judged by the rules of the scorecard.
     python experiments/sparse_dense_patches.py --picture docs/images/sparse-dense-patches.png
 """
 
-import argparse
 from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from panels import page, save, scorecard
+from panels import cousin_arguments, page, save, scorecard
 
 import featpur_sim as fp
 from featpur_sim.attacks.gradient import DenseMixture
@@ -193,11 +192,7 @@ def draw(courses: list[np.ndarray], steps: np.ndarray, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--picture", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser = cousin_arguments(__doc__ or "", SEEDS)
     parser.add_argument("--neurons", type=int, default=NEURONS, help="of each label")
     options = parser.parse_args()
     each = (measure(seed, options.neurons) for seed in range(options.seeds))

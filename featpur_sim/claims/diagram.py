@@ -75,7 +75,7 @@ def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
         ResultError: no such coordinate, no number where there are numbers, or no such point.
     """
     for name, value in at.items():
-        _require_coordinate(result, name)
+        require_coordinate(result, name)
         values = result[name].values
         if values.dtype.kind in "if":
             same = np.isclose(values.astype(float), _number(name, value), rtol=1e-5, atol=0)
@@ -88,7 +88,12 @@ def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:
     return result
 
 
-def _require_coordinate(result: xr.Dataset, name: str) -> None:
+def require_coordinate(result: xr.Dataset, name: str) -> None:
+    """Refuse a name that is no coordinate of a sweep's points.
+
+    Raises:
+        ResultError: it is none; the message names those that are.
+    """
     along = _along(result)
     if name not in along:
         raise ResultError(f"the sweep has no coordinate '{name}': it has {', '.join(along)}.")
@@ -152,7 +157,7 @@ def phase_diagram(
 
 
 def _positive(result: xr.Dataset, name: str) -> NDArray[np.floating]:
-    _require_coordinate(result, name)
+    require_coordinate(result, name)
     values = result[name].values
     if values.dtype.kind not in "if" or not (values > 0).all():
         raise ResultError(f"{name} has values that are not positive numbers: no diagram over it.")

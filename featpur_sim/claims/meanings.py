@@ -61,7 +61,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "[D] from C6; against it Mousavi-Hosseini et al., arXiv:2410.16449",
     ),
     "C14": (
-        "At this size, with constants: the closure, which follows three numbers a neuron from the "
+        "At this size, with constants: the closure, which follows four numbers a neuron from the "
         "initial weights on, predicts what the run measures.",
         "[D] §7",
     ),

@@ -7,7 +7,7 @@ seed is held against the closure that began with its initial weights.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -80,50 +80,46 @@ def _difference(name: str, direct: Direct, phase: str, compared: Compared) -> Me
     )
 
 
-# Statistic of the closure, the run's own, in words.
-_QUOTIENTS: tuple[tuple[str, Direct, str], ...] = (
-    ("ratio", _ratio, "κ/α, mean over carriers"),
-    ("alpha", _alpha, "α, mean over carriers"),
-    ("active", _active, "active fraction"),
+# Statistic of the closure, the run's own, in words, and how the two are compared.
+_COMPARED = (
+    ("ratio", _ratio, "κ/α, mean over carriers", _quotient),
+    ("alpha", _alpha, "α, mean over carriers", _quotient),
+    ("active", _active, "active fraction", _quotient),
+    ("accuracy", _accuracy, "clean accuracy", _difference),
+    ("dense_accuracy", _attacked, "accuracy under the dense attack at τ", _difference),
 )
-_DIFFERENCES: tuple[tuple[str, Direct, str], ...] = (
-    ("accuracy", _accuracy, "clean accuracy"),
-    ("dense_accuracy", _attacked, "accuracy under the dense attack at τ"),
-)
+# How → rule, prediction, and the two values in words.
+_JUDGED = {
+    _quotient: (
+        WithinFactor(FACTOR, "the closure's"),
+        "1",
+        "({direct:.3g}) over the closure's ({closure:.3g})",
+    ),
+    _difference: (
+        WithinDistance(DISTANCE, "the closure's"),
+        "0",
+        "({direct:.3f}) less the closure's ({closure:.3f})",
+    ),
+}
 _AFTER = {"clean": "clean training", "adversarial": "adversarial training"}
 
 
-def _claims() -> tuple[Claim[Compared], ...]:
-    of_values = [
-        Claim(
-            "C14",
-            WithinFactor(FACTOR, "the closure's"),
-            functools.partial(_quotient, name, direct, phase),
-            "1",
-            "[D] §7",
-            f"the closure predicts the run, with constants: {words} after {_AFTER[phase]} "
-            "({direct:.3g}) over the closure's ({closure:.3g})",
-        )
-        for phase in _AFTER
-        for name, direct, words in _QUOTIENTS
-    ]
-    of_accuracies = [
-        Claim(
-            "C14",
-            WithinDistance(DISTANCE, "the closure's"),
-            functools.partial(_difference, name, direct, phase),
-            "0",
-            "[D] §7",
-            f"the closure predicts the run, with constants: {words} after {_AFTER[phase]} "
-            "({direct:.3f}) less the closure's ({closure:.3f})",
-        )
-        for phase in _AFTER
-        for name, direct, words in _DIFFERENCES
-    ]
-    return (*of_values, *of_accuracies)
+def _claim(name: str, direct: Direct, words: str, how: Any, phase: str) -> Claim[Compared]:
+    rule, predicted, both = _JUDGED[how]
+    statement = (
+        f"the closure predicts the run, with constants: {words} after {_AFTER[phase]} {both}"
+    )
+    measure = functools.partial(how, name, direct, phase)
+    return Claim("C14", rule, measure, predicted, "[D] §7", statement)
 
 
-CLAIMS = _claims()
+CLAIMS = tuple(
+    _claim(*compared, phase)
+    for how in _JUDGED
+    for phase in _AFTER
+    for compared in _COMPARED
+    if compared[-1] is how
+)
 
 
 def load_closure(directory: str | Path, result: xr.Dataset) -> list[Row]:

@@ -8,11 +8,11 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from featpur_sim.claims.diagram import PLANE, per_point, phase_diagram, select
+from featpur_sim.claims.diagram import PLANE, per_point, phase_diagram, require_coordinate, select
 from featpur_sim.claims.quantity import Quantity
+from featpur_sim.report._style import BLUE
 from featpur_sim.report.run_plots import axes_or_new
-from featpur_sim.report.sweep_figures import draw_plane
-from featpur_sim.runs.folder import ResultError
+from featpur_sim.report.sweep_figures import draw_measured, draw_plane
 from featpur_sim.sweeps.assemble import as_grid
 from featpur_sim.sweeps.dependence import axes_of
 
@@ -80,15 +80,10 @@ class SweepPlots:
             ResultError: there is no such quantity or coordinate.
         """
         found = Quantity.parse(quantity)
+        require_coordinate(self._data, x)
         table = per_point(select(self._data, at or {}), found)
-        if x not in table.coords:
-            known = ", ".join(map(str, table.coords))
-            raise ResultError(f"the sweep has no coordinate {x!r}: it has {known}.")
         axes = axes_or_new(ax)
-        order = np.argsort(table[x].values)
-        place, mean, low, high = (table[n].values[order] for n in (x, "value", "low", "high"))
-        bars = np.nan_to_num(np.stack([mean - low, high - mean]))
-        axes.errorbar(place, mean, yerr=bars, marker="o", linestyle="none", elinewidth=0.8)
+        draw_measured(axes, table, table[x].values, BLUE, "o")
         axes.set_xlabel(table[x].attrs.get("long_name", x))
         axes.set_ylabel(found.label)
         return axes

@@ -132,8 +132,8 @@ def _finished(folder: Path, config: RunConfig) -> xr.Dataset | None:
     # Read, not compared as text: what an older file leaves out has its default.
     then = parse(tomllib.loads(result.attrs["config"]))
     by = result.attrs.get("software", f"featpur_sim {result.attrs['version']}")
-    old = identify_settings(by, then.model_dump(mode="json"))
-    if found := old.difference(identify_settings(software(), config.model_dump(mode="json"))):
+    old = identify_settings(by, then.identity())
+    if found := old.difference(identify_settings(software(), config.identity())):
         raise ResultError(
             f"{folder} holds another run ({found.what}): {found.undo} to go on, choose another "
             "folder with --out, or pass --overwrite to replace it."

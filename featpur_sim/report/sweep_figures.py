@@ -5,6 +5,7 @@ Points are means over the runs that finished, bars their 95 % t-intervals over s
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -166,7 +167,7 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
         own = (groups == group).all(axis=1)
         known = zip(others, texts, group[1:], strict=True)
         label = ", ".join(f"{_LETTERS.get(name, name)} = {text[g]}" for name, text, g in known)
-        _measured(axes, table.isel(point=own & used), x[own & used], colour, marker, label)
+        draw_measured(axes, table.isel(point=own & used), x[own & used], colour, marker, label)
         hollow = own & ~used & (value > 0)
         axes.plot(x[hollow], value[hollow], marker, color=colour, mfc="none", linestyle="none")
         ends = np.array([x[own].min(), x[own].max()])
@@ -182,7 +183,10 @@ def _panel(axes: Axes, table: xr.Dataset, fit: PowerLaw, exponent, names: list[s
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
 
-def _measured(axes: Axes, table: xr.Dataset, x, colour: str, marker: str, label: str) -> None:
+def draw_measured(
+    axes: Axes, table: xr.Dataset, x: Any, colour: str, marker: str, label: str = ""
+) -> None:
+    """The means of `per_point` against x, [point], with their 95 % t-intervals."""
     value, low, high = (table[name].values for name in ("value", "low", "high"))
     bars = np.nan_to_num(np.stack([value - low, high - value]))
     style = {"color": colour, "marker": marker, "linestyle": "none", "elinewidth": 0.8}

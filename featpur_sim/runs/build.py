@@ -148,7 +148,13 @@ _TRAINING_ATTACKS: dict[str, AttackName] = {
 
 
 def training_attack(a: AdversarialConfig) -> AttackKind:
-    """What the adversarial phase trains against, but for its radius."""
+    """What the adversarial phase trains against, but for its radius.
+
+    Raises:
+        ValueError: it is code.
+    """
+    if a.attack == "own":
+        raise ValueError("adversarial.attack = 'own' goes with own.phases, which say what it is.")
     return AttackKind(_TRAINING_ATTACKS[a.attack], a.norm, steps=a.pgd_steps)
 
 
@@ -180,11 +186,17 @@ def _make_phase(
         batch=c.batch,
         microbatch=c.microbatch,
         dataset_size=c.dataset_size,
-        optimizer=getattr(optax, c.optimizer),
+        optimizer=_optimizer(name, c),
         bias=bias,
         attack=attack,
         rank=rank,
     )
+
+
+def _optimizer(name: str, c: PhaseConfig):
+    if c.optimizer == "own":
+        raise ValueError(f"{name}.optimizer = 'own' goes with own.phases, which say what it is.")
+    return getattr(optax, c.optimizer)
 
 
 def _make_bias(b: BiasConfig) -> BiasSchedule:

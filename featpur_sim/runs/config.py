@@ -181,7 +181,7 @@ class PhaseConfig(Section):
     batch: Count = _default(CleanPhase, "batch")
     microbatch: Count | None = None
     dataset_size: Count | None = None
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lion"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "lion", "own"] = "sgd"
 
     @pydantic.model_validator(mode="after")
     def _microbatch_divides(self):
@@ -199,7 +199,7 @@ class CleanConfig(PhaseConfig):
 class AdversarialConfig(PhaseConfig):
     """The adversarial phase."""
 
-    attack: Literal["fgm", "pgd", "random-noise"] = "fgm"
+    attack: Literal["fgm", "pgd", "random-noise", "own"] = "fgm"
     norm: Literal["l2", "linf"] = "l2"
     radius: Positive
     pgd_steps: Count = 10
@@ -281,8 +281,10 @@ class RunConfig(Section):
     def in_gauge(self) -> bool:
         """Whether M is unitary and all of this run ℓ2, its descent too: M is rotated away (§1)."""
         # Adam and its like scale each coordinate by itself: a rotation changes what they do. Code
-        # may do anything.
-        plain = self.clean.optimizer == self.adversarial.optimizer == "sgd" and not self.own
+        # that takes part in training may do anything.
+        own = self.own or OwnConfig()
+        code = any((own.problem, own.network, own.phases, own.observe))
+        plain = self.clean.optimizer == self.adversarial.optimizer == "sgd" and not code
         unitary = self.problem.dictionary not in ("incoherent", "own")
         return plain and unitary and self.adversarial.norm == "l2"
 
@@ -298,6 +300,16 @@ class RunConfig(Section):
     def draw(self) -> Draw:
         """Whether the seeds share w* and M; if nothing is set, where the draw is immaterial."""
         return self.problem.draw or ("per-seed" if self.draw_matters else "shared")
+
+    def identity(self, *without: str) -> Settings:
+        """What a run's numbers depend on: its settings, but for the claims that judge them.
+
+        Args:
+            without: sections to leave out.
+        """
+        own = self.own and self.own.model_copy(update={"claims": None})
+        own = None if own == OwnConfig() else own
+        return self.model_copy(update={"own": own}).model_dump(mode="json", exclude=set(without))
 
     @property
     def parts(self) -> Parts:

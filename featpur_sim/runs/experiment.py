@@ -176,7 +176,7 @@ def _train(config, problems, init_keys, train_keys, meter, checkpoint) -> Traini
     a = config.adversarial
     problems, networks, phases, keys = spread((problems, networks, phases, train_keys))
     # The evaluation may change under a training that goes on.
-    asked = config.model_dump(exclude={"name", "evaluation"})
+    asked = config.identity("name", "evaluation")
 
     def resumed(phase: str, step: int, steps: int) -> None:
         where = f"going on at step {step} of {steps} of the {phase} phase"
@@ -216,7 +216,7 @@ def _evaluate(config, problems, trained: TrainingRun, test_keys, tuning_keys, me
     """The seeds as lanes, and every accuracy of the run, as a `Scores`."""
     networks = (trained.networks, trained.snapshots)
     compared = (evaluation.ATTACKS, dataset.REFERENCE_ATTACKS)
-    asked = config.model_dump()
+    asked = config.identity()
     identity = identify(
         (asked, networks, compared), settings=asked, parts={"networks": trained.networks}
     )

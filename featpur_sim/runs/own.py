@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 
 from featpur_sim._ground.checks import ConfigError
 from featpur_sim._ground.expected import expect, said
 from featpur_sim.attacks.balls import L2Ball, LinfBall
+from featpur_sim.attacks.gradient import FGM, PGD, RandomNoise
 from featpur_sim.data.laws import GaussianTwin, Levels, TwoLevel, UniformMagnitude
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.symmetric_relu import SymmetricReLU
@@ -30,6 +32,9 @@ from featpur_sim.training.phase import Phase
 CODE = ("law", "problem", "network", "phases", "observe", "claims")
 """The parts that are code."""
 _CONSTANTS = {"problem": SparseCoding, "network": SymmetricReLU, "phases": (list, tuple)}
+# What a settings file has a word for; anything else is "own" there.
+_ATTACKS: dict[Any, str] = {FGM: "fgm", PGD: "pgd", RandomNoise: "random-noise"}
+_OPTIMIZERS = {getattr(optax, n): n for n in ("sgd", "adam", "adamw", "rmsprop", "lion")}
 _LONGEST = 200
 
 
@@ -252,8 +257,9 @@ def _with_parts(
     both = {**objects, **arrays}
     own = (config.own or OwnConfig()).model_copy(
         update={
-            "source": {name: source(value) for name, value in both.items()},
-            "shown": {name: _shown(value) for name, value in objects.items()},
+            # Claims change no number: every call judges by its own.
+            "source": {n: source(value) for n, value in both.items() if n != "claims"},
+            "shown": {n: _shown(value) for n, value in objects.items() if n != "claims"},
         }
     )
     paths = {
@@ -314,8 +320,9 @@ def _problem_settings(problem: Any) -> dict[str, Any]:
 
 def _phase_settings(phase: Phase) -> dict[str, Any]:
     """What a settings file can say of a phase."""
-    found = {
+    found: dict[str, Any] = {
         "steps": int(phase.steps),
+        "optimizer": _OPTIMIZERS.get(phase.optimizer, "own"),
         "learning_rate": _plain(phase.learning_rate),
         "weight_decay": _plain(phase.weight_decay),
         "batch": phase.batch,
@@ -323,7 +330,9 @@ def _phase_settings(phase: Phase) -> dict[str, Any]:
         "dataset_size": phase.dataset_size,
     }
     if phase.name == "adversarial":
-        found["rank"] = phase.rank
+        found |= {"rank": phase.rank, "attack": _ATTACKS.get(type(phase.attack), "own")}
+        if isinstance(phase.attack, PGD):
+            found["pgd_steps"] = phase.attack.steps
         ball = getattr(phase.attack, "ball", None)
         if isinstance(ball, L2Ball | LinfBall):
             norm = "l2" if isinstance(ball, L2Ball) else "linf"

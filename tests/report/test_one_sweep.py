@@ -68,8 +68,8 @@ def test_a_quantity_against_a_coordinate(swept):
     (bars,) = axes.containers
     x, y = bars.lines[0].get_data()
     table = swept.table(RATIO).query("d == 64").sort_values("k")
-    np.testing.assert_array_equal(x, table["k"])
-    np.testing.assert_allclose(y, table["value"])
+    np.testing.assert_array_equal(np.sort(x), table["k"])
+    np.testing.assert_allclose(y[np.argsort(x)], table["value"])
     assert axes.get_ylabel() == "κ/α (clean)"
     with pytest.raises(ResultError, match="no coordinate 'c'"):
         swept.plot.against("c", RATIO)

@@ -1,9 +1,12 @@
 """Code and arrays in place of settings: from Python, from files on permission, and read back."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tomli_w
 import xarray as xr
@@ -170,12 +173,34 @@ def test_numbers_of_what_is_given_are_written_into_the_settings(tiny):
     assert (p.wstar, p.dictionary, config.draw) == ("own", "identity", "shared")
     assert (config.clean.steps, config.clean.batch) == (30, 16)
     assert (a.steps, a.batch, a.learning_rate, a.radius, a.norm) == (20, 8, 0.1, 0.25, "linf")
+    assert (a.attack, a.pgd_steps, a.optimizer) == ("pgd", 3, "sgd")
     assert config.own is not None and config.own.shown["problem"] == repr(problem)
     assert not config.in_gauge
     assert build.make_phases(config) == phases
     assert eqx.tree_equal(build.make_problem(config, 2), problem)
     with pytest.raises(ConfigError, match=r"own\.problem was given in Python: SparseCoding"):
         resolve(parse(config.model_dump(exclude_none=True)))
+
+
+def test_what_no_file_has_a_word_for_is_said_to_be_own(tiny):
+    attack = fp.attacks.FunctionAttack(lambda model, batch, key: 0 * batch.x, 0.1)
+    momentum = fp.CleanPhase(3, optimizer=lambda rate: optax.sgd(rate, momentum=0.9))
+    phases = [momentum, fp.AdversarialPhase(attack, 3)]
+    found = resolve(parse(tiny()), given={"phases": phases})
+    assert (found.adversarial.attack, found.clean.optimizer) == ("own", "own")
+    for section in ("clean", "adversarial"):
+        word = {"optimizer": "own"} if section == "clean" else {"attack": "own"}
+        with pytest.raises(ValueError, match="= 'own' goes with own.phases"):
+            build.make_phases(parse(tiny(**{section: word})))
+
+
+def test_claims_change_no_number(tiny):
+    """A run whose claims alone are code is the run that it was, in the same coordinates."""
+    haar = parse(tiny(problem={"dictionary": "haar"}))
+    judged = resolve(haar, given={"claims": [GROWN]})
+    assert judged.identity() == haar.identity() and haar.in_gauge and judged.in_gauge
+    watched = resolve(haar, given={"observe": largest})
+    assert watched.identity() != haar.identity() and not watched.in_gauge
 
 
 def test_a_function_makes_the_problem_of_every_seed(tiny):
@@ -292,6 +317,10 @@ def test_the_same_call_reads_back_and_another_is_refused(ran, tiny):
     run, folder, given = ran
     same = fp.run(tiny(evaluation=FEW), folder, quiet=True, **given)
     assert same.data.attrs["wall_seconds"] == run.data.attrs["wall_seconds"]
+    twice = GROWN.rule._replace(threshold=0.2)
+    more = [GROWN, dataclasses.replace(GROWN, id="M2", rule=twice)]
+    judged = fp.run(tiny(evaluation=FEW), folder, quiet=True, **(given | {"claims": more}))
+    assert judged.scorecard().id.tolist()[-2:] == ["M1", "M2"]
     other = given | {"observe": lambda moment: {"largest": jnp.min(moment.network.weights)}}
     with pytest.raises(ValueError, match="holds another run .*own.observe.*: undo the change"):
         fp.run(tiny(evaluation=FEW), folder, quiet=True, **other)
