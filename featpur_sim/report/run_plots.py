@@ -41,7 +41,9 @@ class Plots:
         seeds, axes = to_average(self._result), axes_or_new(ax)
         both_sides_figure.draw(axes, seeds)
         if "certified_accuracy" in seeds:
-            axes.legend()
+            # No corner is free; beside Axes of the user's others may stand.
+            beside = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+            axes.legend(**(beside if ax is None else {"fontsize": "small"}))
         return axes
 
     def robust_accuracy(self, ax: Axes | None = None, attack: str = "PGD") -> Axes:
