@@ -12,8 +12,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from featpur_sim.claims.diagram import per_point
+from featpur_sim.claims.measured import Counted, over_seeds
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import PAGE, STYLE, render
+from featpur_sim.report.study_figures import quantities_of
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.statistics import mean_interval
 from featpur_sim.sweeps.run import load_sweep
@@ -34,8 +36,56 @@ def cousin_arguments(description: str, seeds: int) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--picture", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--out", type=Path, help="folder for data, networks, figures and report")
     parser.add_argument("--seeds", type=int, default=seeds)
     return parser
+
+
+def study_table(result: xr.Dataset) -> str:
+    """What a study measured, a line for each point and phase, as a Markdown table.
+
+    Means with 95 % intervals over seeds; columns are critical radii in units of τ and the numbers
+    of ``measure``, which stand at the last phase of a point.
+    """
+    lines, head = [], None
+    axes = [name for name in result.coords if result[name].dims == ("point",) and name != "point"]
+    attacks = result.critical_attack.values.tolist() if "critical_attack" in result else []
+    own = [q.name for q in quantities_of(result) if not q.at]
+    for point in range(result.sizes["point"]):
+        here = result.isel(point=point)
+        trained = [
+            p for p in here.phase.values[1:] if np.isfinite(here.along_step.sel(phase=p)).any()
+        ]
+        for phase in trained:
+            at = here.sel(phase=phase)
+            unit = here.radius.values[0, -1] / here.relative_radius.values[-1]
+            columns = {"clean accuracy": at.clean_accuracy.values}
+            columns |= {
+                f"radius of {a} / τ": at.critical_radius.sel(critical_attack=a).values / unit
+                for a in attacks
+            }
+            last = phase == trained[-1]
+            columns |= {
+                name.replace("_", " "): here[name].values if last else np.full(2, np.nan)
+                for name in own
+            }
+            head = head or "| " + ", ".join(axes) + " | phase | " + " | ".join(columns) + " |"
+            cells = [", ".join(str(here[name].item()) for name in axes), str(phase)]
+            of_points = Counted(result.attrs["test_samples"], least=0.0)
+            cells += [
+                cell(values, of_points if name == "clean accuracy" else None)
+                for name, values in columns.items()
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([head, "|---" * head.count(" | ") + "|---|", *lines])
+
+
+def cell(values: np.ndarray, counted: Counted | None = None) -> str:
+    """A mean with its 95 % interval over seeds; a dash where a seed has no value."""
+    if np.isnan(values).any():
+        return "–"
+    mean, low, high = over_seeds(values, counted)[:3]
+    return f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else "")
 
 
 def quantity(result: xr.Dataset, text: str) -> xr.Dataset:

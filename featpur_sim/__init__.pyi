@@ -28,6 +28,7 @@ from .report.one_run import load as load
 from .report.one_run import run as run
 from .runs.experiment import run_experiment as run_experiment
 from .runs.saved import load_run as load_run
+from .sweeps.study import Study as Study
 from .training.loop import replicate as replicate
 from .training.loop import train as train
 from .training.loop import train_many as train_many

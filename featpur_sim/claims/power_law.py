@@ -126,7 +126,7 @@ def fit_power_law(
     chosen = tuple(free_coordinates(result, quantity) if against is None else against)
     logs = [_log_coordinate(result, name)[once.first] for name in chosen]
     for name in chosen:
-        why = quantity.cannot_depend_on(name, free_variables(result))
+        why = quantity.cannot_depend_on(name, result)
         if why := why or _ambiguous(result, quantity, once, name):
             raise ResultError(f"{why} Fit it against something else.")
     without = _no_exponent(result, quantity) if against is None else {}
@@ -164,7 +164,7 @@ def fit_power_law(
 def distinct_points(result: xr.Dataset, quantity: Quantity) -> Distinct:
     """The points of a sweep that are distinct for a quantity."""
     values = quantity.read(result).values
-    return each_run_once(result, quantity.name, values, quantity.settings)
+    return each_run_once(result, quantity.name, values, quantity.settings(result))
 
 
 def free_coordinates(result: xr.Dataset, quantity: Quantity | None = None) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def free_coordinates(result: xr.Dataset, quantity: Quantity | None = None) -> tu
     free, axes = free_variables(result), axes_of(result)
     along = [name for name in swept_coordinates(result) if name not in free or name in axes]
     if quantity is not None:
-        along = [name for name in along if not quantity.cannot_depend_on(name, free)]
+        along = [name for name in along if not quantity.cannot_depend_on(name, result)]
     first = [name for name in ("d", "k", *free, "tau") if name in along]
     rest = [name for name in along if name not in (*first, "m")]
     last = [name for name in ("m",) if name in along]
@@ -200,8 +200,7 @@ def free_coordinates(result: xr.Dataset, quantity: Quantity | None = None) -> tu
 
 def _no_exponent(result: xr.Dataset, quantity: Quantity) -> dict[str, str]:
     """The coordinates that would be free if the quantity could depend on them."""
-    free = free_variables(result)
-    reasons = {name: quantity.cannot_depend_on(name, free) for name in free_coordinates(result)}
+    reasons = {name: quantity.cannot_depend_on(name, result) for name in free_coordinates(result)}
     return {name: why for name, why in reasons.items() if why}
 
 
@@ -230,7 +229,8 @@ def _log_coordinate(result: xr.Dataset, name: str) -> NDArray[np.floating]:
 
 def _predict(result, quantity, used, solve):
     """The exponents through the theory's values at the same points, and the theory's statement."""
-    predict = PREDICTED.get(quantity)
+    # A study is of another theorem.
+    predict = None if result.attrs.get("own") else PREDICTED.get(quantity)
     if predict is None:
         return [None] * (len(solve) - 1), None
     table = [predict(*_place(result, p)) for p in used.tolist()]

@@ -1,13 +1,12 @@
 """A measured variable at chosen labels, as fits, diagrams and commands name it."""
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import xarray as xr
 
 from featpur_sim.runs.folder import ResultError
-from featpur_sim.sweeps.dependence import depends, settings_read
+from featpur_sim.sweeps.dependence import depends, free_variables, settings_read
 
 _SYMBOLS = {
     "kappa_over_alpha": "κ/α",
@@ -91,24 +90,20 @@ class Quantity(NamedTuple):
             )
         return values.transpose("point", "seed")
 
-    @property
-    def settings(self) -> tuple[str, ...] | None:
-        """The settings that it depends on; None if it may be any."""
-        return settings_read(self.name, dict(self.at))
+    def settings(self, result: xr.Dataset) -> tuple[str, ...] | None:
+        """The settings of a sweep that it depends on; None if it may be any."""
+        # What trains a study is code: any of its axes may enter anything.
+        return None if result.attrs.get("own") else settings_read(self.name, dict(self.at))
 
-    def cannot_depend_on(self, coordinate: str, free: Mapping[str, Sequence[str]]) -> str:
-        """Why it has no exponent in a coordinate; empty if it may have one.
-
-        Args:
-            coordinate: of a sweep.
-            free: of `featpur_sim.sweeps.dependence.free_variables`.
-        """
+    def cannot_depend_on(self, coordinate: str, result: xr.Dataset) -> str:
+        """Why it has no exponent in a coordinate of a sweep; empty if it may have one."""
+        free, settings = free_variables(result), self.settings(result)
         # A free variable that enters no setting is a function of others: whether it says anything,
         # its values tell.
         fields = free.get(coordinate, [coordinate])
-        if not fields or any(depends(self.settings, field) for field in fields):
+        if not fields or any(depends(settings, field) for field in fields):
             return ""
-        *most, last = self.settings or ("nothing",)
+        *most, last = settings or ("nothing",)
         alone = f"{', '.join(most)} and {last}" if most else last
         enters = f", and {coordinate} enters {', '.join(fields)}" if coordinate in free else ""
         return f"no exponent in {coordinate}: {self} depends on {alone} alone{enters}."

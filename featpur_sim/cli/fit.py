@@ -101,17 +101,6 @@ def holds_sweep(directory: Path) -> bool:
 
 def report_sweep(directory: Path, quiet: bool) -> None:
     """Fits, figures and ``report.html`` of a sweep's folder."""
-    from featpur_sim._ground.disk import claim_folder
-    from featpur_sim._ground.manifest import require_ours
-    from featpur_sim.report.sweep_page import FIT, draw_all, fit_predicted, write_fits, write_report
-    from featpur_sim.runs.folder import REPORT
-    from featpur_sim.sweeps.run import load_sweep
+    from featpur_sim.report.sweep_page import write_report
 
-    result = load_sweep(directory)
-    require_ours(directory, FIT, REPORT)
-    with claim_folder(directory):
-        fits = fit_predicted(result)
-        drawn = draw_all(result, fits.laws)
-        write_fits(directory, fits, drawn)
-        path = write_report(directory, result, fits, drawn)
-    say(quiet, str(path))
+    say(quiet, str(write_report(directory)))

@@ -3,12 +3,14 @@ from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
 from . import of_folder as of_folder
 from . import one_run as one_run
+from . import one_study as one_study
 from . import one_sweep as one_sweep
 from . import readout_figure as readout_figure
 from . import reproduce as reproduce
 from . import run_figures as run_figures
 from . import run_page as run_page
 from . import run_plots as run_plots
+from . import study_figures as study_figures
 from . import sweep_figures as sweep_figures
 from . import sweep_page as sweep_page
 from . import weights_figure as weights_figure

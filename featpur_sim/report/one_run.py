@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pandas as pd
 
+from featpur_sim._ground.checks import ConfigError
 from featpur_sim._ground.disk import claim_folder
 from featpur_sim._ground.meter import SILENT, Lines, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims.claim import Claim, summary
 from featpur_sim.claims.family import RULE, families, title
 from featpur_sim.claims.of_run import require_own, scorecard
+from featpur_sim.report.one_study import run_judged
 from featpur_sim.report.one_sweep import Swept
 from featpur_sim.report.reproduce import reproduce, require_free_folders
 from featpur_sim.report.run_plots import Plots
@@ -21,10 +23,11 @@ from featpur_sim.runs import config as configuration
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.experiment import check, run_experiment
-from featpur_sim.runs.folder import RESULT, is_saved, load_scorecard
+from featpur_sim.runs.folder import RESULT, SCORECARD, is_saved, load_scorecard
 from featpur_sim.runs.own import resolve
 from featpur_sim.runs.saved import SavedRun, load_run, restored
 from featpur_sim.sweeps.run import SWEEP, load_sweep
+from featpur_sim.sweeps.study import Study
 
 
 class Run:
@@ -90,6 +93,18 @@ class Run:
         return "in memory" if self.folder is None else str(self.folder)
 
 
+@overload
+def run(
+    settings: Study,
+    out: str | Path | None = None,
+    *,
+    claims: Sequence[Claim] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Swept: ...
+
+
+@overload
 def run(
     settings: RunConfig | Mapping[str, Any] | str | Path,
     out: str | Path | None = None,
@@ -102,14 +117,31 @@ def run(
     allow_import: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-) -> Run:
-    """One run from end to end: trained, attacked, certified, measured, judged.
+) -> Run: ...
 
-    What is given here as code takes the place of what the settings say; its numbers (d, k, σ_x,
-    steps, η, τ, …) are written into them, and so are its name and a hash of its source.
+
+def run(
+    settings: Study | RunConfig | Mapping[str, Any] | str | Path,
+    out: str | Path | None = None,
+    *,
+    problem: Any = None,
+    network: Any = None,
+    phases: Any = None,
+    observe: Any = None,
+    claims: Sequence[Claim] | None = None,
+    allow_import: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Run | Swept:
+    """One run, or one study, from end to end: trained, attacked, certified, measured, judged.
+
+    A `featpur_sim.sweeps.study.Study` is of any theorem, and says all in code. In a run of this
+    one, what is given here as code takes the place of what the settings say; its numbers (d, k,
+    σ_x, steps, η, τ, …) are written into them, and so are its name and a hash of its source.
 
     Args:
-        settings: a preset (`featpur_sim.runs.presets`), a nested dictionary, or a TOML file.
+        settings: a preset (`featpur_sim.runs.presets`), a nested dictionary, a TOML file, or a
+            `Study`, which takes ``out``, ``claims``, ``overwrite`` and ``quiet`` alone.
         out: folder for data, figures and report; nothing is written without one. The same call
             goes on where it was stopped, and reads back what is finished.
         problem: a `SparseCoding` for all seeds, or a function of (settings, seed) for each.
@@ -122,15 +154,19 @@ def run(
         quiet: print no progress.
 
     Returns:
-        A `Run`.
+        A `Run`; of a study a `featpur_sim.report.one_sweep.Swept`.
 
     Raises:
         ConfigError: a setting is wrong, or something given is not what its place asks for.
         ResultError: the folder holds another run.
     """
+    given = {"problem": problem, "network": network, "phases": phases, "observe": observe}
+    if isinstance(settings, Study):
+        if own := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"{own[0]} is given beside a Study, which has its own: set it there.")
+        return run_judged(settings, out, claims or (), overwrite=overwrite, quiet=quiet)
     config, folder = _read(settings)
-    given = {"problem": problem, "network": network, "phases": phases}
-    given |= {"observe": observe, "claims": claims}
+    given["claims"] = claims
     config = resolve(config, allow_import=allow_import, folder=folder, given=given)
     check(config)
     require_own(config.parts.claims)
@@ -157,7 +193,7 @@ def load(directory: str | Path, *, allow_import: bool = False, problem: Any = No
         problem: of a run that was given one in Python, the same again.
 
     Returns:
-        A `Run`, or a `featpur_sim.report.one_sweep.Swept`.
+        A `Run`; of a sweep or a study a `featpur_sim.report.one_sweep.Swept`.
 
     Raises:
         ResultError: the folder holds no whole run of this version, and no whole sweep.
@@ -165,7 +201,8 @@ def load(directory: str | Path, *, allow_import: bool = False, problem: Any = No
     """
     directory = Path(directory)
     if (directory / SWEEP).is_file() and not (directory / RESULT).exists():
-        return Swept(load_sweep(directory), directory)
+        rows = load_scorecard(directory) if (directory / SCORECARD).exists() else []
+        return Swept(load_sweep(directory), directory, rows)
     saved = load_run(directory, allow_import=allow_import, problem=problem)
     return Run(saved, load_scorecard(directory), directory)
 

@@ -1,5 +1,6 @@
-"""A sweep as an object: its results, as a grid, as a table of one quantity, as a picture."""
+"""A sweep or a study as an object: its results, as a grid, as a table, as a picture, judged."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from featpur_sim._ground.rows import Row
+from featpur_sim.claims.claim import summary
 from featpur_sim.claims.diagram import PLANE, per_point, phase_diagram, require_coordinate, select
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import BLUE
@@ -90,17 +93,25 @@ class SweepPlots:
 
 
 class Swept:
-    """A finished sweep.
+    """A finished sweep, or a finished study.
 
     Attributes:
         data: every measurement, an xarray Dataset; dimensions ``point``, ``seed`` and their own.
-        folder: where it is stored.
+        folder: where it is stored; None if it is in memory alone.
         plot: draws it: ``swept.plot.phase_diagram("k", "tau", quantity)``.
     """
 
-    def __init__(self, data: xr.Dataset, folder: Path):
+    def __init__(self, data: xr.Dataset, folder: Path | None, rows: Sequence[Row] = ()):
         self.data, self.folder = data, folder
         self.plot = SweepPlots(data)
+        self._rows = list(rows)
+
+    def scorecard(self) -> pd.DataFrame:
+        """The claims on a study, as of `featpur_sim.report.one_run.Run.scorecard`; empty without.
+
+        Every entry of `featpur_sim.claims.claim.rows` is a column.
+        """
+        return pd.DataFrame(self._rows)
 
     def grid(self) -> xr.Dataset:
         """``data`` with one dimension per axis of the sweep in place of ``point``.
@@ -126,16 +137,29 @@ class Swept:
         return per_point(self.data, Quantity.parse(quantity)).to_dataframe().reset_index(drop=True)
 
     def __repr__(self) -> str:
-        return f"Swept({self._said()}, {self.folder})"
+        judged = f"; {summary(self._rows)}" if self._rows else ""
+        return f"Swept({self._said()}, {self._where()}{judged})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the axes, what was measured, where it is stored."""
         names = ", ".join(str(name) for name, v in self.data.data_vars.items() if "seed" in v.dims)
         return (
-            f"<p><strong>Sweep</strong> {escape(self._said())}; {escape(str(self.folder))}</p>"
+            f"<p><strong>Sweep</strong> {escape(self._said())}; {escape(self._where())}</p>"
+            f"{self._claims()}"
             f"<p><small>Quantities: {escape(names)}. <code>.table(quantity)</code>, "
             "<code>.plot.phase_diagram(x, y, quantity)</code></small></p>"
         )
+
+    def _where(self) -> str:
+        return "in memory" if self.folder is None else str(self.folder)
+
+    def _claims(self) -> str:
+        lines = "".join(
+            f"<tr><th>{escape(row['id'])}</th><td>{escape(row['statement'])}</td>"
+            f"<td>{row['measured']:.3g}</td><td>{escape(row['verdict'])}</td></tr>"
+            for row in self._rows
+        )
+        return f"<table>{lines}</table>" if lines else ""
 
     def _said(self) -> str:
         data = self.data

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import xarray as xr
 from matplotlib.figure import Figure
 
-from featpur_sim._ground.disk import write_text
+from featpur_sim._ground.disk import claim_folder, write_text
 from featpur_sim._ground.manifest import recorded, require_ours, rewriting
+from featpur_sim._ground.rows import Row
+from featpur_sim.claims.claim import summary
 from featpur_sim.claims.diagram import PLANE
+from featpur_sim.claims.family import RULE, families
 from featpur_sim.claims.power_law import (
     PREDICTED,
     PowerLaw,
@@ -19,11 +22,21 @@ from featpur_sim.claims.power_law import (
     free_coordinates,
 )
 from featpur_sim.claims.quantity import Quantity
-from featpur_sim.report import sweep_figures
+from featpur_sim.claims.verdict import Verdict
+from featpur_sim.report import study_figures, sweep_figures
 from featpur_sim.report._style import render
-from featpur_sim.report.run_page import embedded, environment
-from featpur_sim.runs.folder import FIGURES, REPORT, ResultError, figure_files, to_json
-from featpur_sim.sweeps.run import SWEEP
+from featpur_sim.report.run_page import TONES, embedded, environment
+from featpur_sim.runs.folder import (
+    FIGURES,
+    REPORT,
+    SCORECARD,
+    ResultError,
+    figure_files,
+    load_scorecard,
+    save_scorecard,
+    to_json,
+)
+from featpur_sim.sweeps.run import SWEEP, load_sweep
 
 FIT = "fit.json"
 
@@ -77,12 +90,15 @@ def fit_all(
 def fit_predicted(result: xr.Dataset, against: Sequence[str] | None = None) -> Fits:
     """Fit what the theory predicts and the sweep allows; that may be nothing: ``refused`` says why.
 
+    Of a study it is every critical radius and every number that it measured.
+
     Args:
         result: of a sweep.
         against: coordinates; those that vary independently by default.
     """
     laws, refused = [], {}
-    for quantity in PREDICTED:
+    own = bool(result.attrs.get("own"))
+    for quantity in study_figures.quantities_of(result) if own else PREDICTED:
         try:
             laws.append(fit_power_law(result, quantity, against))
         except ResultError as error:
@@ -98,6 +114,8 @@ def draw_all(
     A diagram over d and k is left out where another coordinate varies too:
     `featpur_sim.claims.diagram.select` chooses one value of it.
 
+    Of a study its own figures come first.
+
     Args:
         result: of a sweep.
         laws: fitted to it.
@@ -106,11 +124,13 @@ def draw_all(
     Raises:
         ResultError: there is no diagram over the plane that is asked for.
     """
-    drawn = {}
+    own = bool(result.attrs.get("own"))
+    drawn = study_figures.draw_all(result) if own else {}
     for law in laws:
         figure = sweep_figures.draw_power_law(result, law)
         drawn[f"fit-{sweep_figures.slug(law.quantity)}"] = figure, sweep_figures.caption(law)
-    if plane is None and not {*PLANE} <= {*free_coordinates(result)}:
+    # The window of the plane is this theorem's.
+    if plane is None and (own or not {*PLANE} <= {*free_coordinates(result)}):
         return drawn
     diagrams, refused = {}, []
     for quantity in DIAGRAMS:
@@ -137,7 +157,7 @@ def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
     files = [FIT, *figure_files(*drawn)]
     require_ours(directory, *files)
     # Beside another fit.json they would say what it does not.
-    kinds = f"{FIGURES}/fit-", f"{FIGURES}/phase-"
+    kinds = f"{FIGURES}/fit-", f"{FIGURES}/phase-", f"{FIGURES}/study-"
     stale = {name for name in recorded(directory) if name.startswith(kinds)} - {*files}
     with rewriting(directory, *files, *stale):
         for name in stale:
@@ -147,18 +167,25 @@ def write_fits(directory: str | Path, fits: Fits, drawn: Drawn) -> None:
             sweep_figures.save(figure, directory / FIGURES, name)
 
 
-def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
-    """The report of a sweep as one HTML page, figures embedded."""
+def build(result: xr.Dataset, fits: Fits, drawn: Drawn, scorecard: Sequence[Row] = ()) -> str:
+    """The report of a sweep as one HTML page, figures embedded; of a study with its claims."""
     statuses = Counter(result.status.values.ravel().tolist())
+    rows = [row | {"anchor": f"row-{number}"} for number, row in enumerate(scorecard, 1)]
     return (
         environment()
         .get_template("sweep.html.j2")
         .render(
             attrs=result.attrs,
+            own=bool(result.attrs.get("own")),
             points=result.sizes["point"],
             seeds=result.sizes["seed"],
             swept=free_coordinates(result),
             failed={how: count for how, count in statuses.items() if how != "ok"},
+            claims=families(rows),
+            summary=summary(rows),
+            rule=RULE,
+            verdicts={verdict.value: verdict for verdict in Verdict},
+            tones=TONES,
             fits=[_row(law) for law in fits.laws],
             refused=fits.refused,
             figures=[
@@ -170,13 +197,32 @@ def build(result: xr.Dataset, fits: Fits, drawn: Drawn) -> str:
     )
 
 
-def write_report(directory: str | Path, result: xr.Dataset, fits: Fits, drawn: Drawn) -> Path:
-    """Write ``report.html`` into a sweep's folder; an older one stays unless it is whole."""
-    path = Path(directory) / REPORT
-    page = build(result, fits, drawn)
-    with rewriting(directory, REPORT):
-        write_text(path, page)
-    return path
+def write_report(directory: str | Path, scorecard: Sequence[Row] | None = None) -> Path:
+    """Fits, figures and ``report.html`` of a sweep's folder, or of a study's.
+
+    Args:
+        directory: of a finished one.
+        scorecard: rows of claims on a study; those that the folder holds by default.
+
+    Raises:
+        ResultError: there is no finished sweep, a file is damaged, or one that would be replaced
+            is not ours.
+    """
+    directory = Path(directory)
+    result = load_sweep(directory)
+    require_ours(directory, FIT, REPORT, SCORECARD)
+    if scorecard is None:
+        scorecard = load_scorecard(directory) if (directory / SCORECARD).exists() else ()
+    with claim_folder(directory):
+        fits = fit_predicted(result)
+        drawn = draw_all(result, fits.laws)
+        write_fits(directory, fits, drawn)
+        page = build(result, fits, drawn, scorecard)
+        with rewriting(directory, REPORT, *([SCORECARD] if scorecard else [])):
+            if scorecard:
+                save_scorecard(directory, list(scorecard))
+            write_text(directory / REPORT, page)
+    return directory / REPORT
 
 
 def _row(law: PowerLaw) -> Mapping[str, Any]:

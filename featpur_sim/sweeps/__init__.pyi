@@ -1,5 +1,6 @@
 from . import assemble as assemble
 from . import batch as batch
+from . import batches as batches
 from . import cost as cost
 from . import dask as dask
 from . import dependence as dependence
@@ -10,6 +11,9 @@ from . import free as free
 from . import measurements as measurements
 from . import plan as plan
 from . import run as run
+from . import study as study
+from . import study_point as study_point
+from . import study_run as study_run
 from .assemble import as_grid as as_grid
 from .dask import execute_on as execute_on
 from .file import Sweep as Sweep
@@ -18,3 +22,6 @@ from .plan import memory_budget as memory_budget
 from .run import Finished as Finished
 from .run import load_sweep as load_sweep
 from .run import run_sweep as run_sweep
+from .study import Ended as Ended
+from .study import Study as Study
+from .study_run import run_study as run_study

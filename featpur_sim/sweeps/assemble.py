@@ -44,19 +44,7 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
     Raises:
         ValueError: a lane is missing, or there twice.
     """
-    lanes = np.arange(len(sweep.points) * sweep.seeds)
-    merged = _concatenate([*batches, *_blank(failed)])
-    if sorted(merged.lane.values.tolist()) != lanes.tolist():
-        raise ValueError("a sweep is put together from every lane once.")
-    merged = merged.sel(lane=lanes)
-    points, seeds = np.divmod(lanes, sweep.seeds)
-    result = (
-        merged.assign_coords(point=("lane", points), seed=("lane", seeds + 1))
-        .drop_vars("lane")
-        .set_index(lane=["point", "seed"])
-        .unstack("lane")
-        .transpose("point", "seed", ...)
-    )
+    result = by_point(batches, failed, len(sweep.points), sweep.seeds)
     result = result.assign_coords(_coordinates(sweep))
     return result.assign_attrs(
         name=sweep.name,
@@ -67,6 +55,36 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         let=json.dumps(sweep.free),
         devices=", ".join(sorted({batch.attrs.get("devices", "?") for batch in batches})),
         version=__version__,
+    )
+
+
+def by_point(
+    batches: Sequence[xr.Dataset], failed: Mapping[int, str], points: int, seeds: int
+) -> xr.Dataset:
+    """Lanes as points and seeds: dims (point, seed, …), seeds counted from 1.
+
+    Args:
+        batches: variables of lanes numbered point·seeds + seed along ``lane``; together every lane
+            that is not in ``failed``, once.
+        failed: lane → reason.
+        points: their number.
+        seeds: of each.
+
+    Raises:
+        ValueError: a lane is missing, or there twice.
+    """
+    lanes = np.arange(points * seeds)
+    merged = _concatenate([*batches, *_blank(failed)])
+    if sorted(merged.lane.values.tolist()) != lanes.tolist():
+        raise ValueError("a sweep is put together from every lane once.")
+    merged = merged.sel(lane=lanes)
+    at, seed = np.divmod(lanes, seeds)
+    return (
+        merged.assign_coords(point=("lane", at), seed=("lane", seed + 1))
+        .drop_vars("lane")
+        .set_index(lane=["point", "seed"])
+        .unstack("lane")
+        .transpose("point", "seed", ...)
     )
 
 
@@ -145,14 +163,14 @@ def _coordinates(sweep: Sweep) -> dict[str, Any]:
         for name, read in _ALWAYS.items()
     }
     for label in dict.fromkeys(label for point in sweep.points for label in point.swept):
-        found[label] = ("point", _column([point.swept[label] for point in sweep.points]))
+        found[label] = ("point", column([point.swept[label] for point in sweep.points]))
     return {
         name: (dim, values, {"long_name": _LABELS.get(name, name)})
         for name, (dim, values) in found.items()
     }
 
 
-def _column(values: Sequence[Any]) -> np.ndarray:
+def column(values: Sequence[Any]) -> np.ndarray:
     """A coordinate that a file can hold: numbers, or text for everything else."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return np.array(values)

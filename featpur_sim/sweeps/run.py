@@ -1,20 +1,17 @@
 """Runs a sweep batch by batch into a folder; it can be killed at any moment and resumed.
 
-Each finished batch is one file, written atomically and with a checksum of its contents. What a
-folder lacks, or holds damaged, is computed; a batch is a function of the plan alone, so the result
-does not depend on how often, where or in which order that happened (docs/how-to/sweep.md).
+Finished batches are kept (`featpur_sim.sweeps.batches`), and a batch is a function of the plan
+alone, so the result does not depend on how often, where or in which order they were computed
+(docs/how-to/sweep.md).
 """
 
-import hashlib
 import io
 import json
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from featpur_sim._ground.disk import ResultError, claim_folder, write_text
@@ -22,17 +19,16 @@ from featpur_sim._ground.manifest import MANIFEST as CHECKSUMS
 from featpur_sim._ground.manifest import require_intact, rewriting
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Settings
-from featpur_sim.runs.folder import load_netcdf, save_netcdf
+from featpur_sim.runs.folder import save_netcdf
 from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps.assemble import assemble
 from featpur_sim.sweeps.batch import Survey, Task, compute, lane_numbers
+from featpur_sim.sweeps.batches import Outcome, clear, collect, failed_lanes, missing
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.sweeps.plan import Plan, make_plan
-from featpur_sim.training.identity import software, software_change
 
-SWEEP, MANIFEST, SETTINGS, BATCHES = "sweep.nc", "sweep.json", "sweep.toml", "batches"
+SWEEP, MANIFEST, SETTINGS = "sweep.nc", "sweep.json", "sweep.toml"
 
-Outcome = xr.Dataset | Exception
 Execute = Callable[[Mapping[int, Task], Survey, Meter], Iterator[tuple[int, Outcome]]]
 """Computes tasks in any order and yields (number, outcome) for each, exactly once; the meter is
 told what is being done."""
@@ -96,47 +92,15 @@ def run_sweep(
     with claim_folder(out):
         plan = _open(out, sweep, plan, overwrite)
         measure = survey or partial(_survey(), memory=plan.memory)
-        total = len(plan.tasks)
-        todo, damaged = _missing(out, plan)
-        batches, failed = _Batches(meter, total - len(todo), total), {}
-        for number, outcome in (execute or in_process)(todo, measure, batches):
-            outcome = _require_software(outcome)
-            if isinstance(outcome, Exception):
-                failed[number] = f"{type(outcome).__name__}: {_one_line(outcome)}"
-                write_text(_log_path(out, number), "".join(traceback.format_exception(outcome)))
-            else:
-                _save(_batch_path(out, number), outcome)
-                _log_path(out, number).unlink(missing_ok=True)
-            batches.finish()
-        finished = [_load(_batch_path(out, n)) for n in range(total) if n not in failed]
-        result = assemble(sweep, finished, _failed_lanes(plan, failed))
+        lanes = [lane_numbers(task) for task in plan.tasks]
+        todo, damaged = missing(out, lanes)
+        outcomes = partial(execute or in_process, {n: plan.tasks[n] for n in todo}, measure)
+        finished, failed = collect(out, len(lanes), todo, outcomes, meter)
+        result = assemble(sweep, finished, failed_lanes(lanes, failed))
         with rewriting(out, SWEEP):
             save_netcdf(out / SWEEP, result)
     points_of = {n: tuple(dict.fromkeys(p for p, _ in plan.tasks[n].lanes)) for n in failed}
     return Finished(result, failed, damaged, points_of)
-
-
-class _Batches:
-    """The batches of a sweep on a meter; the stages of the present one are its details."""
-
-    def __init__(self, meter: Meter, done: int, total: int):
-        self._meter, self._done, self._total = meter, done, total
-        self._tell("")
-
-    def finish(self) -> None:
-        """One more is done."""
-        self._done += 1
-        self._tell("")
-
-    def at(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        count = f", {done} of {total}" if total else ""
-        self._tell("  ".join(filter(None, [stage + count, detail])))
-
-    def note(self, sentence: str) -> None:
-        self._meter.note(sentence)
-
-    def _tell(self, detail: str) -> None:
-        self._meter.at("batches", self._done, self._total, detail)
 
 
 def in_process(
@@ -196,16 +160,6 @@ def require_resumable(out: str | Path, *, resume: bool, overwrite: bool) -> None
         )
 
 
-def _require_software(outcome: Outcome) -> Outcome:
-    """The outcome, unless a worker's versions are not ours: its bits would be others."""
-    if isinstance(outcome, Exception) or outcome.attrs.get("software") == software():
-        return outcome
-    change = software_change(str(outcome.attrs.get("software")), software())
-    return ResultError(
-        f"the worker has other versions than the folder ({change}): install the same there"
-    )
-
-
 def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
     """The folder's own plan, once it is known to be that of the same sweep; a new one if none."""
     new = sweep_plan.manifest(sweep, plan)
@@ -223,16 +177,14 @@ def _open(out: Path, sweep: Sweep, plan: Plan, overwrite: bool) -> Plan:
     else:
         write_text(out / SETTINGS, sweep.text)
         write_text(out / MANIFEST, json.dumps(new, indent=2) + "\n")
-    (out / BATCHES).mkdir(exist_ok=True)
     return plan
 
 
 def _clear(out: Path) -> None:
     # The manifest first: what is left after a kill in between is no sweep to go on with.
-    batches = (out / BATCHES).iterdir() if (out / BATCHES).is_dir() else ()
-    ours = [path for path in batches if path.name.startswith("batch-")]
-    for path in (out / MANIFEST, out / CHECKSUMS, out / SWEEP, out / SETTINGS, *ours):
+    for path in (out / MANIFEST, out / CHECKSUMS, out / SWEEP, out / SETTINGS):
         path.unlink(missing_ok=True)
+    clear(out)
 
 
 def _read_manifest(out: Path) -> Settings:
@@ -246,68 +198,6 @@ def _read_manifest(out: Path) -> Settings:
             f"{out / MANIFEST} cannot be read ({error}): choose another folder with --out, or pass "
             "--overwrite."
         ) from None
-
-
-def _missing(out: Path, plan: Plan) -> tuple[dict[int, Task], list[int]]:
-    """The batches to compute, and those among them whose files are damaged."""
-    todo, damaged = {}, []
-    for number, task in enumerate(plan.tasks):
-        path = _batch_path(out, number)
-        try:
-            whole = path.exists() and np.array_equal(_load(path).lane, lane_numbers(task))
-        except Exception:  # whatever damaged bytes lead to
-            whole = False
-        if not whole:
-            todo[number] = task
-            damaged += [number] if path.exists() else []
-    return todo, damaged
-
-
-def _batch_path(out: Path, number: int) -> Path:
-    return out / BATCHES / f"batch-{number:04d}.nc"
-
-
-def _log_path(out: Path, number: int) -> Path:
-    return out / BATCHES / f"batch-{number:04d}.failed.txt"
-
-
-def _save(path: Path, batch: xr.Dataset) -> None:
-    save_netcdf(path, batch.assign_attrs(sha256=_digest(batch)))
-
-
-def _load(path: Path) -> xr.Dataset:
-    """A batch; an error of any type if the file is not what was written."""
-    batch = load_netcdf(path, "a batch")
-    if batch.attrs.pop("sha256") != _digest(batch):
-        raise ValueError(f"{path}: checksum")
-    return batch
-
-
-def _digest(batch: xr.Dataset) -> str:
-    """SHA-256 of every name, shape, value and attribute."""
-    digest = hashlib.sha256()
-    for name in sorted(map(str, batch.variables)):
-        variable = batch[name]
-        attributes = sorted((str(k), str(v)) for k, v in variable.attrs.items())
-        values = variable.values
-        # Text comes back from a file as objects.
-        text = values.dtype.kind in "OU"
-        digest.update(f"{name}{variable.dims}{values.shape}{attributes}".encode())
-        digest.update("\0".join(values.ravel()).encode() if text else values.tobytes())
-    return digest.hexdigest()
-
-
-def _failed_lanes(plan: Plan, failed: Mapping[int, str]) -> dict[int, str]:
-    return {
-        int(lane): f"batch {number}: {reason}"
-        for number, reason in failed.items()
-        for lane in lane_numbers(plan.tasks[number])
-    }
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + " …"
 
 
 def _survey() -> Callable[..., xr.Dataset]:

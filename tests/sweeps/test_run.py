@@ -626,7 +626,7 @@ def test_command_stopped(featpur, sweep_file, tmp_path, monkeypatch):
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "_save", stops)
+            patch.setattr("featpur_sim.sweeps.batches.save_netcdf", stops)
             found = featpur("sweep", sweep_file, "--out", out, "--resume", "--quiet")
         assert found[0] == code and words in found[2] and "--resume" in found[2]
     assert featpur("sweep", sweep_file, "--out", out, "--resume", "--quiet")[0] == 0
