@@ -88,12 +88,18 @@ def _make_wstar(config: RunConfig) -> LabelVector:
 
 
 def _make_dictionary(config: RunConfig) -> DictionaryName | np.ndarray:
-    name, file = config.problem.dictionary, config.parts.dictionary
-    if name != "own" and file is None:
-        return name
-    if name != "own" or file is None:
-        raise ValueError("problem.dictionary = 'own' goes with problem.dictionary_file = 'M.npy'.")
-    return file
+    p, file = config.problem, config.parts.dictionary
+    sources = [values for values in (p.dictionary_values, file) if values is not None]
+    if (p.dictionary == "own") != (len(sources) == 1):
+        raise ValueError(
+            "problem.dictionary = 'own' goes with one of problem.dictionary_values = [[...], ...], "
+            "its rows, and problem.dictionary_file = 'M.npy'."
+        )
+    if not sources:
+        return p.dictionary
+    if len({len(row) for row in sources[0]}) != 1:
+        raise ValueError("problem.dictionary_values must have rows of one length.")
+    return np.asarray(sources[0], np.float32)
 
 
 @steady

@@ -65,6 +65,7 @@ class _Problem(Section, frozen=True):  # pyright: ignore[reportGeneralTypeIssues
     wstar_values: list[float] | None = None
     wstar_file: str | None = None
     dictionary: Literal["identity", "haar", "hadamard", "dct", "incoherent", "own"] = "identity"
+    dictionary_values: list[list[float]] | None = None
     dictionary_file: str | None = None
     draw: Draw | None = None
 

@@ -20,7 +20,7 @@ law = "two-level"        # or "uniform-magnitude", or "levels" with levels = [..
 wstar = "signs"          # or "uniform" with wstar_range = [a, b],
                          # or "own" with wstar_values = [..] or wstar_file = "w.npy"
 dictionary = "identity"  # or "haar", "hadamard", "dct"; "incoherent" with features = D > d,
-                         # or "own" with dictionary_file = "M.npy"
+                         # or "own" with dictionary_values = [[..]] or dictionary_file = "M.npy"
 # draw = "per-seed"      # w* and M new for every seed, or "shared" by all; if left out, per seed
                          # where results depend on them: "uniform", D > d, "linf" with another M
 

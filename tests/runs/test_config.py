@@ -391,7 +391,8 @@ BIAS_SETTINGS = [
 ]  # fmt: skip
 PROBLEM_SETTINGS = (
     "d k sigma_x features law p_one levels rates of "
-    "parameters wstar wstar_range wstar_values wstar_file dictionary dictionary_file draw"
+    "parameters wstar wstar_range wstar_values wstar_file "
+    "dictionary dictionary_values dictionary_file draw"
 ).split()  # fmt: skip
 
 

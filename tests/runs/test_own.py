@@ -122,9 +122,17 @@ def test_arrays_come_from_files_beside_the_settings(tiny, tmp_path):
     assert resolve(parse(tiny()), folder=tmp_path) == parse(tiny())
 
 
-def test_wstar_may_stand_in_the_file_itself(tiny):
-    config = of_problem(tiny, wstar="own", wstar_values=[1.0, -2.0] * 8)
-    np.testing.assert_array_equal(build.make_problem(config, 1).wstar, [1.0, -2.0] * 8)
+def test_arrays_may_stand_in_the_file_itself(tiny):
+    M = np.roll(np.eye(16), 1, 0)
+    config = of_problem(
+        tiny,
+        wstar="own", wstar_values=[1.0, -2.0] * 8,
+        dictionary="own", dictionary_values=M.tolist(),
+    )  # fmt: skip
+    problem = build.make_problem(config, 1)
+    np.testing.assert_array_equal(problem.wstar, [1.0, -2.0] * 8)
+    np.testing.assert_array_equal(problem.M, M)
+    assert not config.in_gauge
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,10 @@ def test_wstar_may_stand_in_the_file_itself(tiny):
     [
         ({"wstar": "own"}, "goes with one of problem.wstar_values"),
         ({"wstar_values": [1.0] * 16}, "goes with one of problem.wstar_values"),
-        ({"dictionary": "own"}, "goes with problem.dictionary_file"),
+        ({"dictionary": "own"}, "goes with one of problem.dictionary_values"),
+        ({"dictionary_values": [[1.0]]}, "goes with one of problem.dictionary_values"),
+        ({"dictionary": "own", "dictionary_values": [[1.0], [1.0, 0.0]]}, "rows of one length"),
+        ({"dictionary": "own", "dictionary_values": [[1.0, 0.0]] * 3}, "dictionary must be"),
         ({"wstar": "own", "wstar_values": [1.0] * 3}, "wstar must be 16"),
     ],
 )
