@@ -85,9 +85,9 @@ CLAIMS: tuple[Claim[xr.Dataset], ...] = (
                              "The prediction is the small-τ form of a balance that vanishes as "
                              "τ√k grows (docs/theory.md §7): a value far below it is more "
                              "purification, not less."), of.purified_ratio, *_PREDICTION,
-          "κ/α after FGM training is of order 1/(τ√k·d), where neurons are active as their "
-          "features are (here on {active:.2g} of the samples, {share:.1f} × k/d) and τ√k is small "
-          "(here {reach:.2g})"),
+          "κ/α after FGM training is of order {order}, where neurons are active as their "
+          "features are (here on {active:.2g} of the samples, {share:.1f} × k/d) and {within} is "
+          "small (here {reach:.2g})"),
     Claim("C6", AtLeast(0.3, "the difference"), of.kept_direction,
           "θ(clean, adversarial) ≫ θ(init, ·)", "[P] §4",
           "purification is a small change of direction: θ(clean, adversarial) less the larger of "

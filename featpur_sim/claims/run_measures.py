@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 
 from featpur_sim.claims.measured import Condition, Counted, Measured, over_ring, over_seeds
+from featpur_sim.runs.config import parse_text
+from featpur_sim.theory import linf
 from featpur_sim.theory import predictions as theory
 
 
@@ -65,6 +67,14 @@ def _sparse(r: xr.Dataset, phase: str) -> tuple[float, Condition]:
     return active, Condition("active fraction over k/d", share, 1 / times, times)
 
 
+def _in_box(r: xr.Dataset) -> linf.Dictionary | None:
+    """What the dictionary is to a box; None for a run in ℓ2, where it does not matter."""
+    if r.attrs.get("norm", "l2") == "l2":
+        return None
+    own = parse_text(r.attrs["config"]).problem.dictionary
+    return "identity" if own == "identity" else "flat"
+
+
 def clean_accuracy(r: xr.Dataset) -> Measured:
     """Clean accuracy of the clean network."""
     return over_seeds(_clean(r, "clean"), _counted(r, least=0.0))
@@ -73,7 +83,9 @@ def clean_accuracy(r: xr.Dataset) -> Measured:
 def dense_loss(r: xr.Dataset) -> Measured:
     """Accuracy that the dense attack costs the clean network, beyond what it costs the pure one."""
     gap = _reference(r, "pure network", "dense mixture") - _attacked(r, "dense mixture", "clean")
-    return over_seeds(gap, _counted(r), window=theory.window(r.attrs["d"]))
+    d, box = r.attrs["d"], _in_box(r)
+    window = theory.window(d) if box is None else linf.window(d, box)
+    return over_seeds(gap, _counted(r), window=window)
 
 
 def dense_less_pgd(r: xr.Dataset) -> Measured:
@@ -174,30 +186,48 @@ def remaining_fraction(r: xr.Dataset) -> Measured:
     """|κ/α| after adversarial training over that before; ``fold``: the fall of the mean."""
     clean = np.abs(r.kappa_over_alpha.sel(phase="clean").values)
     after = np.abs(r.kappa_over_alpha.sel(phase="adversarial").values)
-    scaling = theory.purification_factor(r.attrs["k"], r.attrs["tau"])
     return over_seeds(
-        after / clean,
-        fold=float(np.mean(clean) / np.mean(after)),
-        note=f" The scaling of {scaling.source}, a fall by k·τ√k = {scaling.value:.3g} up to a "
-        "constant, is not judged here: it is the quotient of two predicted levels, and each of "
-        "them has its row.",
+        after / clean, fold=float(np.mean(clean) / np.mean(after)), note=_scaling_of_the_fall(r)
     )
 
 
-def purified_ratio(r: xr.Dataset) -> Measured:
-    """κ/α after adversarial training."""
-    prediction = theory.adversarial_dense_ratio(r.attrs["d"], r.attrs["k"], r.attrs["tau"])
+def _scaling_of_the_fall(r: xr.Dataset) -> str:
+    """What the rule says of the predicted factor; nothing where the mixture vanishes."""
+    d, k, tau, box = *(r.attrs[name] for name in ("d", "k", "tau")), _in_box(r)
+    if box == "identity":
+        return ""
+    scaling, factor = theory.purification_factor(k, tau), "k·τ√k"
+    if box == "flat":
+        scaling, factor = linf.purification_factor(d, k, tau), "k·ε√(2dk/π)"
+    return (
+        f" The scaling of {scaling.source}, a fall by {factor} = {scaling.value:.3g} up to a "
+        "constant, is not judged here: it is the quotient of two predicted levels, and each of "
+        "them has its row."
+    )
+
+
+def purified_ratio(r: xr.Dataset) -> Measured | None:
+    """κ/α after adversarial training; None where it is predicted to vanish."""
+    d, k, tau, box = *(r.attrs[name] for name in ("d", "k", "tau")), _in_box(r)
+    if box == "identity":
+        return None
+    prediction, order, within = theory.adversarial_dense_ratio(d, k, tau), "1/(τ√k·d)", "τ√k"
+    reach = tau * k**0.5
+    if box == "flat":
+        prediction, order = linf.adversarial_dense_ratio(d, k, tau, box), "1/(ε√(2dk/π)·d)"
+        reach, within = linf.effective_radius(d, tau) * k**0.5, "ε√(2dk/π)"
     ratio = r.kappa_over_alpha.sel(phase="adversarial")
     active, sparse = _sparse(r, "adversarial")
-    reach = r.attrs["tau"] * r.attrs["k"] ** 0.5
     return over_seeds(
         ratio,
         predicted=prediction.value,
-        conditions=(sparse, Condition("τ√k", reach, 0.0, theory.SMALL_REACH)),
+        conditions=(sparse, Condition(within, reach, 0.0, theory.SMALL_REACH)),
         prediction=prediction,
         active=active,
         share=sparse.value,
         reach=reach,
+        order=order,
+        within=within,
     )
 
 

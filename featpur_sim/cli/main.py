@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.markup import escape
@@ -111,6 +111,12 @@ def _hold_switches() -> None:
 @app.command()
 def reproduce(
     out: Out = Path("featpur-out"),
+    norm: Annotated[
+        Literal["l2", "linf"],
+        typer.Option(
+            help="Of the attacks; in linf with a Haar dictionary and a box that reaches as far."
+        ),
+    ] = "l2",
     seeds: Annotated[int, typer.Option(min=1, help="Independent seeds, trained together.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Base seed.")] = 0,
     full: Annotated[
@@ -134,7 +140,7 @@ def reproduce(
     from featpur_sim.runs.folder import REPORT
 
     began = time.perf_counter()
-    configs = presets(seeds=seeds, seed=seed, full=full)
+    configs = presets(norm=norm, seeds=seeds, seed=seed, full=full)
     for settings in configs:
         check(settings)
     require_free_folders(out, configs, overwrite)

@@ -5,12 +5,14 @@ import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from featpur_sim._ground.disk import ResultError
 from featpur_sim._ground.manifest import rewriting
 from featpur_sim._ground.meter import Meter
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims import of_run as claims
 from featpur_sim.claims.claim import Case
@@ -38,15 +40,16 @@ from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.training.identity import identify_settings, software
 
 
-def presets(*, seeds: int, seed: int, full: bool) -> list[RunConfig]:
+def presets(*, norm: Norm = "l2", seeds: int, seed: int, full: bool) -> list[RunConfig]:
     """The runs of ``featpur reproduce``; ``full`` takes larger d and a longer second phase."""
+    shared: dict[str, Any] = {"norm": norm, "seeds": seeds, "seed": seed}
     if not full:
-        return [dense_regime(seeds=seeds, seed=seed), sparse_regime(seeds=seeds, seed=seed)]
-    dense = dense_regime(d=196, k=9, seeds=seeds, seed=seed)
+        return [dense_regime(**shared), sparse_regime(**shared)]
+    dense = dense_regime(d=196, k=9, **shared)
     longer = dense.adversarial.model_copy(update={"steps": 4 * dense.adversarial.steps})
     return [
         dense.model_copy(update={"adversarial": longer}),
-        sparse_regime(d=128, k=8, seeds=seeds, seed=seed),
+        sparse_regime(d=128, k=8, **shared),
     ]
 
 

@@ -1,6 +1,7 @@
 from . import class_bounds as class_bounds
 from . import dynamics as dynamics
 from . import joint_law as joint_law
+from . import linf as linf
 from . import margin as margin
 from . import predictions as predictions
 from . import pure_network as pure_network

@@ -64,7 +64,7 @@ def clean_dense_ratio(d: int, k: float) -> Prediction:
         >>> clean_dense_ratio(d=100, k=5).value
         0.05
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     return Prediction("dense ratio after clean training", k / d, "κ/α ≈ k/d", "[D] §5.1", _SPARSE)
 
 
@@ -83,7 +83,7 @@ def clean_dense_norm_ratio(d: int, k: float) -> Prediction:
     Raises:
         ValueError: if d or k is out of range.
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     value = k / math.sqrt(d)
     return Prediction(
         "dense norm ratio after clean training", value, "‖v‖/|α| ≈ k/√d", "[D] §5.1", _SPARSE
@@ -104,7 +104,7 @@ def adversarial_dense_ratio(d: int, k: float, radius: float) -> Prediction:
     Raises:
         ValueError: if an argument is out of range.
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     _check_radius(radius)
     return Prediction(
         "dense ratio after adversarial training",
@@ -156,7 +156,7 @@ def clean_interference(d: int, k: float) -> Prediction:
     Raises:
         ValueError: if d or k is out of range.
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     return Prediction(
         "interference of dense parts on clean data",
         k**2 / d,
@@ -182,7 +182,7 @@ def dense_attack_strength(d: int, k: float, radius: float) -> Prediction:
     Raises:
         ValueError: if an argument is out of range.
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     _check_radius(radius)
     value = radius * k**2 / math.sqrt(d)
     return Prediction("dense attack strength", value, "τk²/√d", "[D] §5.1", _SPARSE)
@@ -203,7 +203,7 @@ def dense_radius(d: int, k: float) -> Prediction:
     Raises:
         ValueError: if d or k is out of range.
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     value = math.sqrt(d) / k**2
     return Prediction("dense-attack radius, clean net", value, "τ ≈ √d/k²", "[D] §5.1", _SPARSE)
 
@@ -267,7 +267,7 @@ def sparsity_exponent(d: int, k: float) -> float:
         >>> sparsity_exponent(d=100, k=10)
         0.5
     """
-    _check_sparsity(d, k)
+    check_sparsity(d, k)
     if d < 2:
         raise ValueError(f"d = {d!r}: must be at least 2, log k / log d needs log d > 0. Raise d.")
     return math.log(k) / math.log(d)
@@ -306,7 +306,12 @@ def margin_ceiling(D: int, k: float, p_one: float, radius: float) -> Prediction:
     )
 
 
-def _check_sparsity(d: int, k: float) -> None:
+def check_sparsity(d: int, k: float) -> None:
+    """Refuse a sparsity out of 1 ≤ k ≤ d.
+
+    Raises:
+        ValueError: if d or k is out of range.
+    """
     check_size("d", d)
     check_sparsity_floor(k)
     if k > d:

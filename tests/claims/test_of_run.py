@@ -22,7 +22,9 @@ from featpur_sim.claims.rule import (
     WithinFactor,
 )
 from featpur_sim.claims.verdict import Verdict
+from featpur_sim.runs.config import dump, parse
 from featpur_sim.runs.evaluation import ATTACKS, REFERENCES
+from featpur_sim.runs.presets import dense_regime
 
 PHASES = ["init", "clean", "adversarial"]
 REFERENCE_ATTACKS = ["dense mixture", "FGM", "PGD"]
@@ -310,6 +312,38 @@ def test_the_level_after_purification_is_within_a_factor_of_the_balance(factor, 
     balance = 1 / (0.04 * np.sqrt(5) * 64)
     row = judged("C6", "of order 1/(τ√k·d)", plant, balance * factor + SPREAD / 100)
     assert row["verdict"] == verdict and "within a factor 3" in row["rule"]
+
+
+def in_box(r, dictionary, tau):
+    settings = dense_regime(d=64, norm="linf").model_dump(exclude_none=True, mode="json")
+    settings["problem"]["dictionary"] = dictionary
+    r.attrs |= {"norm": "linf", "tau": tau, "config": dump(parse(settings))}
+
+
+@pytest.mark.parametrize(
+    ("tau", "verdict"), [(0.0069, Verdict.SUPPORTED), (0.0072, Verdict.OUTSIDE)]
+)
+def test_in_a_box_and_a_flat_dictionary_the_level_is_that_of_its_reach(tau, verdict):
+    """ε√(2dk/π) passes 0.1 at ε = 0.0070: d = 64, k = 5."""
+    balance = 1 / (tau * np.sqrt(2 * 64 * 5 / np.pi) * 64)
+
+    def plant(r, v):
+        r.kappa_over_alpha[:, 2] = v
+        in_box(r, "haar", tau)
+
+    row = judged("C6", "of order 1/(ε√(2dk/π)·d)", plant, balance + SPREAD / 100)
+    assert row["verdict"] == verdict and f"{balance:.3g}" in row["predicted"]
+    rows = judged("C6", "purification: κ/α falls", plant, balance + SPREAD / 100)
+    assert "a fall by k·ε√(2dk/π) = " in rows["rule"]
+
+
+def test_in_a_box_over_single_features_the_mixture_vanishes_and_the_window_has_no_lower_end():
+    r = neutral()
+    in_box(r, "identity", 0.021)
+    rows = scorecard(r)
+    assert not any("of order" in row["statement"] for row in rows if row["id"] == "C6")
+    (window,) = [row["predicted"] for row in rows if "inside the window" in row["predicted"]]
+    assert window == "→ 1 inside the window 1.0 < k < 8.0"
 
 
 @pytest.mark.parametrize("mean", [0.3, -0.3])

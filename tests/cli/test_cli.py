@@ -28,6 +28,7 @@ from featpur_sim.runs.config import load, parse
 from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.runs.folder import RESULT, WEIGHTS, load_result, load_scorecard
 from featpur_sim.runs.starter import STARTER
+from featpur_sim.theory.linf import effective_radius
 from featpur_sim.training.checkpoint import STATE
 
 FILES = {"result.nc", "scorecard.json", "weights.npz", "config.toml", "figures", "report.html"}
@@ -371,8 +372,8 @@ def tiny_presets(tiny, monkeypatch):
     """``featpur reproduce`` with two runs of a second each in place of its presets."""
     asked = []
 
-    def presets(*, seeds, seed, full):
-        asked.append((seeds, seed, full))
+    def presets(*, norm, seeds, seed, full):
+        asked.append((norm, seeds, seed, full))
         return [parse(tiny(name=name, seed=seed)) for name in ("dense", "sparse")]
 
     monkeypatch.setattr(reproduce, "presets", presets)
@@ -381,8 +382,9 @@ def tiny_presets(tiny, monkeypatch):
 
 def test_reproduce_covers_both_regimes(featpur, tmp_path, tiny_presets, no_pictures):
     out = tmp_path / "out"
-    code, text, _ = featpur("reproduce", "--out", out, "--seeds", "7", "--seed", "3", "--json")
-    assert code == 0 and tiny_presets == [(7, 3, False)]
+    options = ["--norm", "linf", "--seeds", "7", "--seed", "3", "--json"]
+    code, text, _ = featpur("reproduce", "--out", out, *options)
+    assert code == 0 and tiny_presets == [("linf", 7, 3, False)]
     rows = strict(text)
     assert {row["regime"] for row in rows} == {"dense", "sparse"} and rows == load_scorecard(out)
     assert {row["regime"] for row in load_scorecard(out / "sparse")} == {"sparse"}
@@ -434,6 +436,18 @@ def test_the_presets_of_reproduce():
     assert longer.problem.d > dense.problem.d and wider.problem.d > sparse.problem.d
     assert longer.adversarial.steps > dense.adversarial.steps
     assert parse(longer.model_dump()) == longer
+
+
+def test_the_presets_of_the_box_reach_as_far_as_those_of_the_ball():
+    ball = reproduce.presets(seeds=5, seed=2, full=False)
+    for of_ball, of_box in zip(
+        ball, reproduce.presets(norm="linf", seeds=5, seed=2, full=False), strict=True
+    ):
+        assert of_ball.draw == "shared" and of_box.draw == "per-seed"
+        reach = effective_radius(of_box.problem.d, of_box.adversarial.radius)
+        assert reach == pytest.approx(of_ball.adversarial.radius, rel=1e-4)
+        changed = {"problem": {"dictionary"}, "adversarial": {"norm", "radius"}}
+        assert of_ball.model_dump(exclude=changed) == of_box.model_dump(exclude=changed)
 
 
 def wait_until(condition, process, seconds=120):
