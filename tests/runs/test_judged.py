@@ -1,5 +1,7 @@
 """Each point decided once: every accuracy as its attack defines it, and two sides that hold it."""
 
+import threading
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -128,3 +130,16 @@ def test_it_goes_on_from_what_was_kept(lanes, networks, monkeypatch):
     assert np.array_equal(first.sides(), again.sides())
     assert all(np.array_equal(curves[name], same[name]) for name in curves)
     assert all(np.asarray(array).dtype != object for array in parts.arrays.values())
+
+
+@pytest.mark.parametrize(("norm", "alone"), [("l2", 1), ("linf", 3)])
+def test_programs_that_factorise_matrices_never_run_side_by_side(norm, alone):
+    """Two of them at once waited for each other for ever, in a pool of two threads."""
+    main, where = threading.get_ident(), []
+
+    def prove(seed):
+        where.append((seed, threading.get_ident() == main))
+        return seed
+
+    assert judged._proofs(prove, [0, 1, 2], norm) == [0, 1, 2]
+    assert sorted(where) == [(seed, seed < alone) for seed in range(3)]
