@@ -133,7 +133,7 @@ def test_it_goes_on_from_what_was_kept(lanes, networks, monkeypatch):
 
 
 @pytest.mark.parametrize(("norm", "alone"), [("l2", 1), ("linf", 3)])
-def test_programs_that_factorise_matrices_never_run_side_by_side(norm, alone):
+def test_programs_that_factorise_matrices_never_run_side_by_side(norm, alone, unchecked):
     """Two of them at once waited for each other for ever, in a pool of two threads."""
     main, where = threading.get_ident(), []
 
