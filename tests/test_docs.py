@@ -11,7 +11,8 @@ from made_up_sweeps import made_up
 from featpur_sim.sweeps.file import parse_sweep
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+# A code block, or a cell of a tutorial.
+BLOCK = re.compile(r"```(?:python|\{code-cell\} ipython3)\n(.*?)```", re.DOTALL)
 
 
 def read(page: str) -> str:
@@ -123,7 +124,55 @@ def test_readme():
 
 
 @pytest.mark.slow
-def test_tutorial(capsys):
-    names = run_blocks("docs/tutorial.md")
-    assert "DenseMixture" in capsys.readouterr().out
-    assert names["experiment"].result.sizes["seed"] == 5
+def test_tutorial_data_and_network(capsys):
+    """What it draws agrees with the exact laws beside it."""
+    names = run_blocks("docs/tutorials/data-and-network.md")
+    shown = re.findall(r"drawn ([\d.]+), exact ([\d.]+)", capsys.readouterr().out)
+    assert len(shown) == 3
+    for drawn, exact in shown:
+        assert float(drawn) == pytest.approx(float(exact), abs=0.02)
+    assert names["score"].value > 0.8
+
+
+@pytest.mark.slow
+def test_tutorial_purification(capsys):
+    """What the text reads off the table, column by column."""
+    run_blocks("docs/tutorials/purification.md")
+    printed = capsys.readouterr().out
+    table = re.findall(r"^(\w.*?) +(0\.\d{3}) +(0\.\d{3})$", printed, re.MULTILINE)
+    clean = {name: float(value) for name, value, _ in table}
+    purified = {name: float(value) for name, _, value in table}
+    noise, dense = "random noise of norm τ", "dense mixture"
+    assert clean["no attack"] - clean[noise] < 0.02
+    assert clean["no attack"] - clean[dense] > 0.9 * (clean["no attack"] - clean["PGD"]) > 0.15
+    assert purified[dense] > clean[dense] + 0.1 and purified["PGD"] > clean["PGD"] + 0.1
+    before, after = (float(ratio) for ratio in re.findall(r"κ/α = (\d\.\d+)", printed))
+    assert after < before / 10
+    whole, cut = (float(x) for x in re.findall(r"(\d\.\d+) under the dense", printed))
+    assert cut - whole > 0.4 * (clean["no attack"] - whole)
+
+
+@pytest.mark.slow
+def test_tutorial_certify(capsys):
+    """The sides nearly meet for the purified network, above all that is left of the clean one."""
+    run_blocks("docs/tutorials/certify.md")
+    printed = capsys.readouterr().out
+    sides = re.findall(r"at τ: (\d\.\d+) ≤ robust accuracy ≤ (\d\.\d+)", printed)
+    (_, clean), (low, high) = ((float(a), float(b)) for a, b in sides)
+    assert clean < low <= high < low + 0.03
+
+
+@pytest.mark.slow
+def test_tutorial_sweep_and_fit(capsys):
+    names = run_blocks("docs/tutorials/sweep-and-fit.md")
+    assert not names["finished"].failed
+    signs = dict(re.findall(r"in (\w): ([+-])\d", capsys.readouterr().out)[1:])
+    assert signs == {"k": "-", "c": "+"}
+
+
+@pytest.mark.slow
+def test_tutorial_figure(capsys):
+    names = run_blocks("docs/tutorials/figure.md")
+    assert {path.name for path in names["folder"].iterdir()} == {"figure.pdf", "figure.svg"}
+    low, high = re.findall(r"at τ: (\d\.\d+)", capsys.readouterr().out)
+    assert 0.8 < float(low) <= float(high)

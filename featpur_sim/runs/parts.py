@@ -13,7 +13,7 @@ class Parts(NamedTuple):
     """The parts of a run that are code or arrays; None where the settings say all."""
 
     law: Callable[..., Any] | None = None
-    """(**parameters) → a hidden law."""
+    """``(**parameters)`` → a hidden law."""
     problem: Callable[[Any, int], Any] | None = None
     """(settings, seed) → a `SparseCoding`; the seed counts from 1."""
     network: Callable[[Any, Any], Any] | None = None

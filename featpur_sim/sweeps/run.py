@@ -130,10 +130,14 @@ def load_sweep(directory: str | Path) -> xr.Dataset:
     require_intact(path)
     try:
         # From memory: HDF5 sees no path, and takes no lock.
-        return xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf")
+        result = xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf")
     except Exception as error:  # damaged bytes make HDF5, h5py and xarray raise anything
         reason = " ".join(str(error).split())
         raise ResultError(f"{path} cannot be read as a sweep's result: {reason}.") from None
+    # The file's numbers are NumPy's scalars; those of a result in memory are Python's.
+    for name, value in result.attrs.items():
+        result.attrs[name] = value.item() if isinstance(value, np.generic) else value
+    return result
 
 
 # --- the folder -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What no member of a low-complexity class can exceed (docs/theory.md §6; proofs: lower-bound.md).
+"""What no member of a low-complexity class can exceed (docs/theory.md §6; lower-bound-proofs.md).
 
 Robust accuracy (RA) is the probability, given S = ⟨w*,z⟩ ≠ 0, that the label y = sign S is right on
 the whole ball of the radius around x = Mz + ξ. Every bound here holds for every member of its
@@ -41,7 +41,7 @@ class ClassBound:
         k: sparsity; None where the law has none (the Gaussian twin).
         sigma_x: noise level σ_x.
         radius: radius of the attack, ℓ2 unless `model_class` says ℓ∞.
-        formula: the bound in the letters of docs/lower-bound.md.
+        formula: the bound in the letters of docs/lower-bound-proofs.md.
         source: source tag and section, e.g. "[D] §6, L2".
         kind: always "proved": measured figures have no place here.
     """
