@@ -6,18 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
-import jax
-
 from featpur_sim._version import __version__
-
-# The name under which its documentation has it.
-jax.Array.__module__ = "jax"
 
 project, author, copyright = "featpur_sim", "featpur_sim contributors", "featpur_sim contributors"
 release = version = __version__
 
 extensions = [
     "docstrings",
+    "intervals",
     "mathml",
     "rooms",
     "myst_nb",
@@ -48,6 +44,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would come from a CDN
 
 # Docstrings: Google's sections; names in single backticks are links where Sphinx finds them.
 default_role = "py:obj"
+add_module_names = False  # the heading has it
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True

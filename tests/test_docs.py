@@ -174,5 +174,5 @@ def test_tutorial_sweep_and_fit(capsys):
 def test_tutorial_figure(capsys):
     names = run_blocks("docs/tutorials/figure.md")
     assert {path.name for path in names["folder"].iterdir()} == {"figure.pdf", "figure.svg"}
-    low, high = re.findall(r"at τ: (\d\.\d+)", capsys.readouterr().out)
+    low, high = re.findall(r"at τ: \w+ (\d\.\d+)", capsys.readouterr().out)
     assert 0.8 < float(low) <= float(high)
