@@ -27,6 +27,14 @@ def run_blocks(page: str) -> dict:
     return names
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_outside_the_site(page):
+    """Sphinx checks those between the pages."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", read(page))
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
 def test_own_hidden_law():
     names = run_blocks("docs/how-to/own-hidden-law.md")
     assert names["Triangular"]().nonzero_rate(4.0, 8) == 0.5
