@@ -45,7 +45,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would come from a CDN
 # Docstrings: Google's sections; names in single backticks are links where Sphinx finds them.
 default_role = "py:obj"
 add_module_names = False  # the heading has it
-autodoc_default_options = {"member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource", "no-value": True}
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 napoleon_attr_annotations = False  # the signature has them

@@ -11,8 +11,14 @@ from sphinx.application import Sphinx
 _CODE = re.compile(r"(``.+?``|`[^`]+`)")
 _MARK = re.compile(r"\||(?<!\*)\*(?!\*)")
 _EMPHASIS = re.compile(r"((?<![\w*])\*\w[^*]*\*(?![\w*]))")
-# How JAX's array calls itself.
-_ARRAY = re.compile(r"~?(?:jax\.)?jaxlib\.\w+\.Array\b")
+# How classes of other projects call themselves, and the name in their documentation.
+_NAMES = {
+    r"~?(?:jax\.)?jaxlib\.\w+\.Array\b": "~jax.Array",
+    r"(?<![\w.~])ndarray\b": "~numpy.ndarray",
+    r"~?xarray\.core\.dataset\.Dataset\b": "~xarray.Dataset",
+    r"~?xarray\.core\.dataarray\.DataArray\b": "~xarray.DataArray",
+    r"~?matplotlib\.axes\._axes\.Axes\b": "~matplotlib.axes.Axes",
+}
 _PAGE = re.compile(r"\bdocs/([\w/-]+)\.md\b")
 
 
@@ -38,8 +44,14 @@ def _outside_code(text: str) -> str:
 def _named(
     app: Sphinx, what: str, name: str, thing: object, options: object, *signature: str | None
 ) -> tuple[str | None, ...]:
-    """Arguments and result, with arrays under the name that JAX's documentation has."""
-    return tuple(part and _ARRAY.sub("~jax.Array", part) for part in signature)
+    """Arguments and result, under the names that other projects' inventories have."""
+
+    def rename(text: str | None) -> str | None:
+        for pattern, known in _NAMES.items():
+            text = text and re.sub(pattern, known, text)
+        return text
+
+    return tuple(map(rename, signature))
 
 
 def _skip(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object) -> bool:
