@@ -171,7 +171,8 @@ def test_tutorial_certify(capsys):
 
 
 @pytest.mark.slow
-def test_tutorial_sweep_and_fit(capsys):
+def test_tutorial_sweep_and_fit(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)  # and back, after the page has gone elsewhere
     names = run_blocks("docs/tutorials/sweep-and-fit.md")
     assert not names["finished"].failed
     signs = dict(re.findall(r"in (\w): ([+-])\d", capsys.readouterr().out)[1:])

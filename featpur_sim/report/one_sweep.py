@@ -14,6 +14,7 @@ from featpur_sim.claims.claim import summary
 from featpur_sim.claims.diagram import PLANE, per_point, phase_diagram, require_coordinate, select
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.report._style import BLUE
+from featpur_sim.report._ticks import label_values
 from featpur_sim.report.run_plots import axes_or_new
 from featpur_sim.report.sweep_figures import draw_measured, draw_plane
 from featpur_sim.sweeps.assemble import as_grid
@@ -61,6 +62,10 @@ class SweepPlots:
         bar.set_label(found.label)
         if plane == PLANE:
             axes.legend()
+        # The figure of a SubFigure is the whole one, and that of the whole one is itself.
+        label_values(
+            axes.figure.figure, [axes.xaxis, axes.yaxis], [diagram[name].values for name in plane]
+        )
         return axes
 
     def against(

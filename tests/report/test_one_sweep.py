@@ -53,6 +53,8 @@ def test_a_phase_diagram_has_the_values_as_colours(swept):
     means = per_point(swept.data, Quantity.parse(RATIO)).value.values
     assert sorted(np.ravel(colours)) == pytest.approx(sorted(means))
     assert axes.get_xlabel() == "input dimension d" and axes.get_legend() is not None
+    ticks = [text.get_text() for text in axes.get_xticklabels()]
+    assert ticks == [f"{d}" for d in np.unique(swept.data.d)]
 
 
 def test_points_that_share_a_place_are_chosen(swept):
