@@ -21,8 +21,11 @@ ElementTree.register_namespace("", _MATHML)
 _log = logging.getLogger(__name__)
 
 
-def _draw(app: Sphinx, page: nodes.document, name: str) -> None:
-    found = list(page.findall(lambda n: isinstance(n, nodes.math | nodes.math_block)))
+def _draw_page(app: Sphinx, page: nodes.document, name: str) -> None:
+    _draw(list(page.findall(lambda node: isinstance(node, nodes.math | nodes.math_block))))
+
+
+def _draw(found: list[nodes.Element]) -> None:
     if not found:
         return
     kinds = ["InlineMath" if isinstance(node, nodes.math) else "DisplayMath" for node in found]
@@ -59,6 +62,8 @@ def _with_primes(drawn: str) -> str:
 
 
 def _inline(self, node: nodes.Element) -> None:
+    if "drawn" not in node:  # of a heading, in a table of contents
+        _draw([node])
     self.body.append(node["drawn"])
     raise nodes.SkipNode
 
@@ -71,7 +76,7 @@ def _block(self, node: nodes.Element) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Offer the renderer that ``html_math_renderer = "mathml"`` names."""
-    app.connect("doctree-resolved", _draw)
+    app.connect("doctree-resolved", _draw_page)
     app.add_html_math_renderer(
         "mathml", inline_renderers=(_inline, None), block_renderers=(_block, None)
     )
