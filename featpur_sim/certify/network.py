@@ -2,6 +2,7 @@
 (docs/theory.md, section 8).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,15 +10,21 @@ import numpy as np
 
 from featpur_sim.certify.rounding import UNIT, curvature_excess
 
+# η of `diagonal_majorant`, over λmax: the last one, and the factor from one to the next.
+_LAST, _FALL = 1e-6, 0.3
+# Newton's decrement below which a step is a full one and the next η may come.
+_NEAR = 0.25
 
-def diagonal_majorant(matrix: np.ndarray, steps: int = 60) -> np.ndarray:
+
+def diagonal_majorant(matrix: np.ndarray) -> np.ndarray:
     """μ with diag(μ) ⪰ Q and Σμ_j close to least: Newton's method on Σμ − η·logdet(diag(μ) − Q), η
     falling [D].
 
+    The barrier is self-concordant, so damped steps stay inside and converge from anywhere; the sum
+    ends within dη of the least.
+
     Args:
         matrix: Q ⪰ 0, [d, d].
-        steps: Newton steps; η falls by 0.6 a step from λmax/d, so that the sum ends within dη of
-            the least.
 
     Returns:
         μ, [d]. Not a proof: `curvature_excess` gives that.
@@ -26,17 +33,16 @@ def diagonal_majorant(matrix: np.ndarray, steps: int = 60) -> np.ndarray:
     top = float(np.linalg.eigvalsh(matrix)[-1])
     if top <= 0:
         return np.zeros(size)
-    multiplier = np.full(size, 2 * top)
-    barrier = top
-    for _ in range(steps):
-        inverse = np.linalg.inv(np.diag(multiplier) - matrix)
-        gradient = 1 - barrier * np.diag(inverse)
-        step = -np.linalg.solve(barrier * inverse**2, gradient)
-        size_of_step = 1.0
-        while np.linalg.eigvalsh(np.diag(multiplier + size_of_step * step) - matrix)[0] <= 0:
-            size_of_step /= 2
-        multiplier = multiplier + 0.9 * size_of_step * step
-        barrier = max(0.6 * barrier, 1e-7 * top)
+    multiplier, barrier = np.full(size, 2 * top), top
+    while barrier > _LAST * top:
+        barrier *= _FALL
+        decrement = math.inf
+        while decrement > _NEAR:
+            inverse = np.linalg.inv(np.diag(multiplier) - matrix)
+            gradient = 1 - barrier * np.diag(inverse)
+            step = -np.linalg.solve(barrier * inverse**2, gradient)
+            decrement = math.sqrt(max(-gradient @ step / barrier, 0.0))
+            multiplier = multiplier + step / (1 + decrement * (decrement > _NEAR))
     return multiplier
 
 
