@@ -8,8 +8,7 @@ the robust features and suppresses the others. Only the abstract was read: the s
 
 An input has P patches of length D. One of them, at a random place, holds α u_y; J others hold
 β v_y; all have noise. u_±, v_± are four coordinate vectors. The attacker moves every coordinate by
-at most τ. All by the public interface: a problem, a network and an observer in `featpur_sim.train`,
-claims judged by the rules of the scorecard.
+at most τ. A study (docs/how-to/own-study.md) with a problem, a network and an observer of its own.
 
     python experiments/sparse_dense_patches.py --picture docs/images/sparse-dense-patches.png
 """
@@ -20,29 +19,27 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from panels import cousin_arguments, page, save, scorecard
+import xarray as xr
+from panels import cell, cousin_arguments, page, save, scorecard
 
 import featpur_sim as fp
 from featpur_sim.attacks.gradient import DenseMixture
-from featpur_sim.claims.claim import Claim, cases, rows
+from featpur_sim.claims.claim import Claim
 from featpur_sim.claims.measured import Counted, Measured, over_seeds
 from featpur_sim.claims.rule import AtLeast, AtMost, WithinDistance
 from featpur_sim.data.sparse_coding import Batch
-from featpur_sim.measure.critical_radius import bisect_critical_radius
 from featpur_sim.report._style import BLUE, VERMILLION
 
 PATCHES, DENSE, LENGTH = 32, 24, 8  # P, J, D
 ALPHA, BETA, NOISE, TAU, KNEE = 1.0, 0.42, 0.02, 0.22, 3.0
-SEEDS, NEURONS, STEPS, POINTS, SIGMA_0 = 5, 64, 1000, 1024, 0.3  # neurons of each label
+NEURONS, STEPS, POINTS, SIGMA_0 = 64, 1000, 1024, 0.3  # neurons of each label
 SETTINGS = {"learning_rate": 1.0, "weight_decay": 0.0, "batch": 64}
 # Where a network of dense, or of robust, features alone falls; see the page. [D]
 DENSE_RADIUS = BETA / (1 + (PATCHES / DENSE) ** (1 / 3))
 ROBUST_RADIUS = ALPHA / (1 + PATCHES ** (1 / 3))
-WAYS = "clean", "clean, then FGM", "FGM", "PGD"
-CLEAN, AFTER, FGM, PGD = range(4)
-MEASURES = "robust coefficient", "dense coefficient", "accuracy", "dense direction"
-MEASURES = *MEASURES, "robust direction", "FGM", "PGD", "dense radius"
-ROBUST, OF_DENSE, _, ALONG_DENSE, _, _, UNDER_PGD, RADIUS = range(len(MEASURES))
+# How a network is trained: point of the study, phase.
+CLEAN, AFTER = ("clean, then FGM", "clean"), ("clean, then FGM", "adversarial")
+FGM, PGD = ("FGM", "adversarial"), ("PGD", "adversarial")
 
 
 class Patches(eqx.Module):
@@ -93,80 +90,97 @@ def direction(first: int) -> jax.Array:
     return jnp.tile(one, PATCHES)
 
 
-def phases():
-    """Clean training, one-step adversarial training, and with an attack of five steps."""
-    strong = fp.AdversarialPhase(fp.PGD(TAU, "linf", steps=5), STEPS, **SETTINGS)
-    weak = fp.AdversarialPhase(fp.FGM(TAU, "linf"), STEPS, **SETTINGS)
-    return fp.CleanPhase(STEPS, **SETTINGS), weak, strong
+def study(seeds: int, neurons: int) -> fp.Study:
+    def network(at, key):
+        return PatchNetwork(SIGMA_0 * jax.random.normal(key, (2 * neurons, LENGTH)), 0.0)
+
+    def phases(at):
+        """Clean, one-step adversarial training, or both; or with an attack of five steps."""
+        attack = fp.PGD(TAU, "linf", steps=5) if at.training == "PGD" else fp.FGM(TAU, "linf")
+        robust = fp.AdversarialPhase(attack, STEPS, **SETTINGS)
+        return [fp.CleanPhase(STEPS, **SETTINGS)] * (at.training == CLEAN[0]) + [robust]
+
+    return fp.Study(
+        "sparse and dense patches",
+        points={"training": [CLEAN[0], FGM[0], PGD[0]]},
+        problem=lambda at, key: Patches(), network=network, phases=phases, observe=coefficients,
+        attacks={
+            "dense direction": lambda radius, _: DenseMixture(radius, direction(2), "linf"),
+            "robust direction": lambda radius, _: DenseMixture(radius, direction(0), "linf"),
+            "FGM": lambda radius, _: fp.FGM(radius, "linf"),
+            "PGD": lambda radius, _: fp.PGD(radius, "linf", steps=40),
+        },
+        radii=(0.0, 0.5, 1.0, 1.5), tau=TAU, critical=["dense direction"],
+        seeds=seeds, records=40, samples=POINTS,
+    )  # fmt: skip
 
 
-@eqx.filter_jit
-def radius(network, problem, key):
-    """Where the dense direction flips half of what the network gets right."""
-    ends = {"key": key, "n": POINTS, "low": 0.01, "high": 1.0}
-    along = direction(2)
-    found = bisect_critical_radius(
-        network, problem, lambda r: DenseMixture(r, along, "linf"), **ends
-    )
-    return found.value
+def accuracy(attack: str):
+    return lambda data: data.robust_accuracy.sel(attack=attack, relative_radius=1.0)
 
 
-def measure(seed: int, neurons: int) -> tuple[list[list[float]], list[np.ndarray], np.ndarray]:
-    """`MEASURES` of every way to train; coefficients along clean, FGM and PGD training; steps."""
-    start, train, test = jax.random.split(jax.random.key(seed), 3)
-    problem = Patches()
-    network = PatchNetwork(SIGMA_0 * jax.random.normal(start, (2 * neurons, LENGTH)), 0.0)
-    clean, weak, strong = phases()
-    runs = [
-        fp.train(problem, network, way, key=train, observe=coefficients)
-        for way in ([clean, weak], [weak], [strong])
-    ]
-    courses = [np.stack([run.records[n] for n in ("robust", "dense")], axis=1) for run in runs]
-    first = runs[0].record_phase == "clean"
-    ends = [courses[0][first][-1], *(course[-1] for course in courses)]
-    networks = [runs[0].networks["clean"], *(run.network for run in runs)]
-    blind = (DenseMixture(TAU, direction(first), "linf") for first in (2, 0))
-    attacks = [None, *blind, fp.FGM(TAU, "linf"), fp.PGD(TAU, "linf", steps=40)]
-    found = []
-    for net, end in zip(networks, ends, strict=True):
-        scores = [fp.robust_accuracy(net, problem, a, key=test, n=POINTS).value for a in attacks]
-        found.append([*map(float, end), *scores, float(radius(net, problem, test))])
-    return found, [courses[0][first], *courses[1:]], runs[1].record_step
+def coefficient(name: str):
+    """Of the network at the end of a phase."""
+    return lambda data: data[f"along_{name}"].isel(record=-1)
 
 
-def value(way: int, place: int, over: int | None = None, less: int | None = None):
-    """A measure; over that of another way, or less it. Tables: [seed, way, measure]."""
+def dense_radius(data):
+    return data.critical_radius.sel(critical_attack="dense direction")
 
-    def measured(table: np.ndarray) -> Measured:
-        values, fraction = table[:, way, place], Counted(POINTS, least=0.0)
+
+MEASURES = {
+    "robust coefficient": coefficient("robust"), "dense coefficient": coefficient("dense"),
+    "accuracy": lambda data: data.clean_accuracy,
+    **{name: accuracy(name) for name in ("dense direction", "robust direction", "FGM", "PGD")},
+    "dense radius": dense_radius,
+}  # fmt: skip
+
+
+def at(data: xr.Dataset, of, way: tuple[str, str]) -> np.ndarray:
+    """A measure of one way to train, seed by seed."""
+    values = of(data).sel(phase=way[1])
+    return values.isel(point=int(np.flatnonzero(data.training == way[0])[0])).values
+
+
+def value(way, of, over=None, less=None):
+    """A measure; over that of another way, or less it."""
+
+    def measured(data: xr.Dataset) -> Measured:
+        values, fraction = at(data, of, way), Counted(POINTS, least=0.0)
         if over is not None:
-            return over_seeds(values / table[:, over, place])
+            return over_seeds(values / at(data, of, over))
         if less is not None:
-            return over_seeds(values - table[:, less, place], Counted(POINTS))
-        return over_seeds(values, None if place == RADIUS else fraction, predicted=DENSE_RADIUS)
+            return over_seeds(values - at(data, of, less), Counted(POINTS))
+        return over_seeds(values, None if of is dense_radius else fraction, predicted=DENSE_RADIUS)
 
     return measured
 
 
-def preference(table: np.ndarray) -> Measured:
-    return over_seeds(table[:, CLEAN, OF_DENSE] / table[:, CLEAN, ROBUST])
+def preference(data: xr.Dataset) -> Measured:
+    return over_seeds(
+        at(data, coefficient("dense"), CLEAN) / at(data, coefficient("robust"), CLEAN)
+    )
 
 
+ROBUST, OF_DENSE, ALONG, UNDER_PGD = (
+    MEASURES[n] for n in ("robust coefficient", "dense coefficient", "dense direction", "PGD")
+)
 CLAIMS = (
     Claim("SD1", AtLeast(2.0, "the quotient"), preference, "> 1", "[P] abstract",
           "clean training primarily learns the dense features: dense over robust coefficient"),
-    Claim("SD2", AtMost(0.1, "the accuracy"), value(CLEAN, ALONG_DENSE), "0", "[P] abstract",
+    Claim("SD2", AtMost(0.1, "the accuracy"), value(CLEAN, ALONG), "0", "[P] abstract",
           "so that their negative direction, blind to the network, is adversarial: accuracy of the "
           "clean network along it at τ"),
-    Claim("SD2", WithinDistance(0.01, "the prediction"), value(CLEAN, RADIUS), "{predicted:.3f}",
-          "[D] β/(1 + (P/J)^⅓)", "which flips half of the points at a radius known beforehand"),
+    Claim("SD2", WithinDistance(0.01, "the prediction"), value(CLEAN, dense_radius),
+          "{predicted:.3f}", "[D] β/(1 + (P/J)^⅓)",
+          "which flips half of the points at a radius known beforehand"),
     Claim("SD3", AtLeast(2.0, "the quotient", ideal=1.0), value(FGM, ROBUST, over=CLEAN), "> 1",
           "[P] abstract", "one-step adversarial training strengthens the robust features: "
           "coefficient over that after clean training"),
     Claim("SD3", AtMost(0.5, "the quotient"), value(FGM, OF_DENSE, over=CLEAN), "< 1",
           "[P] abstract", "and suppresses the dense ones: coefficient over that after clean "
           "training"),
-    Claim("SD4", AtLeast(0.9, "the accuracy", ideal=1.0), value(FGM, ALONG_DENSE), "1",
+    Claim("SD4", AtLeast(0.9, "the accuracy", ideal=1.0), value(FGM, ALONG), "1",
           "[P] abstract", "so that their direction does no harm: accuracy along it at τ"),
     Claim("SD5", AtLeast(0.2, "the difference"), value(FGM, UNDER_PGD, less=CLEAN), "> 0",
           "[P] abstract", "one-step adversarial training improves robustness: accuracy under PGD "
@@ -176,12 +190,14 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def draw(courses: list[np.ndarray], steps: np.ndarray, path: Path) -> None:
-    """Both coefficients along training, a line for every seed. Courses: [seed, record, which]."""
+def draw(data: xr.Dataset, path: Path) -> None:
+    """Both coefficients along training, a line for every seed."""
     figure, panels = page(3, sharey=True)
-    for panel, course, title in zip(panels, courses, ("clean", "FGM", "PGD"), strict=True):
-        for which, (name, colour) in enumerate((("robust", BLUE), ("dense", VERMILLION))):
-            panel.plot(steps, course[..., which].T, color=colour, label=name)
+    for panel, way, title in zip(panels, (CLEAN, FGM, PGD), ("clean", "FGM", "PGD"), strict=True):
+        steps = at(data, lambda data: data.along_step, way)[0]
+        for name, colour in (("robust", BLUE), ("dense", VERMILLION)):
+            course = at(data, lambda data, name=name: data[f"along_{name}"], way)
+            panel.plot(steps, course.T, color=colour, label=name)
         panel.set_title(f"{title} training")
         panel.set_xlabel("step")
     panels[0].set(ylim=(0, None), ylabel="coefficient")
@@ -192,24 +208,22 @@ def draw(courses: list[np.ndarray], steps: np.ndarray, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = cousin_arguments(__doc__ or "", SEEDS)
+    parser = cousin_arguments(__doc__ or "", seeds=20)
     parser.add_argument("--neurons", type=int, default=NEURONS, help="of each label")
     options = parser.parse_args()
-    each = (measure(seed, options.neurons) for seed in range(options.seeds))
-    found, courses, steps = zip(*each, strict=True)
-    table = np.array(found)
+    done = fp.run(study(options.seeds, options.neurons), options.out, claims=CLAIMS)
     print(
         f"P={PATCHES} J={DENSE} D={LENGTH} neurons=2x{options.neurons} α={ALPHA} β={BETA} σ={NOISE}"
     )
     print(f"τ={TAU} ϱ={KNEE} σ₀={SIGMA_0} steps={STEPS} {SETTINGS}")
     print(f"radii without noise: dense {DENSE_RADIUS:.3f}, robust {ROBUST_RADIUS:.3f}\n")
     print("| training | " + " | ".join(MEASURES) + " |\n" + "|---" * 9 + "|")
-    for way, name in enumerate(WAYS):
-        cells = []
-        for place, column in enumerate(table[:, way].T):
-            counted = Counted(POINTS, least=0.0) if OF_DENSE < place < RADIUS else None
-            mean, low, high = over_seeds(column, counted)[:3]
-            cells.append(f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else ""))
+    ways = {"clean": CLEAN, "clean, then FGM": AFTER, "FGM": FGM, "PGD": PGD}
+    for name, way in ways.items():
+        cells = [
+            cell(at(done.data, of, way), Counted(POINTS, least=0.0) if fraction else None)
+            for of, fraction in zip(MEASURES.values(), (0, 0, 1, 1, 1, 1, 1, 0), strict=True)
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
-    print("\n" + scorecard(rows(cases(CLAIMS, table, "sparse and dense patches", str))))
-    draw([np.stack(c) for c in zip(*courses, strict=True)], steps[0], options.picture)
+    print("\n" + scorecard(done.scorecard().to_dict("records")))
+    draw(done.data, options.picture)
