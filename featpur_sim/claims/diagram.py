@@ -40,15 +40,10 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
     """
     values = quantity.read(result).values
     ok = finished(result)
-    rows = np.full((3, len(values)), np.nan)
+    if logarithmic:
+        values = np.log(values, where=values > 0, out=np.full(values.shape, np.nan))
     counted = quantity.name.endswith("accuracy") and not logarithmic
-    points = result.attrs.get("test_samples") if counted else None
-    for point, (row, used) in enumerate(zip(values, ok, strict=True)):
-        kept = row[used]
-        if logarithmic:
-            kept = np.log(kept, where=kept > 0, out=np.full(len(kept), np.nan))
-        if len(kept) and np.isfinite(kept).all():
-            rows[:, point] = _interval(kept, points) if len(kept) > 1 else (kept[0], *[np.nan] * 2)
+    rows = over_seeds(values, ok, result.attrs.get("test_samples") if counted else None)
     rows = np.exp(rows) if logarithmic else rows
     variables = dict(zip(("value", "low", "high"), rows, strict=True))
     variables |= {"finished": ok.sum(axis=1), "failed": (~ok).sum(axis=1)}
@@ -59,8 +54,36 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
     )
 
 
-def _interval(values: NDArray, points: float | None) -> tuple[float, float, float]:
-    return mean_interval(values) if points is None else fraction_interval(values, points)
+def over_seeds(
+    values: NDArray[np.floating],
+    ok: NDArray[np.bool_],
+    points: float | None = None,
+    least: float = 0.0,
+) -> NDArray[np.floating]:
+    """Means over the runs of each point that finished, with their 95 % t-intervals.
+
+    Args:
+        values: [point, seed].
+        ok: which runs finished, [point, seed].
+        points: test points of one seed, for values that are fractions of them.
+        least: of such values: 0, or −1 for differences of fractions.
+
+    Returns:
+        Mean, low and high [3, point]: NaN where no run finished or one that did has no value; no
+        interval for a single run.
+    """
+    rows = np.full((3, len(values)), np.nan)
+    for point, (row, used) in enumerate(zip(values, ok, strict=True)):
+        kept = row[used]
+        if not len(kept) or not np.isfinite(kept).all():
+            continue
+        if len(kept) == 1:
+            rows[0, point] = kept[0]
+        elif points is None:
+            rows[:, point] = mean_interval(kept)
+        else:
+            rows[:, point] = fraction_interval(kept, points, least=least)
+    return rows
 
 
 def select(result: xr.Dataset, at: Mapping[str, str | float]) -> xr.Dataset:

@@ -100,7 +100,8 @@ def holds_sweep(directory: Path) -> bool:
 
 
 def report_sweep(directory: Path, quiet: bool) -> None:
-    """Fits, figures and ``report.html`` of a sweep's folder."""
+    """Fits, figures, ``report.html`` and ``explorer.html`` of a sweep's folder."""
+    from featpur_sim.report import explorer
     from featpur_sim.report.sweep_page import write_report
 
-    say(quiet, str(write_report(directory)))
+    say(quiet, f"{write_report(directory)}{explorer.beside(directory)}")

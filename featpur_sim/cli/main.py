@@ -213,16 +213,20 @@ def report(
     left: a certificate that covers τ decides claim C5.
 
     Of a sweep's folder: exponents, figures and report.html from sweep.nc.
+
+    Either has explorer.html too, to choose, hover and click, if the extra 'explorer' is installed.
     """
     if holds_sweep(directory):
         report_sweep(directory, quiet)
         return
+    from featpur_sim.report import explorer
     from featpur_sim.report.of_folder import write_report
     from featpur_sim.runs.folder import REPORT
 
     rows = write_report(directory, allow_import=allow_import)
     _print_scorecard(rows, quiet, False, verbose)
-    say(quiet, str(directory / REPORT))
+    other = f", {directory / explorer.EXPLORER}" if explorer.can_build() else f"; {explorer.MISSING}"
+    say(quiet, f"{directory / REPORT}{other}")
     _require_a_seed(rows)
 
 

@@ -1,4 +1,4 @@
-"""Scorecard, figures and report.html of everything that a run's folder holds.
+"""Scorecard, figures, report.html and explorer.html of everything that a run's folder holds.
 
 Beside the runs themselves: certificates, attacks on fresh points, competitors, readouts and the
 reduced dynamics, as far as their commands were given.
@@ -14,7 +14,7 @@ from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim.claims import of_classes, of_closure, of_dynamics, of_readouts, of_run
 from featpur_sim.claims.claim import Case, Claim, Row
 from featpur_sim.claims.claim import rows as held_together
-from featpur_sim.report import run_figures, run_page
+from featpur_sim.report import explorer, run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
 from featpur_sim.runs.certify import load_certificate
@@ -36,6 +36,8 @@ def write_report(
 ) -> list[Row]:
     """Rebuild what shows a folder's runs, from what its commands have left there.
 
+    ``explorer.html`` is left out without the extra ``explorer``.
+
     Args:
         directory: of a finished run, or of ``featpur reproduce``.
         claims: of a run that was given claims in Python, the same or others.
@@ -54,7 +56,7 @@ def write_report(
     runs |= {folder: load_result(folder) for folder in _others(directory)}
     drawn = figure_files(*run_figures.ALL)
     for folder in runs:
-        require_ours(folder, *drawn)
+        require_ours(folder, *drawn, explorer.EXPLORER)
     require_ours(directory, SCORECARD, REPORT)
     cases: list[Case] = []
     shown = []
@@ -75,6 +77,7 @@ def write_report(
     with claim_folder(directory):
         for folder, result in runs.items():
             _draw(folder, result, drawn)
+            explorer.write_run(folder, result)
         with rewriting(directory, SCORECARD, REPORT):
             save_scorecard(directory, rows)
             run_page.write_page(directory / REPORT, shown, rows)

@@ -200,6 +200,8 @@ def build(result: xr.Dataset, fits: Fits, drawn: Drawn, scorecard: Sequence[Row]
 def write_report(directory: str | Path, scorecard: Sequence[Row] | None = None) -> Path:
     """Fits, figures and ``report.html`` of a sweep's folder, or of a study's.
 
+    ``explorer.html`` too, with the extra ``explorer``.
+
     Args:
         directory: of a finished one.
         scorecard: rows of claims on a study; those that the folder holds by default.
@@ -210,7 +212,7 @@ def write_report(directory: str | Path, scorecard: Sequence[Row] | None = None) 
     """
     directory = Path(directory)
     result = load_sweep(directory)
-    require_ours(directory, FIT, REPORT, SCORECARD)
+    require_ours(directory, FIT, REPORT, SCORECARD, explorer.EXPLORER)
     if scorecard is None:
         scorecard = load_scorecard(directory) if (directory / SCORECARD).exists() else ()
     with claim_folder(directory):
@@ -222,6 +224,7 @@ def write_report(directory: str | Path, scorecard: Sequence[Row] | None = None) 
             if scorecard:
                 save_scorecard(directory, list(scorecard))
             write_text(directory / REPORT, page)
+        explorer.write_sweep(directory, result)
     return directory / REPORT
 
 
