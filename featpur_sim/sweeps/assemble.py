@@ -135,6 +135,7 @@ def _concatenate(batches: Sequence[xr.Dataset]) -> xr.Dataset:
         for dim in map(str, batch.indexes):
             labels.setdefault(dim, {}).update(dict.fromkeys(batch[dim].to_numpy().tolist()))
     labels.pop("lane")
+    # An encoding says how long the texts of one file are: "diverged" would be cut to "ok"'s length.
     aligned = [
         batch.reindex({dim: list(found) for dim, found in labels.items() if dim in batch.dims})
         for batch in batches
@@ -142,7 +143,7 @@ def _concatenate(batches: Sequence[xr.Dataset]) -> xr.Dataset:
     return xr.concat(
         aligned, "lane", data_vars="all", coords="minimal", compat="override", join="outer",
         combine_attrs="override",
-    )  # fmt: skip
+    ).drop_encoding()  # fmt: skip
 
 
 def _blank(failed: Mapping[int, str]) -> list[xr.Dataset]:

@@ -529,6 +529,22 @@ def test_a_diverged_lane_does_not_stop_the_rest(tmp_path):
     assert np.isnan(result.alpha_max[2:]).all() and np.isfinite(result.alpha_max[:2]).all()
 
 
+def test_a_long_status_after_short_ones_is_whole_in_the_file(small, tmp_path):
+    """A file says how long its texts are, and the first batch's are "ok"."""
+
+    def later(tasks, survey, meter):
+        for number, outcome in in_process(tasks, survey, meter):
+            if number == 1:
+                outcome["status"] = ("lane", np.full(outcome.sizes["lane"], "diverged"))
+                outcome["reason"] = ("lane", np.full(outcome.sizes["lane"], "the loss grew"))
+            yield number, outcome
+
+    run_sweep(small, tmp_path / "out", survey=quick_survey, execute=later)
+    found = load_sweep(tmp_path / "out")
+    assert {*found.status.values.ravel().tolist()} == {"ok", "diverged"}
+    assert {*found.reason.values.ravel().tolist()} == {"", "the loss grew"}
+
+
 def test_a_full_disk_leaves_whole_files_only(small, undisturbed, tmp_path):
     """A limit on the size of files stands for the disk: the write itself fails, deep in HDF5."""
     out = tmp_path / "out"
