@@ -9,7 +9,7 @@ from featpur_sim.runs.diagnosis import diagnose
 from featpur_sim.training.step import Status
 
 
-def quick_survey(problem, run, keys, evaluation, tau, norm, *, memory=0):
+def quick_survey(problem, run, keys, evaluation, tau, norm, *, memory=0, keep=()):
     """The last α_max and κ/α of every lane and phase."""
     found = {}
     for name in ("alpha_max", "kappa_over_alpha"):
@@ -29,7 +29,7 @@ def quick_survey(problem, run, keys, evaluation, tau, norm, *, memory=0):
     return xr.Dataset(found, {"phase": list(run.networks)})
 
 
-def noting_survey(*arguments, memory):
+def noting_survey(*arguments, memory, keep=()):
     """The same, with the bytes that it may take."""
     found = quick_survey(*arguments)
     return found.assign(memory=("lane", np.full(found.sizes["lane"], memory)))

@@ -123,6 +123,21 @@ def _mean(values: Array, weight: Array) -> Scalar:
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1e-30)
 
 
+def strongest(
+    coordinates: Float[np.ndarray, "*lane m D"], count: int
+) -> Int[np.ndarray, "*lane n"]:
+    """The neurons to show: those with the largest |α|, in the order of their pure index.
+
+    Args:
+        coordinates: C = WM.
+        count: how many; all, if there are no more.
+    """
+    size = np.abs(coordinates)
+    order = np.argsort(-size.max(axis=-1), axis=-1)[..., :count]
+    index = np.take_along_axis(size.argmax(axis=-1), order, axis=-1)
+    return np.take_along_axis(order, np.argsort(index, axis=-1, kind="stable"), axis=-1)
+
+
 @steady
 def overlap(u: Float[Array, "m d"], v: Float[Array, "m d"]) -> Float[Array, " m"]:
     """θ(u, v) = |⟨u, v⟩|/(‖u‖‖v‖) per neuron; 0 where a vector is 0. [P]"""

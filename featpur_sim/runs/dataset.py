@@ -14,7 +14,7 @@ import xarray as xr
 from featpur_sim import __version__
 from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.measure.lanes import Lanes, overlaps
-from featpur_sim.measure.weights import decompose, rescaling, update_spectrum
+from featpur_sim.measure.weights import decompose, rescaling, strongest, update_spectrum
 from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs import evaluation
 from featpur_sim.runs.config import RunConfig, dump
@@ -195,9 +195,7 @@ def _shown(problem: SparseCoding, trained: TrainingRun) -> dict[str, tuple]:
     """Coordinates C of some neurons of the first seed: those with the largest clean |α|."""
     weights = jax.device_put(np.stack([trained.networks[name].weights[0] for name in PHASES]))
     coordinates = np.asarray(problem.coordinates(weights))
-    strength = np.abs(coordinates[1]).max(axis=-1)
-    order = np.argsort(-strength)[: max(SHOWN_NEURONS, 1)]
-    order = order[np.argsort(np.abs(coordinates[1][order]).argmax(axis=-1), kind="stable")]
+    order = strongest(coordinates[PHASES.index("clean")], SHOWN_NEURONS)
     found = {
         "shown_coordinates": coordinates[:, order],
         "shown_neuron": order,

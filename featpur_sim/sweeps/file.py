@@ -34,10 +34,13 @@ from featpur_sim.sweeps.fields import (
     value_of,
 )
 from featpur_sim.sweeps.free import read_let, require_used, settings_entered
+from featpur_sim.sweeps.keep import read_keep
 
 MOST_POINTS = 20_000
 
-_KEYS = {"name", "seed", "seeds", "preset", "base", "run", "axes", "let", "zip", "derived"}
+_KEYS = {
+    "name", "seed", "seeds", "preset", "base", "run", "axes", "let", "zip", "derived", "keep"
+}  # fmt: skip
 _PRESETS = {"dense-regime": presets.dense_regime, "sparse-regime": presets.sparse_regime}
 
 
@@ -67,6 +70,7 @@ class Sweep(NamedTuple):
         shape: length of each of these axes.
         free: free variable → the settings that it enters; none if it follows from others only.
         text: the file with its base written in, so that it stands alone.
+        keep: what is kept beside the measurements; see `featpur_sim.sweeps.keep`.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Sweep(NamedTuple):
     shape: tuple[int, ...]
     free: dict[str, tuple[str, ...]]
     text: str
+    keep: tuple[str, ...] = ()
 
 
 def load(path: str | Path, *, seed: int | None = None, allow_import: bool = False) -> Sweep:
@@ -156,7 +161,8 @@ def parse_sweep(
     first = points[0].config
     labels = tuple(tuple(map(label, axis)) for axis in axes)
     text = tomli_w.dumps(settings)
-    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, free, text)
+    keep = read_keep(settings.get("keep", []))
+    return Sweep(first.name, first.seed, first.seeds, points, labels, shape, free, text, keep)
 
 
 _HEAD = {"name": "sweep", "seed": 0, "seeds": 3}

@@ -3,7 +3,7 @@
 A run measures more of fewer networks; see `featpur_sim.runs.evaluation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from featpur_sim.models.symmetric_relu import SymmetricReLU
 from featpur_sim.runs.config import EvaluationConfig
 from featpur_sim.runs.diagnosis import OK, diagnose
 from featpur_sim.runs.variables import variable
+from featpur_sim.sweeps.keep import kept, numbered
 from featpur_sim.training.course import TrainingRun
 from featpur_sim.training.step import Status
 
@@ -43,6 +44,7 @@ def survey(
     norm: Norm = "l2",
     *,
     memory: int = 2**30,
+    keep: Sequence[str] = (),
 ) -> xr.Dataset:
     """Attack and measure L trained runs.
 
@@ -55,6 +57,7 @@ def survey(
         norm: threat model of the attacks.
         memory: bytes that attacked samples may take; more lanes than fit go one group after
             another.
+        keep: what else to put into it; see `featpur_sim.sweeps.keep`.
 
     Returns:
         A Dataset whose variables all have the leading dimension "lane", further ones among
@@ -64,6 +67,8 @@ def survey(
     survey_of = _Survey(problem, run, keys, evaluation, jnp.asarray(tau, jnp.float32), norm, memory)
     table = survey_of.accuracies() | survey_of.pure() | survey_of.weights() | survey_of.critical()
     table |= _losses(run)
+    also = kept(problem, run, keep)
+    table |= also
     found = diagnose(
         [Status(int(s)).name.lower() for s in run.status],
         run.status_step,
@@ -90,6 +95,7 @@ def survey(
         "attack": list(ATTACKS),
         "critical_attack": list(CRITICAL_ATTACKS),
         "relative_radius": relative,
+        **numbered(also),
     }
     return xr.Dataset(table, coords, {"norm": norm, "test_samples": evaluation.samples})
 

@@ -20,6 +20,7 @@ from featpur_sim._ground.manifest import MANIFEST as CHECKSUMS
 from featpur_sim._ground.manifest import require_intact, rewriting
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Settings
+from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.folder import save_netcdf
 from featpur_sim.sweeps import plan as sweep_plan
 from featpur_sim.sweeps.assemble import assemble
@@ -88,11 +89,16 @@ def run_sweep(
         OSError: the disk is full, or the cluster is lost. Nothing that was written is lost.
     """
     out = Path(out)
+    if survey is not None and sweep.keep:
+        raise ConfigError(
+            "keep is for the default survey, and survey= is another: let it return what to keep, "
+            "or take keep out of the sweep."
+        )
     require_resumable(out, resume=resume, overwrite=overwrite)
     plan = make_plan(sweep, memory or sweep_plan.memory_budget(), widest=widest)
     with claim_folder(out):
         plan = _open(out, sweep, plan, overwrite)
-        measure = survey or partial(_survey(), memory=plan.memory)
+        measure = survey or partial(_survey(), memory=plan.memory, keep=sweep.keep)
         lanes = [lane_numbers(task) for task in plan.tasks]
         todo, damaged = missing(out, lanes)
         outcomes = partial(execute or in_process, {n: plan.tasks[n] for n in todo}, measure)
