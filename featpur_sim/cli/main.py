@@ -225,7 +225,9 @@ def report(
 
     rows = write_report(directory, allow_import=allow_import)
     _print_scorecard(rows, quiet, False, verbose)
-    other = f", {directory / explorer.EXPLORER}" if explorer.can_build() else f"; {explorer.MISSING}"
+    other = (
+        f", {directory / explorer.EXPLORER}" if explorer.can_build() else f"; {explorer.MISSING}"
+    )
     say(quiet, f"{directory / REPORT}{other}")
     _require_a_seed(rows)
 

@@ -4,7 +4,6 @@ A run is a sweep of one point here. Arrays are written as base64 of their bytes,
 shows and hands out the same numbers as the file, to the last bit (docs/how-to/explore.md).
 """
 
-import base64
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,26 +14,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from featpur_sim._ground.rows import Row
-from featpur_sim.claims.diagram import over_seeds
 from featpur_sim.claims.power_law import PREDICTED
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.claims.same_runs import swept_coordinates
 from featpur_sim.report._style import PHASES
+from featpur_sim.report.explorer_arrays import encoded, intervals, named
 from featpur_sim.report.explorer_lines import lines
+from featpur_sim.report.explorer_training import along, weights_of_run, weights_of_sweep
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.sweeps.dependence import axes_of
 
-ALONG = "along_"
 GAIN = "adversarial − clean"
 """Label of the phase at which an accuracy is what the adversarial phase adds, seed by seed."""
 
 MOST_LABELS = 400
 """A variable with more numbers than this at one point is left out of the page, and named there."""
-MOST_BYTES = 9_000_000
+MOST_BYTES = 6_000_000
 """Of all measured variables together, in the page; the largest are left out, and named there."""
-MOST_FEATURES = 128
-"""Features of the weights that are kept: those with the largest coordinates."""
-
 _POINT_SEED = ("point", "seed")
 # Along these a variable is not one of some labelled numbers, but a curve or a distribution.
 _NO_LABELS = {"record", "neuron", "singular", "shown", "feature", "shown_feature"}
@@ -101,7 +97,7 @@ def of_run(result: xr.Dataset, weights: Mapping[str, NDArray]) -> Row:
         "coordinates": [],
         "fixed": {name: attrs[name] for name in ("d", "D", "m", "k", "sigma_x", "tau", "norm")},
         "lines": [],
-        "weights": _weights_of_run(weights),
+        "weights": weights_of_run(weights),
     }
 
 
@@ -129,26 +125,9 @@ def described(result: xr.Dataset) -> Row:
         "samples": int(result.attrs.get("test_samples", 0)),
         "dims": {dim: _dim(result, dim) for dim in _dims(variables)},
         "variables": variables,
-        "along": _along(result),
-        "weights": _weights_of_sweep(result),
+        "along": along(result),
+        "weights": weights_of_sweep(result),
         "left_out": left_out,
-    }
-
-
-def encoded(values: Any) -> Row:
-    """An array as JSON holds it: ``type`` (f4, f8 or i1), ``shape`` and the bytes in base64.
-
-    >>> encoded(np.zeros((1, 2), np.float32))
-    {'type': 'f4', 'shape': [1, 2], 'base64': 'AAAAAAAAAAA='}
-    """
-    array = np.asarray(values)
-    if array.dtype not in (np.float32, np.int8):
-        array = array.astype(np.float64)
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return {
-        "type": little.dtype.str[1:],
-        "shape": list(array.shape),
-        "base64": base64.b64encode(little.tobytes()).decode(),
     }
 
 
@@ -183,7 +162,7 @@ def _variable(result: xr.Dataset, name: str) -> Row:
     points = result.attrs.get("test_samples") if fraction else None
     # The gain is shown beside the phases, and is no label of the file's.
     gain = fraction and "phase" in dims and {"clean", "adversarial"} <= {*result.phase.values}
-    table = _over_seeds(values, finished(result), points, 0.0)
+    table = intervals(values, finished(result), points, 0.0)
     found = {
         "name": name,
         "label": Quantity(name).label,
@@ -191,7 +170,7 @@ def _variable(result: xr.Dataset, name: str) -> Row:
         "units": result[name].attrs.get("units", ""),
         "dims": dims,
         "each": encoded(values),
-        **{key: encoded(part) for key, part in zip(_INTERVAL, table, strict=True)},
+        **named(table),
     }
     if gain:
         where = 1 + dims.index("phase")
@@ -201,26 +180,10 @@ def _variable(result: xr.Dataset, name: str) -> Row:
         )
         # Of float32, so that the seeds' differences are those of the file's numbers.
         added = after.astype(float) - before.astype(float)
-        table = _over_seeds(added, finished(result), points, -1.0)
-        found["gain"] = {"each": encoded(added)} | {
-            key: encoded(part) for key, part in zip(_INTERVAL, table, strict=True)
-        }
+        table = intervals(added, finished(result), points, -1.0)
+        found["gain"] = {"each": encoded(added)} | named(table)
     if predicted := _predicted(result, name, dims):
         found["predicted"] = predicted
-    return found
-
-
-_INTERVAL = ("mean", "low", "high")
-
-
-def _over_seeds(
-    values: NDArray, ok: NDArray[np.bool_], points: float | None, least: float
-) -> NDArray[np.floating]:
-    """Mean, low and high [3, point, labels …] of values [point, labels …, seed]."""
-    found = np.full((3, *values.shape[:-1]), np.nan)
-    for at in np.ndindex(*values.shape[1:-1]):
-        place = (slice(None), *at)
-        found[(slice(None), *place)] = over_seeds(values[place], ok, points, least)
     return found
 
 
@@ -256,7 +219,9 @@ def _dims(variables: Sequence[Row]) -> Iterator[str]:
 def _dim(result: xr.Dataset, dim: str) -> Row:
     labels = result[dim].values if dim in result.coords else np.arange(result.sizes[dim])
     values = [_plain(value) for value in labels]
-    words = [_WORDS.get(value, value) if isinstance(value, str) else f"{value:g}" for value in values]
+    words = [
+        _WORDS.get(value, value) if isinstance(value, str) else f"{value:g}" for value in values
+    ]
     return {"title": _TITLES.get(dim, dim.replace("_", " ")), "values": values, "words": words}
 
 
@@ -284,83 +249,3 @@ def _texts(result: xr.Dataset, name: str) -> list[list[str]]:
     if name not in result:
         return np.full(shape, "").tolist()
     return result[name].transpose(*_POINT_SEED).values.astype(str).tolist()
-
-
-# --- training and weights -------------------------------------------------------------------------
-
-
-def _along(result: xr.Dataset) -> Row | None:
-    """What was recorded in training: curves [point, record, seed] with means and intervals.
-
-    Steps count on from phase to phase; a point with fewer records has NaN after them.
-    """
-    wanted = {"point", "record", "seed"}
-    names = [
-        str(name)
-        for name, of in result.data_vars.items()
-        if str(name).startswith(ALONG) and {*of.dims} == wanted and of.dtype.kind == "f"
-    ]
-    if not names:
-        return None
-    phase = result.record_phase.values.astype(str)
-    step = result.record_step.values.astype(float)
-    steps = np.broadcast_to(step, (result.sizes["point"], len(phase))).copy()
-    clean = phase == "clean"
-    steps[:, ~clean] += steps[:, clean].max(axis=1, keepdims=True)
-    curves = []
-    for name in names:
-        values = result[name].transpose("point", "record", "seed").values
-        table = _over_seeds(values, finished(result), None, 0.0)
-        curves.append(
-            {
-                "name": name,
-                "label": Quantity(name.removeprefix(ALONG)).label,
-                "meaning": result[name].attrs.get("long_name", name),
-                "each": encoded(values),
-                **{key: encoded(part) for key, part in zip(_INTERVAL, table, strict=True)},
-            }
-        )
-    return {"phase": phase.tolist(), "step": encoded(steps), "curves": curves}
-
-
-def _weights_of_run(arrays: Mapping[str, NDArray]) -> Row:
-    """Coordinates C = WM of each seed's strongest neurons, in the phases of a run."""
-    M, wstar = arrays.get("M"), arrays["wstar"]
-    C = np.stack([arrays[name] for name in ("W0", "W_clean", "W_adv")], axis=1)
-    if M is not None:
-        C = np.einsum("spmd,...dD->spmD", C, M) if M.ndim == 2 else np.matmul(C, M[:, None])
-    return _weights(C[None], np.broadcast_to(wstar, (len(C), C.shape[-1]))[None])
-
-
-def _weights_of_sweep(result: xr.Dataset) -> Row | None:
-    return None
-
-
-SHOWN = 24
-"""Neurons whose weights are shown: those with the largest pure coefficient after clean training."""
-
-
-def _weights(C: NDArray, wstar: NDArray) -> Row:
-    """Of coordinates [point, seed, phase, neuron, feature]: the strongest neurons, in float32.
-
-    A neuron's row is signed by w*, [point, seed, feature], and neurons stand in the order of their
-    features, as in the report's figure.
-    """
-    strength = np.abs(C[:, :, 1]).max(axis=-1)
-    order = np.argsort(-strength, axis=-1)[..., :SHOWN]
-    clean = np.take_along_axis(C[:, :, 1], order[..., None], axis=-2)
-    rank = np.argsort(np.abs(clean).argmax(axis=-1), axis=-1, kind="stable")
-    order = np.take_along_axis(order, rank, axis=-1)
-    rows = np.take_along_axis(C, order[:, :, None, :, None], axis=-2)
-    rows = rows * np.sign(wstar)[:, :, None, None, :]
-    features = np.arange(C.shape[-1])
-    if len(features) > MOST_FEATURES:
-        features = np.sort(np.argsort(-np.abs(rows).max(axis=(0, 1, 2, 3)))[:MOST_FEATURES])
-    return {
-        "phases": [_WORDS[phase] for phase in PHASES],
-        "neurons": int(C.shape[-2]),
-        "neuron": encoded(order.astype(float)),
-        "features": int(C.shape[-1]),
-        "feature": features.tolist(),
-        "values": encoded(rows[..., features].astype(np.float32)),
-    }

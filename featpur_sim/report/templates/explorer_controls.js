@@ -57,8 +57,8 @@ function begin() {
   }
   state.attack = radiusChoices().includes(BOTH) ? BOTH : state.labels.attack;
   state.curve = DATA.along ? (DATA.along.curves.find((one) => /kappa_over_alpha$|accuracy$/.test(one.name)) || DATA.along.curves[0]).name : "";
-  const shown = diagram ? chosenPoints() : [0];
-  state.point = shown[Math.floor(shown.length / 2)];
+  const shown = diagram ? chosenPoints().filter((point) => finished(point)) : [0];
+  state.point = shown[Math.floor(shown.length / 2)] ?? chosenPoints()[0];
 }
 
 function drawQuantity() {

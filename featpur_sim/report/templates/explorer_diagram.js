@@ -118,7 +118,7 @@ function planeLayers(rows, known, found) {
   return [
     { name: "points", mark: { ...mark, cursor: "pointer" }, data: { values: known.map(place) },
       encoding: { ...(grid ? cells : dots), ...(known.length ? { color: colour } : {}), ...TOOLTIP } },
-    { name: "blanks", mark: { type: "point", shape: "cross", angle: 45, size: 90, color: "#6f6f6f", cursor: "pointer" },
+    { name: "blanks", mark: { type: "point", shape: "M-1,-1L1,1M1,-1L-1,1", size: 40, stroke: DATA.palette.aside, strokeWidth: 2, cursor: "pointer" },
       data: { values: rows.filter((row) => !known.includes(row)) }, encoding: { ...dots, ...TOOLTIP } },
     ...theoryLayers(frames, dots),
     { name: "around", mark: { ...around, clip: false }, data: { name: "chosen" },

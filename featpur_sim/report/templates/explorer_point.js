@@ -138,11 +138,12 @@ async function drawAlong() {
 }
 
 async function drawCurve() {
-  const { phase, step: steps, curves } = DATA.along;
+  const { phase, step: steps, records, curves } = DATA.along;
   const curve = curves.find((one) => one.name === state.curve);
-  const rows = phase.map((name, record) => {
+  const kept = steps.shape[1];
+  const rows = Array.from({ length: kept }, (_, record) => {
     const place = [state.point, record];
-    return { n: record, phase: name, step: at(steps, place), value: at(curve.mean, place), low: at(curve.low, place), high: at(curve.high, place) };
+    return { n: record, phase: at(phase, place) ? "adversarial" : "clean", step: at(steps, place), value: at(curve.mean, place), low: at(curve.low, place), high: at(curve.high, place) };
   }).filter((row) => Number.isFinite(row.value) && Number.isFinite(row.step));
   if (!rows.length) return alongPanel.empty(`No value at this point: ${seedsOf(state.point)}.`);
   const told = rows.map((row) => ({ ...row, said: `step ${row.step}: ${show(row.value)}`,
@@ -152,15 +153,15 @@ async function drawCurve() {
   const x = { field: "step", type: "quantitative", title: "training step" };
   const y = { field: "value", type: "quantitative", title: curve.label, scale: valueScale(log) };
   const blue = DATA.palette.adversarial;
-  const kept = told.filter((row) => Number.isFinite(row.low) && (!log || row.low > 0));
+  const banded = told.filter((row) => Number.isFinite(row.low) && (!log || row.low > 0));
   const spec = { width: "container", height: 260, layer: [
     { mark: { type: "rule", color: "#6f6f6f" }, data: { values: [{ step: turn }] }, encoding: { x } },
-    { mark: { type: "area", color: blue, opacity: 0.2, clip: true, tooltip: null }, data: { values: kept }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" } } },
+    { mark: { type: "area", color: blue, opacity: 0.2, clip: true, tooltip: null }, data: { values: banded }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" } } },
     { mark: { type: "line", color: blue, tooltip: null }, data: { values: told }, encoding: { x, y, order: { field: "n" } } },
     { name: "marks", mark: { type: "circle", color: blue, size: 40, opacity: 1 }, data: { values: told }, encoding: { x, y, ...TOOLTIP } },
   ] };
   const table = { columns: ["phase", "step", curve.label, "low", "high"], rows: rows.map((row) => [row.phase, row.step, row.value, row.low, row.high]) };
-  await alongPanel.draw(spec, table, `${curve.meaning}; mean over seeds, shade: 95 % interval. The grey line: the clean phase ends, the adversarial one begins.`);
+  await alongPanel.draw(spec, table, `${curve.meaning}; mean over seeds, shade: 95 % interval. The grey line: the clean phase ends, the adversarial one begins.${kept < records ? ` Thinned to ${kept} of ${records} records.` : ""}`);
 }
 
 // --- weights -------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ async function drawWeights() {
       const neuron = at(kept.neuron, [state.point, seed, row]);
       own.forEach((value, column) => {
         if (!Number.isFinite(value)) return;
-        if (phase === 1) relative.push(Math.abs(value) / most);
+        if (phase === 0) relative.push(Math.abs(value) / most);
         rows.push({ phase: kept.phases[phase], row, neuron, feature: kept.feature[column], value, relative: value / most,
           tip: { title: `${kept.phases[phase]}, neuron ${neuron}, feature ${kept.feature[column]}`, "sgn(w*ⱼ) Cᵢⱼ": show(value), "over the row’s largest": show(value / most) } });
       });
@@ -193,8 +194,7 @@ async function drawWeights() {
   const limit = Math.min(1, Math.max(0.1, 3 * relative[Math.floor(relative.length / 2)]));
   const columns = sorted(rows.map((row) => row.feature));
   const width = Math.max(200, weightsPanel.chart.clientWidth - 90);
-  const spec = { data: { values: rows }, transform: [{ filter: `datum.phase !== '${kept.phases[0]}'` }],
-    facet: { row: { field: "phase", sort: kept.phases, title: null, header: { labelAngle: 0, labelOrient: "top", labelAnchor: "start" } } },
+  const spec = { data: { values: rows }, facet: { row: { field: "phase", sort: kept.phases, title: null, header: { labelAngle: 0, labelOrient: "top", labelAnchor: "start" } } },
     spec: { width, height: 190, mark: { type: "rect", tooltip: null },
       encoding: {
         x: { field: "feature", type: "ordinal", sort: columns, title: "feature j", axis: { ticks: false, values: columns.filter((_, n) => n % 8 === 0), labelAngle: 0 } },
@@ -205,8 +205,8 @@ async function drawWeights() {
       } },
   };
   const table = { columns: ["network", "neuron", "feature", "signed coordinate"], rows: rows.map((row) => [row.phase, row.neuron, row.feature, row.value]) };
-  const thinned = [`the ${rowsShown} of ${kept.neurons} neurons with the largest pure coefficient after clean training`];
+  const thinned = [`the ${rowsShown} of ${kept.neurons[state.point]} neurons with the largest pure coefficient after clean training`];
   if (kept.feature.length < kept.features) thinned.push(`the ${kept.feature.length} of ${kept.features} features with the largest coordinates`);
   await weightsPanel.draw(spec, table,
-    `Seed ${DATA.seeds[seed]}; thinned to ${thinned.join(" and ")}. A dense mixture is a background of one colour, a pure neuron one dark cell; the CSV has the untrained network too.`);
+    `Seed ${DATA.seeds[seed]}; thinned to ${thinned.join(" and ")}. A dense mixture is a background of one colour, a pure neuron one dark cell.`);
 }
