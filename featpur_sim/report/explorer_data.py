@@ -1,7 +1,7 @@
 """What the explorer's page holds of a sweep or a run: the numbers of its file, as they are.
 
 A run is a sweep of one point here. Arrays are written as base64 of their bytes, so that the page
-shows and hands out the same numbers as the file, to the last bit (docs/how-to/explore.md).
+shows and hands out the same numbers as the file, to the last bit (docs/how-to/read-results.md).
 """
 
 import itertools

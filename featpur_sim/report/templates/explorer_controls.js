@@ -83,7 +83,7 @@ function drawQuantity() {
 
 function drawPlane() {
   if (!diagram) return;
-  const numeric = DATA.coordinates.filter((one) => one.numeric).map((one) => [one.name, one.label]);
+  const numeric = DATA.coordinates.filter((one) => one.numeric).map((one) => [one.name, titleOf(one)]);
   const pick = (which) => (name) => {
     const other = which === "x" ? "y" : "x";
     if (state[other] === name) state[other] = state[which];
@@ -95,7 +95,7 @@ function drawPlane() {
   byId("plane").replaceChildren(
     dropDown("axis-x", "across", numeric, state.x, pick("x")),
     dropDown("axis-y", "up", [...numeric, ["", "the quantity itself"]], state.y, pick("y")),
-    ...slidersNeeded().map((name) => slider(`slider-${name}`, coordinateOf(name).label, sorted(coordinateOf(name).values),
+    ...slidersNeeded().map((name) => slider(`slider-${name}`, titleOf(coordinateOf(name)), sorted(coordinateOf(name).values),
       state.sliders[name], (value) => { state.sliders[name] = value; moved(); })));
   if (focus && byId(focus)) byId(focus).focus();
 }

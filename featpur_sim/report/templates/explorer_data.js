@@ -79,6 +79,7 @@ function sorted(values) {
 
 // A coordinate in words: its symbol where it has one, "sparsity k" → "k".
 const symbol = (name) => ({ tau: "τ", sigma_x: "σ_x", sigma_0: "σ₀" }[name] || name);
+const titleOf = (one) => (one.label === one.name ? symbol(one.name) : one.label);
 const placeOf = (point) =>
   DATA.coordinates.map((one) => `${symbol(one.name)} = ${show(one.values[point])}`).join(", ");
 

@@ -80,6 +80,8 @@ async function drawDiagram() {
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.point !== undefined) choose(item.datum.point);
   });
+  // Another may have been chosen in the meantime.
+  await markChosen();
 }
 
 // Only the mark around the chosen point moves.
@@ -105,7 +107,7 @@ function planeLayers(rows, known, found) {
     return { ...row, x0: ends.x[i], x1: ends.x[i + 1], y0: ends.y[j], y1: ends.y[j + 1] };
   };
   const channel = (of, field, coordinate) =>
-    ({ field, type: "quantitative", scale: placeScale(log[of], frames[of]), axis: axis(coordinate.values, coordinate.label) });
+    ({ field, type: "quantitative", scale: placeScale(log[of], frames[of]), axis: axis(coordinate.values, titleOf(coordinate)) });
   const cells = { x: channel("x", "x0", xs), x2: { field: "x1" }, y: channel("y", "y0", ys), y2: { field: "y1" } };
   const dots = { x: channel("x", "x", xs), y: channel("y", "y", ys) };
   const colour = {
@@ -166,7 +168,7 @@ function againstLayers(rows, known, found) {
   const xs = coordinateOf(state.x);
   const log = isLog(xs.values);
   const all = known.flatMap((row) => [row.value, row.low, row.high]).filter(Number.isFinite);
-  const x = { field: "x", type: "quantitative", axis: axis(xs.values, xs.label),
+  const x = { field: "x", type: "quantitative", axis: axis(xs.values, titleOf(xs)),
     scale: placeScale(log, frame(xs.values, log)) };
   const y = { field: "value", type: "quantitative", title: found.label,
     scale: valueScale(isLog(all)) };
