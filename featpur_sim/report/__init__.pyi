@@ -1,6 +1,11 @@
 from . import both_sides_figure as both_sides_figure
 from . import class_figure as class_figure
 from . import dynamics_figures as dynamics_figures
+from . import explorer as explorer
+from . import explorer_arrays as explorer_arrays
+from . import explorer_data as explorer_data
+from . import explorer_lines as explorer_lines
+from . import explorer_training as explorer_training
 from . import of_folder as of_folder
 from . import one_run as one_run
 from . import one_study as one_study

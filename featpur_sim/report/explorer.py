@@ -5,6 +5,7 @@ which draws them. That JavaScript comes with vl-convert-python, of the extra ``e
 (docs/architecture.md says why this library, and why it is an extra).
 """
 
+import functools
 import importlib.util
 import json
 import math
@@ -127,15 +128,21 @@ def build(data: Row, result_file: str) -> str:
     )
 
 
+@functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed, which leave ``vegaEmbed`` to the page."""
+    """Vega, Vega-Lite and Vega-Embed, which leave ``vegaEmbed`` alone to the page."""
     import vl_convert
 
-    return vl_convert.javascript_bundle()
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return f"(() => {{\n{bundle}\n}})();"
 
 
 def _template(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return (
+        resources.files("featpur_sim.report")
+        .joinpath("templates", name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,6 +8,7 @@ from . import expression as expression
 from . import fields as fields
 from . import file as file
 from . import free as free
+from . import keep as keep
 from . import measurements as measurements
 from . import plan as plan
 from . import run as run
