@@ -218,7 +218,10 @@ def test_weights_are_in_the_coordinates_of_the_dictionary(apart):
 def test_command(folder, featpur, monkeypatch):
     code, _, said = featpur("report", folder)
     assert code == 0 and (folder / "explorer.html").is_file() and "explorer.html" in said
-    assert "explorer.html" in json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
+    assert (
+        "explorer.html"
+        in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+    )
     # Without the extra everything else is written, and the page of another time goes.
     monkeypatch.setattr(explorer, "can_build", lambda: False)
     (folder / "report.html").unlink()
@@ -234,4 +237,4 @@ def test_a_page_of_other_origin_is_not_replaced(folder, featpur):
     (folder / "explorer.html").write_text("mine", encoding="utf-8")
     code, _, said = featpur("report", folder)
     assert code == 2 and "explorer.html" in said
-    assert (folder / "explorer.html").read_text("utf-8") == "mine"
+    assert (folder / "explorer.html").read_text(encoding="utf-8") == "mine"

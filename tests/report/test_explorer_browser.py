@@ -319,6 +319,24 @@ def test_400_points_with_5_seeds(opened, tmp_path):
     assert "Thinned to" in page.locator("#along .note").inner_text()
 
 
+def test_parameters_that_are_words_have_a_slider(opened, tmp_path):
+    laws = np.array(["gaussian", "two-level"])
+    result = survey(cs=(0.3,), sigmas=(0.3,), ks=(4, 6)).isel(seed=[0, 2])
+    result["status"] = result.status.copy(data=np.full((2, 2), "ok"))
+    alone = result.drop_vars(["tau", "k"]).assign_coords(law=("point", laws, {"long_name": "law"}))
+    alone.attrs["axes"] = '[["law"]]'
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer.build(explorer_data.of_sweep(alone), "sweep.nc"), encoding="utf-8")
+    page = opened(path)
+    assert page.locator("#diagram").count() == 0
+    for place, law in enumerate(laws):
+        page.locator("#slider-law").fill(str(place))
+        settled(page)
+        assert page.locator("#place").inner_text() == f"Point {place}: law = {law}"
+        cells = page.locator("#seeds td:nth-child(2)").all_inner_texts()
+        assert cells == [shown(float(v)) for v in ROBUST.read(result)[place]]
+
+
 def test_a_run(opened, tiny_folder, tmp_path):
     result, arrays = load_result(tiny_folder), load_weights(tiny_folder)
     # It certifies no points; these stand for both sides.
@@ -327,7 +345,8 @@ def test_a_run(opened, tiny_folder, tmp_path):
     sides = {"certified_accuracy": share.min(0), "attacked_accuracy": share.max(0)}
     result = result.assign({name: shape.copy(data=values) for name, values in sides.items()})
     path = tmp_path / "explorer.html"
-    path.write_text(explorer.build(explorer_data.of_run(result, arrays), "result.nc"), "utf-8")
+    page = explorer.build(explorer_data.of_run(result, arrays), "result.nc")
+    path.write_text(page, encoding="utf-8")
     page = opened(path)
     assert page.locator("#diagram").count() == 0
     page.locator("#attack").select_option("any perturbation (both sides)")

@@ -57,7 +57,7 @@ function begin() {
   }
   state.attack = radiusChoices().includes(BOTH) ? BOTH : state.labels.attack;
   state.curve = DATA.along ? (DATA.along.curves.find((one) => /kappa_over_alpha$|accuracy$/.test(one.name)) || DATA.along.curves[0]).name : "";
-  const shown = diagram ? chosenPoints().filter((point) => finished(point)) : [0];
+  const shown = chosenPoints().filter((point) => finished(point));
   state.point = shown[Math.floor(shown.length / 2)] ?? chosenPoints()[0];
 }
 
@@ -82,7 +82,7 @@ function drawQuantity() {
 }
 
 function drawPlane() {
-  if (!diagram) return;
+  if (!DATA.coordinates.length) return;
   const numeric = DATA.coordinates.filter((one) => one.numeric).map((one) => [one.name, titleOf(one)]);
   const pick = (which) => (name) => {
     const other = which === "x" ? "y" : "x";
@@ -92,9 +92,12 @@ function drawPlane() {
     moved();
   };
   const focus = document.activeElement && document.activeElement.id;
-  byId("plane").replaceChildren(
+  const axes = diagram ? [
     dropDown("axis-x", "across", numeric, state.x, pick("x")),
     dropDown("axis-y", "up", [...numeric, ["", "the quantity itself"]], state.y, pick("y")),
+  ] : [];
+  byId("plane").replaceChildren(
+    ...axes,
     ...slidersNeeded().map((name) => slider(`slider-${name}`, titleOf(coordinateOf(name)), sorted(coordinateOf(name).values),
       state.sliders[name], (value) => { state.sliders[name] = value; moved(); })));
   if (focus && byId(focus)) byId(focus).focus();

@@ -1,7 +1,8 @@
 "use strict";
 // The phase diagram: one colour per point in a plane of two parameters, or a quantity against one.
 
-const diagram = DATA.coordinates.length ? new Panel("diagram") : undefined;
+// None where no parameter is a number.
+const diagram = DATA.coordinates.some((one) => one.numeric) ? new Panel("diagram") : undefined;
 
 // The other axes that need a choice, so that every place of the plane has one point: as few as can be.
 function slidersNeeded() {
