@@ -17,7 +17,7 @@ from pathlib import Path
 import xarray as xr
 from panels import arguments, load
 
-from featpur_sim.claims.diagram import over_seeds
+from featpur_sim.claims.diagram import point_intervals
 from featpur_sim.claims.measured import Measured
 from featpur_sim.claims.rule import AtLeast
 from featpur_sim.claims.verdict import Verdict
@@ -30,7 +30,7 @@ NEAR = AtLeast(-0.05, "the distance")
 def added(sweep: xr.Dataset, first: xr.DataArray, second: xr.DataArray) -> list[tuple]:
     """Mean and interval of first − second at every point, as the explorer has them."""
     values = (first - second).transpose("point", "seed").values
-    rows = over_seeds(values, finished(sweep), sweep.attrs["test_samples"], least=-1.0)
+    rows = point_intervals(values, finished(sweep), sweep.attrs["test_samples"], least=-1.0)
     return [tuple(map(float, row)) for row in rows.T]
 
 

@@ -51,12 +51,13 @@ def survey(ks=(3, 4, 6), cs=(0.2, 0.3), sigmas=(0.1, 0.3), seeds=3, d=48, record
     found |= {name: (("point", "seed"), rng.random(base)) for name in ALONE}
     found |= {name: (critical, rng.random((*base, 3, 2))) for name in CRITICAL}
     if records:
-        along = ("point", "seed", "record")
-        names = ("loss", "accuracy", "training_loss", "bias")
-        found |= {f"along_{name}": (along, rng.random((*base, records))) for name in names}
-        half = records // 2
-        step = 10.0 * np.concatenate([np.arange(half), np.arange(records - half)])
-        found["record_step"] = (along, np.broadcast_to(step, (*base, records)))
+        # Half of them in each phase; none of the untrained networks.
+        shape = (*base, 3, records // 2)
+        step = np.broadcast_to(10.0 * np.arange(records // 2), shape)
+        table = {name: rng.random(shape) for name in ("loss", "accuracy", "training_loss", "bias")}
+        for name, curve in (table | {"step": step}).items():
+            curve = np.where(np.arange(3)[:, None] == 0, np.nan, curve)
+            found[f"along_{name}"] = ((*by_phase, "record"), curve)
     if shown:
         C = rng.normal(size=(*base, 3, shown, d)).astype(np.float32)
         found["shown_coordinates"] = ((*by_phase, "shown", "feature"), C)

@@ -43,7 +43,8 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
     if logarithmic:
         values = np.log(values, where=values > 0, out=np.full(values.shape, np.nan))
     counted = quantity.name.endswith("accuracy") and not logarithmic
-    rows = over_seeds(values, ok, result.attrs.get("test_samples") if counted else None)
+    samples = result.attrs.get("test_samples") if counted else None
+    rows = point_intervals(values, ok, None if samples is None else float(samples))
     rows = np.exp(rows) if logarithmic else rows
     variables = dict(zip(("value", "low", "high"), rows, strict=True))
     variables |= {"finished": ok.sum(axis=1), "failed": (~ok).sum(axis=1)}
@@ -54,7 +55,7 @@ def per_point(result: xr.Dataset, quantity: Quantity, *, logarithmic: bool = Fal
     )
 
 
-def over_seeds(
+def point_intervals(
     values: NDArray[np.floating],
     ok: NDArray[np.bool_],
     points: float | None = None,

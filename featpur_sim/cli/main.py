@@ -225,10 +225,7 @@ def report(
 
     rows = write_report(directory, allow_import=allow_import)
     _print_scorecard(rows, quiet, False, verbose)
-    other = (
-        f", {directory / explorer.EXPLORER}" if explorer.can_build() else f"; {explorer.MISSING}"
-    )
-    say(quiet, f"{directory / REPORT}{other}")
+    say(quiet, f"{directory / REPORT}{explorer.beside(directory)}")
     _require_a_seed(rows)
 
 

@@ -19,7 +19,16 @@ from featpur_sim._ground.disk import write_text
 from featpur_sim._ground.manifest import rewriting
 from featpur_sim._ground.rows import Row
 from featpur_sim.report import explorer_data
-from featpur_sim.report._style import BLUE, GREEN, GREY, PHASES, VERMILLION
+from featpur_sim.report._style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PHASES,
+    PURPLE,
+    SKY,
+    VERMILLION,
+)
 from featpur_sim.report.run_page import environment
 from featpur_sim.runs.folder import RESULT, load_weights
 from featpur_sim.sweeps.run import SWEEP
@@ -42,8 +51,13 @@ _PALETTE = {phase: colour for phase, (_, colour, _) in PHASES.items()} | {
     "reference": GREEN,
     "chosen": VERMILLION,
     "aside": GREY,
-    "curve": BLUE,
+    "others": [BLUE, VERMILLION, PURPLE, ORANGE, SKY],
 }
+
+
+def beside(directory: str | Path) -> str:
+    """What a command says behind the path of a folder's report: of this page, or of its lack."""
+    return f", {Path(directory) / EXPLORER}" if can_build() else f"; {MISSING}"
 
 
 def can_build() -> bool:

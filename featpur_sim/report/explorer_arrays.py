@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featpur_sim._ground.rows import Row
-from featpur_sim.claims.diagram import over_seeds
+from featpur_sim.claims.diagram import point_intervals
 
 
 def encoded(values: Any) -> Row:
@@ -34,7 +34,7 @@ def intervals(
     found = np.full((3, *values.shape[:-1]), np.nan)
     for at in np.ndindex(*values.shape[1:-1]):
         place = (slice(None), *at)
-        found[(slice(None), *place)] = over_seeds(values[place], ok, points, least)
+        found[(slice(None), *place)] = point_intervals(values[place], ok, points, least)
     return found
 
 

@@ -159,7 +159,8 @@ def _variable(result: xr.Dataset, name: str) -> Row:
     dims = [str(dim) for dim in result[name].dims if dim not in _POINT_SEED]
     values = result[name].transpose("point", *dims, "seed").values
     fraction = name.endswith("accuracy")
-    points = result.attrs.get("test_samples") if fraction else None
+    samples = result.attrs.get("test_samples") if fraction else None
+    points = None if samples is None else float(samples)
     # The gain is shown beside the phases, and is no label of the file's.
     gain = fraction and "phase" in dims and {"clean", "adversarial"} <= {*result.phase.values}
     table = intervals(values, finished(result), points, 0.0)
@@ -189,7 +190,8 @@ def _variable(result: xr.Dataset, name: str) -> Row:
 
 def _predicted(result: xr.Dataset, name: str, dims: Sequence[str]) -> list[Row]:
     """What the theory says of a variable at some labels: its formula, and a value per point."""
-    if not {"d", "k", "tau"} <= {*map(str, result.coords)}:
+    # A study is of another theorem.
+    if result.attrs.get("own") or not {"d", "k", "tau"} <= {*map(str, result.coords)}:
         return []
     places = list(zip(result.d.values, result.k.values, result.tau.values, strict=True))
     found = []

@@ -21,9 +21,10 @@ def lines(result: xr.Dataset) -> list[Row]:
     Returns:
         Each with ``label`` and ``source``; ``axes``, the names of the two coordinates, with
         ``points`` [[x, y], …], or of one, with a ``value`` at which the line is drawn across; and
-        ``at``, the value of d that it belongs to, or None. Empty without d, k and τ.
+        ``at``, the value of d that it belongs to, or None. Empty without d, k and τ, and of
+        a study, which is of another theorem.
     """
-    if not {"d", "k", "tau"} <= {*map(str, result.coords)}:
+    if result.attrs.get("own") or not {"d", "k", "tau"} <= {*map(str, result.coords)}:
         return []
     d, k = np.unique(result.d.values.astype(float)), np.unique(result.k.values.astype(float))
     found = []

@@ -16,6 +16,7 @@ from featpur_sim.runs.dataset import SHOWN_NEURONS
 from featpur_sim.runs.diagnosis import finished
 
 ALONG = "along_"
+STEP = "along_step"
 
 MOST_CURVE_BYTES = 3_500_000
 """Of all curves in the page: of more, every n-th record is kept, and those that end a phase."""
@@ -32,32 +33,31 @@ def along(result: xr.Dataset) -> Row | None:
     """What was recorded in training: means and intervals of curves, [point, record].
 
     Args:
-        result: with the dimensions ``point``, ``seed`` and, if there are curves, ``record``.
+        result: with the dimensions ``point``, ``seed`` and, if there are curves, ``record``; of a
+            sweep or a study, they have the dimension ``phase`` too.
 
     Returns:
-        ``step`` and ``phase`` [point, record], 0 in the clean and 1 in the adversarial phase; steps
-        count on from phase to phase. ``records``, how many there were; and ``curves``. None without
-        any. A point with fewer records has NaN after them.
+        ``phases``, their names; ``phase``, which one [point, record], and ``step``, which counts on
+        from phase to phase; ``records``, how many there were; and ``curves``. None without any.
+        NaN where a point has fewer records.
     """
-    wanted = {"point", "record", "seed"}
+    by_phase = "along_step" in result
+    dims = ("phase", "record") if by_phase else ("record",)
     names = [
         str(name)
         for name, of in result.data_vars.items()
-        if str(name).startswith(ALONG) and {*of.dims} == wanted and of.dtype.kind == "f"
+        if str(name).startswith(ALONG) and {*of.dims} == {"point", "seed", *dims}
     ]
+    names = [name for name in names if result[name].dtype.kind == "f" and name != STEP]
     if not names:
         return None
-    step = result.record_step.values.astype(float)
-    if "seed" in result.record_step.dims:  # of a sweep; equal for all seeds, NaN of failed ones
-        step = result.record_step.transpose("point", "seed", "record").max("seed").values
-    step = np.broadcast_to(step, (result.sizes["point"], result.sizes["record"]))
-    # Each phase begins at 0.
-    phase = np.maximum(np.cumsum(step == 0, axis=1) - 1, 0).astype(float)
-    first = np.where(phase == 0, step, 0).max(axis=1, keepdims=True)
-    kept = _thinned(phase, 32 * len(names))
+    phases, phase, step = _steps(result, by_phase)
+    recorded = np.flatnonzero(np.isfinite(step).any(axis=0))
+    kept = recorded[_thinned(phase[recorded], result.sizes["point"] * 32 * len(names))]
     curves = []
     for name in names:
-        values = result[name].transpose("point", "record", "seed").values[:, kept]
+        values = result[name].transpose("point", *dims, "seed").values
+        values = values.reshape(len(values), len(phase), -1)[:, kept]
         curves.append(
             {
                 "name": name,
@@ -67,19 +67,43 @@ def along(result: xr.Dataset) -> Row | None:
             }
         )
     return {
-        "phase": encoded(phase[:, kept]),
-        "step": encoded((step + phase * first)[:, kept]),
-        "records": result.sizes["record"],
+        "phases": phases,
+        "phase": phase[kept].tolist(),
+        "step": encoded(step[:, kept]),
+        "records": len(recorded),
         "curves": curves,
     }
 
 
-def _thinned(phase: NDArray, each: int) -> NDArray[np.int64]:
-    """Which records to keep, of ``each`` bytes at a point."""
-    points, records = phase.shape
-    stride = math.ceil(points * records * each / MOST_CURVE_BYTES)
-    ends = np.flatnonzero((np.diff(phase, axis=1) != 0).any(axis=0))
-    kept = {*range(0, records, stride), *ends.tolist(), *(ends + 1).tolist(), records - 1}
+def _steps(
+    result: xr.Dataset, by_phase: bool
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.floating]]:
+    """Names of the phases, of each record the phase, and its step [point, record]."""
+    points, records = result.sizes["point"], result.sizes["record"]
+    if by_phase:
+        phases = [str(phase) for phase in result.phase.values]
+        phase = np.repeat(np.arange(len(phases)), records)
+        # Equal for all seeds; NaN of those that failed.
+        step = result[STEP].max("seed").transpose("point", "phase", "record").values
+        step = step.reshape(points, -1)
+    else:
+        recorded = result.record_phase.values.astype(str)
+        phases = list(dict.fromkeys(recorded.tolist()))
+        phase = np.array([phases.index(one) for one in recorded])
+        step = np.tile(result.record_step.values.astype(float), (points, 1))
+    counted, before = step.copy(), np.zeros((points, 1))
+    for own in range(len(phases)):
+        counted[:, phase == own] += before
+        inside = np.where(np.isfinite(step), step, 0)[:, phase == own]
+        before = before + inside.max(axis=1, keepdims=True, initial=0)
+    return phases, phase, counted
+
+
+def _thinned(phase: NDArray[np.int64], each: int) -> NDArray[np.int64]:
+    """Which records to keep, of ``each`` bytes: every n-th, and both ends of every phase."""
+    stride = math.ceil(len(phase) * each / MOST_CURVE_BYTES)
+    ends = np.flatnonzero(np.diff(phase))
+    kept = {*range(0, len(phase), stride), *ends.tolist(), *(ends + 1).tolist(), len(phase) - 1}
     return np.array(sorted(kept))
 
 

@@ -23,7 +23,7 @@ from featpur_sim.claims.power_law import (
 )
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.claims.verdict import Verdict
-from featpur_sim.report import study_figures, sweep_figures
+from featpur_sim.report import explorer, study_figures, sweep_figures
 from featpur_sim.report._style import render
 from featpur_sim.report.run_page import TONES, embedded, environment
 from featpur_sim.runs.folder import (

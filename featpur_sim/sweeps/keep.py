@@ -45,9 +45,8 @@ def kept(problem: SparseCoding, run: TrainingRun, names: Sequence[str]) -> dict[
         names: of `KEPT`.
 
     Returns:
-        For "training" ``along_…`` [lane, record] and ``record_step``, which begins at 0 in each
-        phase; for "weights" ``shown_coordinates`` [lane, phase, shown, feature], ``shown_neuron``
-        and ``wstar``.
+        For "training" those of `curves` [lane, phase, record]; for "weights" ``shown_coordinates``
+        [lane, phase, shown, feature], ``shown_neuron`` and ``wstar``.
     """
     found: dict[str, tuple] = {}
     if "training" in names:
@@ -67,16 +66,38 @@ def numbered(variables: Mapping[str, tuple]) -> dict[str, NDArray[np.int64]]:
     }
 
 
+def curves(run: TrainingRun) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """What was recorded, [lane, phase, record]; NaN behind the last record of a shorter phase."""
+    names = list(run.networks)
+    own = [np.flatnonzero(run.record_phase == name) for name in names]
+    longest = max(map(len, own))
+    seeds = len(run.status)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        found = np.full((seeds, len(names), longest), np.nan)
+        for phase, at in enumerate(own):
+            found[:, phase, : len(at)] = values[at].T
+        return found
+
+    steps = np.tile(np.asarray(run.record_step, float)[:, None], (1, seeds))
+    recorded = {
+        f"along_{name}": spread(np.asarray(values, float))
+        for name, values in run.records.items()
+        if name != "status" and values.ndim == 2
+    }
+    table = {"along_step": spread(steps)} | recorded
+    return {name: (("lane", "phase", "record"), values) for name, values in table.items()}
+
+
 def _training(run: TrainingRun) -> dict[str, tuple]:
-    lanes, records = len(run.status), len(run.record_step)
-    step = np.broadcast_to(np.asarray(run.record_step, float), (lanes, records)).copy()
-    label = {"long_name": "step of the phase", "units": "steps", "source": "[M]"}
-    found: dict[str, tuple] = {"record_step": (("lane", "record"), step, label)}
-    for name, values in run.records.items():
-        along = f"along_{name}"
-        if along in VARIABLES:
-            found[along] = variable(along, np.array(values.T, float), ("lane", "record"))
-    return found
+    found = curves(run)
+    label = {"long_name": "step of the phase at which it was recorded", "units": "steps"}
+    known = {
+        name: variable(name, values, dims)
+        for name, (dims, values) in found.items()
+        if name in VARIABLES
+    }
+    return {"along_step": (*found["along_step"], label)} | known
 
 
 def _weights(problem: SparseCoding, run: TrainingRun) -> dict[str, tuple]:

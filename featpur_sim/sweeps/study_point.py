@@ -21,6 +21,7 @@ from featpur_sim.measure.critical_radius import bisect_critical_radius
 from featpur_sim.models.classifier import Classifier
 from featpur_sim.runs.diagnosis import OK
 from featpur_sim.sweeps.batch import devices
+from featpur_sim.sweeps.keep import curves
 from featpur_sim.sweeps.measurements import CRITICAL_RANGE
 from featpur_sim.sweeps.study import Ended, Study
 from featpur_sim.training.checkpoint import Checkpoint
@@ -226,7 +227,7 @@ def _dataset(study: Study, number: int, run: TrainingRun, table: dict[str, np.nd
         **dict.fromkeys(_CRITICAL, ("phase", "critical_attack")),
     }
     variables = {name: (("lane", *dims.get(name, ())), of) for name, of in table.items()}
-    variables |= _along(run)
+    variables |= curves(run)
     radii = np.tile(study.unit(at) * np.asarray(study.radii, float), (study.seeds, 1))
     variables["radius"] = ("lane", "relative_radius"), radii
     status = [Status(int(s)).name.lower() for s in run.status]
@@ -248,26 +249,3 @@ def _dataset(study: Study, number: int, run: TrainingRun, table: dict[str, np.nd
         for name, of in variables.items()
     }
     return xr.Dataset(described, coords, {"software": software(), "devices": devices()})
-
-
-def _along(run: TrainingRun) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """What was recorded, [lane, phase, record]; NaN behind the last record of a shorter phase."""
-    names = list(run.networks)
-    own = [np.flatnonzero(run.record_phase == name) for name in names]
-    longest = max(map(len, own))
-    seeds = len(run.status)
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        found = np.full((seeds, len(names), longest), np.nan)
-        for phase, at in enumerate(own):
-            found[:, phase, : len(at)] = values[at].T
-        return found
-
-    steps = np.tile(np.asarray(run.record_step, float)[:, None], (1, seeds))
-    recorded = {
-        f"along_{name}": spread(np.asarray(values, float))
-        for name, values in run.records.items()
-        if name != "status" and values.ndim == 2
-    }
-    table = {"along_step": spread(steps)} | recorded
-    return {name: (("lane", "phase", "record"), values) for name, values in table.items()}

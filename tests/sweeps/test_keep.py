@@ -47,10 +47,11 @@ def test_batches_of_other_sizes_stand_side_by_side(tmp_path, monkeypatch):
     assert shown.shape[3:] == (24, 24)
     assert np.isnan(shown[:2, ..., 16:]).all() and np.isfinite(shown[2:]).all()
     assert np.isfinite(shown[:2, ..., :16]).all()
-    steps = found.record_step.isel(point=0, seed=0).values.tolist()
-    assert steps == [0, 2, 9, 20, 0, 1, 4, 10]
+    steps = found.along_step.isel(point=0, seed=0)
+    assert steps.sel(phase="clean").values.tolist() == [0, 2, 9, 20]
+    assert steps.sel(phase="adversarial").values.tolist() == [0, 1, 4, 10]
     for name in ("along_loss", "along_accuracy", "along_training_loss", "along_bias"):
-        assert found[name].shape == (4, 2, 8), name
+        assert found[name].shape == (4, 2, 3, 4), name
 
 
 def test_they_are_those_of_the_training():
@@ -71,7 +72,8 @@ def test_they_are_those_of_the_training():
     np.testing.assert_allclose(found.shown_coordinates.sel(phase="clean")[lane], C[order], 1e-5)
     strength = np.abs(C).max(1)
     assert strength[order].min() >= np.delete(strength, order).max()
-    np.testing.assert_array_equal(found.along_loss[lane], run.records["loss"][:, lane])
+    loss = found.along_loss[lane].sel(phase=["clean", "adversarial"])
+    np.testing.assert_array_equal(loss.values.ravel(), run.records["loss"][:, lane])
     np.testing.assert_array_equal(found.wstar[lane], problem.wstar[lane])
 
 

@@ -610,7 +610,7 @@ def test_command(featpur, sweep_file, tmp_path, monkeypatch):
     code, stdout, err = featpur("sweep", sweep_file, "--out", out, "--resume")
     assert code == 0 and "sweep.nc" in err and "4 ok" in err
 
-    def breaks(*arguments, memory):
+    def breaks(*arguments, memory, keep):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(sweep, "_survey", lambda: breaks)

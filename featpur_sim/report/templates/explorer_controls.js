@@ -45,7 +45,7 @@ function begin() {
   state.variable = names.includes("robust_accuracy") ? "robust_accuracy" : names[0];
   const liked = { phase: "adversarial", attack: "PGD", critical_attack: "PGD", relative_radius: 1 };
   for (const [dim, { values }] of Object.entries(DATA.dims)) {
-    state.labels[dim] = values.includes(liked[dim]) ? liked[dim] : values[0];
+    state.labels[dim] = values.includes(liked[dim]) ? liked[dim] : dim === "phase" ? values.at(-1) : values[0];
   }
   const numeric = DATA.coordinates.filter((one) => one.numeric);
   const axes = [...numeric.filter((one) => one.axis), ...numeric.filter((one) => !one.axis)].map((one) => one.name);

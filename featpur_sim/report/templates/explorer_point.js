@@ -66,8 +66,9 @@ function reference(attack) {
 async function drawRadius() {
   if (!radiusChoices().length) return radiusPanel.empty("No accuracies against radius are kept.");
   const attack = state.attack, sides = attack === BOTH;
-  const networks = ["clean", "adversarial"].filter((phase) => DATA.dims.phase.values.includes(phase));
-  const style = (phase) => [DATA.dims.phase.words[DATA.dims.phase.values.indexOf(phase)], DATA.palette[phase]];
+  const networks = DATA.dims.phase.values.filter((phase) => phase !== "init");
+  const colourOf = (phase) => DATA.palette[phase] || DATA.palette.others[networks.indexOf(phase) % DATA.palette.others.length];
+  const style = (phase) => [DATA.dims.phase.words[DATA.dims.phase.values.indexOf(phase)], colourOf(phase)];
   const rows = sides
     ? networks.flatMap((phase) => {
       const [word, colour] = style(phase);
@@ -138,30 +139,30 @@ async function drawAlong() {
 }
 
 async function drawCurve() {
-  const { phase, step: steps, records, curves } = DATA.along;
+  const { phases, phase, step: steps, records, curves } = DATA.along;
   const curve = curves.find((one) => one.name === state.curve);
   const kept = steps.shape[1];
   const rows = Array.from({ length: kept }, (_, record) => {
     const place = [state.point, record];
-    return { n: record, phase: at(phase, place) ? "adversarial" : "clean", step: at(steps, place), value: at(curve.mean, place), low: at(curve.low, place), high: at(curve.high, place) };
+    return { n: record, phase: phases[phase[record]], step: at(steps, place), value: at(curve.mean, place), low: at(curve.low, place), high: at(curve.high, place) };
   }).filter((row) => Number.isFinite(row.value) && Number.isFinite(row.step));
   if (!rows.length) return alongPanel.empty(`No value at this point: ${seedsOf(state.point)}.`);
   const told = rows.map((row) => ({ ...row, said: `step ${row.step}: ${show(row.value)}`,
     tip: { title: `step ${row.step}, ${row.phase} phase`, [curve.label]: show(row.value), "95 % interval": interval(row.low, row.high) } }));
-  const turn = Math.max(...rows.filter((row) => row.phase === "clean").map((row) => row.step));
+  const turns = rows.filter((row, n) => n + 1 < rows.length && rows[n + 1].phase !== row.phase).map(({ step: last }) => ({ step: last }));
   const log = isLog(rows.map((row) => row.value));
   const x = { field: "step", type: "quantitative", title: "training step" };
   const y = { field: "value", type: "quantitative", title: curve.label, scale: valueScale(log) };
   const blue = DATA.palette.adversarial;
   const banded = told.filter((row) => Number.isFinite(row.low) && (!log || row.low > 0));
   const spec = { width: "container", height: 260, layer: [
-    { mark: { type: "rule", color: "#6f6f6f" }, data: { values: [{ step: turn }] }, encoding: { x } },
+    { mark: { type: "rule", color: "#6f6f6f" }, data: { values: turns }, encoding: { x } },
     { mark: { type: "area", color: blue, opacity: 0.2, clip: true, tooltip: null }, data: { values: banded }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" } } },
     { mark: { type: "line", color: blue, tooltip: null }, data: { values: told }, encoding: { x, y, order: { field: "n" } } },
     { name: "marks", mark: { type: "circle", color: blue, size: 40, opacity: 1 }, data: { values: told }, encoding: { x, y, ...TOOLTIP } },
   ] };
   const table = { columns: ["phase", "step", curve.label, "low", "high"], rows: rows.map((row) => [row.phase, row.step, row.value, row.low, row.high]) };
-  await alongPanel.draw(spec, table, `${curve.meaning}; mean over seeds, shade: 95 % interval. The grey line: the clean phase ends, the adversarial one begins.${kept < records ? ` Thinned to ${kept} of ${records} records.` : ""}`);
+  await alongPanel.draw(spec, table, `${curve.meaning}; mean over seeds, shade: 95 % interval. Grey line: a phase ends, the next begins.${kept < records ? ` Thinned to ${kept} of ${records} records.` : ""}`);
 }
 
 // --- weights -------------------------------------------------------------------------------------
