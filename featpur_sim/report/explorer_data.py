@@ -49,10 +49,10 @@ _WORDS = {phase: label for phase, (label, _, _) in PHASES.items()}
 
 
 def of_sweep(result: xr.Dataset) -> Row:
-    """The page's data of a sweep.
+    """The page's data of a sweep, or of a study.
 
     Args:
-        result: of a sweep.
+        result: of one.
 
     Returns:
         What JSON can hold; see `described`.
@@ -67,7 +67,7 @@ def of_sweep(result: xr.Dataset) -> Row:
     }
     found = described(result)
     return found | {
-        "kind": "sweep",
+        "kind": "study" if result.attrs.get("own") else "sweep",
         "name": result.attrs.get("name", "sweep"),
         "coordinates": places,
         "fixed": fixed,

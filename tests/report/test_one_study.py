@@ -1,5 +1,8 @@
 """A study from end to end: judged, drawn, fitted, read back; from Python and by the commands."""
 
+import json
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,6 +50,12 @@ def test_a_study_is_judged_drawn_and_written(done):
     for words in ("Study narrow and wide", "weights are there", "def network(at, key):"):
         assert words in page, words
     assert "w* and M" not in page and "sweep.toml" not in page
+    explored = (done.folder / "explorer.html").read_text(encoding="utf-8")
+    assert "<h1>Study narrow and wide</h1>" in explored and "w* and M" not in explored
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', explored, re.DOTALL)[0])
+    assert [one["name"] for one in data["coordinates"]] == ["m"] and not data["lines"]
+    assert "along_loss" in [one["name"] for one in data["along"]["curves"]]
+    assert not any("predicted" in one for one in data["variables"])
     figures = {path.stem for path in (done.folder / "figures").glob("*.png")}
     assert {"study-accuracy", "study-measured", "study-training", "fit-size"} <= figures
     assert not any(name.startswith("phase-") for name in figures)

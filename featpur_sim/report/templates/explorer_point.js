@@ -156,7 +156,7 @@ async function drawCurve() {
   const blue = DATA.palette.adversarial;
   const banded = told.filter((row) => Number.isFinite(row.low) && (!log || row.low > 0));
   const spec = { width: "container", height: 260, layer: [
-    { mark: { type: "rule", color: "#6f6f6f" }, data: { values: turns }, encoding: { x } },
+    ...(turns.length ? [{ mark: { type: "rule", color: "#6f6f6f" }, data: { values: turns }, encoding: { x } }] : []),
     { mark: { type: "area", color: blue, opacity: 0.2, clip: true, tooltip: null }, data: { values: banded }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" } } },
     { mark: { type: "line", color: blue, tooltip: null }, data: { values: told }, encoding: { x, y, order: { field: "n" } } },
     { name: "marks", mark: { type: "circle", color: blue, size: 40, opacity: 1 }, data: { values: told }, encoding: { x, y, ...TOOLTIP } },
@@ -169,7 +169,7 @@ async function drawCurve() {
 
 async function drawWeights() {
   const kept = DATA.weights;
-  const why = "This sweep keeps no weights: keep = [\"weights\"] in its file does. What is measured of them: κ/α, ‖v‖/|α|, carriers, overlaps θ, in the list of quantities.";
+  const why = DATA.kind === "study" ? "A study keeps no weights." : "This sweep keeps no weights: keep = [\"weights\"] in its file does. What is measured of them: κ/α, ‖v‖/|α|, carriers, overlaps θ, in the list of quantities.";
   if (!kept) return weightsPanel.empty(why);
   const seed = state.seed, shape = kept.values.shape, values = numbers(kept.values);
   const [, seeds, phases, rowsShown, features] = shape;
