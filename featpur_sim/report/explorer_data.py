@@ -19,7 +19,7 @@ from featpur_sim.claims.quantity import Quantity
 from featpur_sim.claims.same_runs import swept_coordinates
 from featpur_sim.report._style import PHASES
 from featpur_sim.report.explorer_arrays import encoded, intervals, named
-from featpur_sim.report.explorer_lines import lines
+from featpur_sim.report.explorer_lines import covered, lines
 from featpur_sim.report.explorer_training import along, weights_of_run, weights_of_sweep
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.sweeps.dependence import axes_of
@@ -190,8 +190,7 @@ def _variable(result: xr.Dataset, name: str) -> Row:
 
 def _predicted(result: xr.Dataset, name: str, dims: Sequence[str]) -> list[Row]:
     """What the theory says of a variable at some labels: its formula, and a value per point."""
-    # A study is of another theorem.
-    if result.attrs.get("own") or not {"d", "k", "tau"} <= {*map(str, result.coords)}:
+    if not covered(result):
         return []
     places = list(zip(result.d.values, result.k.values, result.tau.values, strict=True))
     found = []

@@ -12,6 +12,12 @@ from featpur_sim.theory import predictions as theory
 _DENSE = 80
 
 
+def covered(result: xr.Dataset) -> bool:
+    """Whether the predictions over (d, k, τ) are of this sweep: no study, and τ in ℓ2."""
+    known = {"d", "k", "tau"} <= {*map(str, result.coords)}
+    return known and not result.attrs.get("own") and result.attrs.get("norm", "l2") == "l2"
+
+
 def lines(result: xr.Dataset) -> list[Row]:
     """The window's ends over d and k, and over k alone at each d; radii over k and τ at each d.
 
@@ -21,10 +27,10 @@ def lines(result: xr.Dataset) -> list[Row]:
     Returns:
         Each with ``label`` and ``source``; ``axes``, the names of the two coordinates, with
         ``points`` [[x, y], …], or of one, with a ``value`` at which the line is drawn across; and
-        ``at``, the value of d that it belongs to, or None. Empty without d, k and τ, and of
-        a study, which is of another theorem.
+        ``at``, the value of d that it belongs to, or None. Empty where
+        the theory does not cover the sweep.
     """
-    if result.attrs.get("own") or not {"d", "k", "tau"} <= {*map(str, result.coords)}:
+    if not covered(result):
         return []
     d, k = np.unique(result.d.values.astype(float)), np.unique(result.k.values.astype(float))
     found = []

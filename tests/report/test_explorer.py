@@ -97,6 +97,8 @@ def test_the_theorys_values_stand_beside_those_that_it_predicts():
         for theory in one.get("predicted", [])
     }
     assert len(told) == len(PREDICTED)
+    box = explorer_data.of_sweep(result.assign_attrs(norm="linf"))
+    assert not any("predicted" in one for one in box["variables"]) and not box["lines"]
     for quantity, predict in PREDICTED.items():
         places = zip(result.d.values, result.k.values, result.tau.values, strict=True)
         expected = [predict(int(d), float(k), float(tau)).value for d, k, tau in places]
