@@ -313,7 +313,8 @@ def test_report_rebuilds_what_comes_from_the_result(featpur, mine, no_pictures):
     (mine / "report.html").unlink()
     code, out, err = featpur("report", mine)
     assert code == 0 and load_scorecard(mine) == then and "Scorecard" in out
-    assert (mine / "report.html").exists() and err.rstrip().endswith("report.html")
+    assert (mine / "report.html").exists() and (mine / "explorer.html").exists()
+    assert err.rstrip().endswith(f"report.html, {mine}/explorer.html")
 
 
 def test_a_damaged_result_is_one_message(featpur, mine):
