@@ -89,14 +89,14 @@ def _make_wstar(config: RunConfig) -> LabelVector:
 
 def _make_dictionary(config: RunConfig) -> DictionaryName | np.ndarray:
     p, file = config.problem, config.parts.dictionary
-    sources = [values for values in (p.dictionary_values, file) if values is not None]
-    if (p.dictionary == "own") != (len(sources) == 1):
+    name, sources = p.dictionary, [rows for rows in (p.dictionary_values, file) if rows is not None]
+    if (name == "own") != (len(sources) == 1):
         raise ValueError(
             "problem.dictionary = 'own' goes with one of problem.dictionary_values = [[...], ...], "
             "its rows, and problem.dictionary_file = 'M.npy'."
         )
-    if not sources:
-        return p.dictionary
+    if name != "own":
+        return name
     if len({len(row) for row in sources[0]}) != 1:
         raise ValueError("problem.dictionary_values must have rows of one length.")
     return np.asarray(sources[0], np.float32)
