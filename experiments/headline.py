@@ -3,6 +3,7 @@
 featpur reproduce                  # and again with --seed 1000 --out fresh
 python experiments/headline.py featpur-out
 python experiments/headline.py fresh
+python experiments/headline.py box                          # featpur reproduce --norm linf --out box
 """
 
 import argparse
@@ -68,6 +69,8 @@ def _short(value: float, digits: int) -> str:
 
 
 def _print(found: tuple[float, float, float], digits: int) -> str:
+    if np.isnan(found[0]):
+        return "–"
     mean, low, high = (_short(value, digits) for value in found)
     return f"{mean} [{low}, {high}]"
 
