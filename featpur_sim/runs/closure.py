@@ -17,13 +17,13 @@ from featpur_sim._ground.checks import ConfigError
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
-from featpur_sim._ground.types import Array, Float
+from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim.runs.build import make_network, make_problem, simulated
 from featpur_sim.runs.config import PerNeuronConfig, RunConfig
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.reduced import duration_of, require_reducible, schedule_of
 from featpur_sim.theory.dynamics import population
-from featpur_sim.theory.dynamics.population import Law, Statistics, Thresholds
+from featpur_sim.theory.dynamics.population import Law, Population, Statistics, Thresholds
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
@@ -67,14 +67,16 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
         ConfigError: the settings are outside the closure (`require_closed`).
     """
     require_closed(config)
-    keys, _, sample_keys, _ = seed_keys(config)
     found: dict[tuple[str, int], list[Statistics]] = {}
     done, total = 0, config.seeds * 2 * (records + 1)
     meter.at("closure", done, total)
     for seed in range(config.seeds):
-        key = jax.random.wrap_key_data(_four_words(sample_keys[seed]), impl=_GENERATOR)
-        for at, statistics in _one(config, seed, keys[seed], key, records):
-            found.setdefault(at, []).append(statistics)
+        state, key = start_of(config, seed)
+        for phase, step, current, b in follow(config, state, key, records):
+            radius, law = jnp.float32(config.adversarial.radius), law_of(config, phase)
+            own = jax.random.fold_in(key, 2)
+            statistics = population.measure(current, b, radius, law, own, n=_SAMPLES)
+            found.setdefault((phase, step), []).append(statistics)
             done += 1
             meter.at("closure", done, total, f"seed {seed + 1}")
     return [
@@ -95,15 +97,36 @@ def _four_words(key: Array) -> Array:
     return jnp.concatenate([data, data ^ jnp.uint32(0x9E3779B9)])
 
 
-def _one(
-    config: RunConfig, seed: int, start_key: Array, key: Array, records: int
-) -> Iterator[tuple[tuple[str, int], Statistics]]:
-    """(phase, step) and what is found there, of one seed."""
+def start_of(config: RunConfig, seed: int) -> tuple[Population, PRNGKey]:
+    """The closure of one seed of a run before its first step, and the key of its samples.
+
+    Args:
+        config: of the run.
+        seed: counted from 0.
+    """
+    start_keys, _, sample_keys, _ = seed_keys(config)
     problem = simulated(config, make_problem(config, seed + 1))
-    network = make_network(config, start_key)
+    network = make_network(config, start_keys[seed])
     state = population.at_start(np.asarray(network.weights) * np.asarray(problem.wstar))
+    return state, jax.random.wrap_key_data(_four_words(sample_keys[seed]), impl=_GENERATOR)
+
+
+def follow(
+    config: RunConfig, state: Population, key: PRNGKey, records: int = RECORDS
+) -> Iterator[tuple[str, int, Population, Float[Array, " m"]]]:
+    """Both phases of a run from any state of the family on.
+
+    Args:
+        config: of the run; its network is not read.
+        state: before the first step, such as `start_of`.
+        key: of the samples; a generator that is cheap on the device.
+        records: how often each phase stops, after its start, at equal numbers of steps.
+
+    Yields:
+        Phase, step, state and thresholds.
+    """
     radius = jnp.float32(config.adversarial.radius)
-    frozen = jnp.broadcast_to(network.bias, (config.network.neurons,))
+    frozen = jnp.zeros_like(state.alpha)
     for number, phase in enumerate(("clean", "adversarial")):
         c, own = getattr(config, phase), jax.random.fold_in(key, number)
         law, thresholds = law_of(config, phase), thresholds_of(config, phase, frozen)
@@ -114,11 +137,7 @@ def _one(
                 batch=c.batch, adversarial=phase == "adversarial",
             )  # fmt: skip
             now = stop
-            b = population.threshold(state, thresholds, stop)
-            yield (
-                (phase, stop),
-                population.measure(state, b, radius, law, jax.random.fold_in(key, 2), n=_SAMPLES),
-            )
+            yield phase, stop, state, population.threshold(state, thresholds, stop)
         frozen = population.threshold(state, thresholds, c.steps)
 
 

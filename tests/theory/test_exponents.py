@@ -88,8 +88,12 @@ def canned(loss=0.01, steeper=0.0):
         k = float(round(d**0.4))
         one = np.ones(3)
         found[d] = Point(
-            k / d * one, 0.95 * one, (0.95 + loss) * one, d ** (0.5 - steeper) / k**2 * one,
-            0.5 * one, k**-0.5 * one, d**-1.0 * k**0.05 * one, k**-0.5 * one, one > 0,
+            clean_alpha=one, clean_ratio=k / d * one, clean_active=k / d * one,
+            clean_accuracy=0.95 * one, pure_accuracy=(0.95 + loss) * one,
+            dense_radius=d ** (0.5 - steeper) / k**2 * one, dense_accuracy=0.5 * one,
+            pure_radius=k**-0.5 * one, adversarial_alpha=one,
+            adversarial_ratio=d**-1.0 * k**0.05 * one, purified_radius=k**-0.5 * one,
+            arrived=one > 0,
         )  # fmt: skip
     return found
 

@@ -128,6 +128,17 @@ def test_measured_accuracies_are_those_of_the_network():
     for shift, name in ((0.0, "accuracy"), (0.2 / D**0.5, "dense_accuracy")):
         margin = np.asarray(y * network(x - shift * y[:, None]))
         assert float(getattr(found, name)) == pytest.approx((margin[labelled] > 0).mean(), abs=1e-3)
+    for attack, radius in (("none", 0.2), ("dense", 0.2), ("fgm", 0.2), ("fgm", 0.4)):
+        score = population.accuracy(
+            state, b, jnp.float32(radius), LAW, jax.random.key(5), attack=attack, n=4000
+        )
+        moves = {
+            "none": lambda _: 0.0,
+            "dense": lambda r: -r / D**0.5 * y[:, None],
+            "fgm": lambda r: FGM(r)(network, Batch(x=x, y=y, z=x), key=jax.random.key(0)),
+        }
+        margin = np.asarray(y * network(x + moves[attack](radius)))
+        assert float(score) == pytest.approx((margin[labelled] > 0).mean(), abs=1e-3), attack
     assert float(found.alpha) == pytest.approx(float(np.mean(state.alpha)), rel=1e-5)
     assert float(found.carriers) == 1.0
 

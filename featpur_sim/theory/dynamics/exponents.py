@@ -70,6 +70,7 @@ class _Clean(NamedTuple):
     order: Order
     bias: Scalar
     ratio: Scalar
+    active: Scalar
     accuracy: Scalar
     pure_accuracy: Scalar
     dense_radius: Scalar
@@ -81,6 +82,7 @@ class _Clean(NamedTuple):
 class _Purified(NamedTuple):
     """What the adversarial phase ends in; as in `Point`."""
 
+    alpha: Scalar
     ratio: Scalar
     radius: Scalar
     arrived: Array
@@ -89,8 +91,11 @@ class _Purified(NamedTuple):
 class Point(NamedTuple):
     """What both phases end in, at one (d, k); arrays [R] over replicates."""
 
+    clean_alpha: np.ndarray
     clean_ratio: np.ndarray
     """c/α"""
+    clean_active: np.ndarray
+    """fraction of (sample, neuron) pairs, clean samples"""
     clean_accuracy: np.ndarray
     pure_accuracy: np.ndarray
     """of the network with the same α and b, and c = 0"""
@@ -100,6 +105,7 @@ class Point(NamedTuple):
     """of the clean network, dense attack at the training radius"""
     pure_radius: np.ndarray
     """at which FGM takes the network with c = 0 to accuracy ½"""
+    adversarial_alpha: np.ndarray
     adversarial_ratio: np.ndarray
     purified_radius: np.ndarray
     """at which FGM takes the purified network to accuracy ½"""
@@ -129,12 +135,15 @@ def solve(d: int, k: float, scaling: Scaling, nodes: Nodes) -> Point:
             _purify(clean.order, clean.bias, nodes, setting, tau, scaling.adversarial_time),
         )
         return Point(
+            clean_alpha=np.asarray(clean.order.alpha),
             clean_ratio=np.asarray(clean.ratio),
+            clean_active=np.asarray(clean.active),
             clean_accuracy=np.asarray(clean.accuracy),
             pure_accuracy=np.asarray(clean.pure_accuracy),
             dense_radius=np.asarray(clean.dense_radius),
             dense_accuracy=np.asarray(clean.dense_accuracy),
             pure_radius=np.asarray(clean.pure_radius),
+            adversarial_alpha=np.asarray(purified.alpha),
             adversarial_ratio=np.asarray(purified.ratio),
             purified_radius=np.asarray(purified.radius),
             arrived=np.asarray(clean.arrived & purified.arrived),
@@ -173,6 +182,7 @@ def _clean(
             order,
             b,
             order.dense / setting.d / order.alpha,
+            run.drive.active[-1],
             accuracy(order, b, 0.0, sample, setting),
             accuracy(order._replace(dense=zero), b, 0.0, sample, setting),
             radius_at(0.5, order, *attacked, "dense"),
@@ -200,7 +210,7 @@ def _purify(
         final = _last(run.order)
         ratio = final.dense / setting.d / final.alpha
         radius = radius_at(0.5, final, bias, sample, setting, "fgm")
-        return _Purified(ratio, radius, run.arrived)
+        return _Purified(final.alpha, ratio, radius, run.arrived)
 
     return cast(_Purified, lax.map(one, (order, b, nodes)))
 

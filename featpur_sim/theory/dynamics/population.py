@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
+from featpur_sim.theory.dynamics.equations import AttackName
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
 _Inputs = Float[Array, "n d"]
 _Labels = Float[Array, " n"]
-_PerNeuron = Float[Array, "n m"]
+# A neuron's numbers lie side by side: to take a feature's inputs is then to copy a row.
+_PerNeuron = Float[Array, "m n"]
 
 
 class Population(NamedTuple):
@@ -200,7 +202,7 @@ def evolve(
 
 
 def _sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[_Inputs, _Labels, _PerNeuron]:
-    """x [n, d], y [n] and the neurons' views of their residual, standard normal [n, m]."""
+    """x [n, d], y [n] and the neurons' views of their residual, standard normal [m, n]."""
     level_key, sign_key, noise_key, residual_key = jax.random.split(key, 4)
     u = jax.random.uniform(level_key, (n, d), jnp.float32)
     size = jnp.where(u < (law.p_one + law.k) / d, 1 / jnp.sqrt(law.k), 0.0)
@@ -211,7 +213,7 @@ def _sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[_Inputs, _L
     # A tie is a sum of a few numbers of size 1 and 1/√k: rounding leaves less than 1e-5.
     y = jnp.where(jnp.abs(margin) > 1e-5, jnp.sign(margin), 0.0)
     x = z + law.sigma_x / d**0.5 * jax.random.normal(noise_key, (n, d), jnp.float32)
-    return x, y, jax.random.normal(residual_key, (n, m), jnp.float32)
+    return x, y, jax.random.normal(residual_key, (n, m), jnp.float32).T
 
 
 def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
@@ -224,31 +226,30 @@ def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
 
 def _preactivation(state: Population, x: _Inputs, along: _PerNeuron) -> _PerNeuron:
     """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
-    first, second = _local(state)
-    carried = first * x[:, state.feature] + second * x[:, state.second]
-    return carried + state.dense * (x @ state.profile)[:, None] + along
+    first, second = (part[:, None] for part in _local(state))
+    carried = first * x.T[state.feature] + second * x.T[state.second]
+    return carried + state.dense[:, None] * (x @ state.profile) + along
 
 
 def _along(state: Population, x: _Inputs, view: _PerNeuron) -> _PerNeuron:
     """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
-    square = jnp.sum(x**2, axis=1)[:, None]
-    return jnp.sqrt(state.residual * square / x.shape[1]) * view
+    square = jnp.sum(x**2, axis=1)
+    return jnp.sqrt(state.residual / x.shape[1])[:, None] * jnp.sqrt(square) * view
 
 
 def _attack(
     state: Population, u: _PerNeuron, b: Float[Array, " m"], radius: Real, y: _Labels, x: _Inputs
 ) -> tuple[_Inputs, _PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
-    gate = (jnp.abs(u) > b).astype(x.dtype)
+    gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
     first, second = _local(state)
-    pure = jnp.zeros_like(x).at[:, state.feature].add(gate * first)
-    pure = pure.at[:, state.second].add(gate * second)
-    mixed = gate @ state.dense
+    pure = jnp.zeros_like(x.T).at[state.feature].add(gate * first[:, None])
+    pure = pure.at[state.second].add(gate * second[:, None]).T
+    mixed = state.dense @ gate
     gradient = pure + mixed[:, None] * state.profile
-    residual = gate * state.residual
-    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + jnp.sum(residual, axis=1))
-    unit = (-y * radius / jnp.maximum(norm, 1e-12))[:, None]
-    return unit * gradient, unit * residual
+    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate)
+    unit = -y * radius / jnp.maximum(norm, 1e-12)
+    return unit[:, None] * gradient, unit * gate * state.residual[:, None]
 
 
 def _step(
@@ -268,19 +269,19 @@ def _step(
         move, residual_move = _attack(state, u, b, radius, y, x)
         x, along = x + move, along + residual_move
         u = _preactivation(state, x, along)
-    gate = (jnp.abs(u) > b).astype(x.dtype)
-    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
+    gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
+    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b[:, None], 0.0), axis=0)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
-    push = (slope * y)[:, None] * gate
+    push = slope * y * gate
     square = jnp.sum(state.profile**2)
-    first = jnp.sum(push * x[:, state.feature], axis=0)
-    second = jnp.sum(push * x[:, state.second], axis=0)
+    first = jnp.sum(push * x.T[state.feature], axis=1)
+    second = jnp.sum(push * x.T[state.second], axis=1)
     carried = state.profile[state.feature] * first + state.profile[state.second] * second
-    dense = ((x @ state.profile) @ push - carried) / square
-    residual = jnp.sum(push * along, axis=0)
-    noise = (slope**2 * jnp.sum(x**2, axis=1)) @ gate
+    dense = (push @ (x @ state.profile) - carried) / square
+    residual = jnp.sum(push * along, axis=1)
+    noise = gate @ (slope**2 * jnp.sum(x**2, axis=1))
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
-    profile = (slope * y * (gate @ state.dense)) @ x
+    profile = (state.dense @ push) @ x
     profile = profile.at[state.feature].add(-state.dense * first)
     profile = profile.at[state.second].add(-state.dense * second)
     profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
@@ -313,17 +314,9 @@ def measure(
         key: of the samples.
         n: samples.
     """
-    m, d = state.alpha.size, state.profile.size
-    x, y, view = _sample(key, law, n, d, m)
-
-    def score(x: _Inputs) -> tuple[Scalar, Scalar]:
-        u = _preactivation(state, x, _along(state, x, view))
-        f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b, 0.0), axis=1)
-        right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
-        return right, jnp.mean(jnp.abs(u) > b)
-
-    accuracy, active = score(x)
-    dense_accuracy, _ = score(x - radius / d**0.5 * y[:, None])
+    d = state.profile.size
+    accuracy, active = _score(state, b, 0.0, law, key, "none", n)
+    dense_accuracy, _ = _score(state, b, radius, law, key, "dense", n)
     rest = state.dense * jnp.mean(state.profile)
     swapped = jnp.abs(state.beta) > jnp.abs(state.alpha)
     carried = jnp.where(swapped, state.beta, state.alpha)
@@ -341,8 +334,57 @@ def measure(
         jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
         mean(kappa / jnp.where(carried == 0, 1.0, carried)),
         mean(state.residual + (d - 2) * (rest - kappa) ** 2 + (other - kappa) ** 2),
-        jnp.mean(carrier.astype(x.dtype)),
+        jnp.mean(carrier.astype(jnp.float32)),
         active,
         accuracy,
         dense_accuracy,
     )
+
+
+@functools.partial(jax.jit, static_argnames=("attack", "n"))
+def accuracy(
+    state: Population,
+    b: Float[Array, " m"],
+    radius: Real,
+    law: Law,
+    key: PRNGKey,
+    *,
+    attack: AttackName,
+    n: int = 4000,
+) -> Scalar:
+    """Accuracy on n samples of the family itself, under an attack at one radius.
+
+    Args:
+        state: without a leading axis.
+        b: thresholds.
+        radius: τ; not read without an attack.
+        law: the constants.
+        key: of the samples.
+        attack: ``"none"``, ``"dense"`` or ``"fgm"``.
+        n: samples.
+    """
+    return _score(state, b, radius, law, key, attack, n)[0]
+
+
+def _score(
+    state: Population,
+    b: Float[Array, " m"],
+    radius: Real,
+    law: Law,
+    key: PRNGKey,
+    attack: AttackName,
+    n: int,
+) -> tuple[Scalar, Scalar]:
+    """Accuracy, and the fraction of open gates."""
+    d = state.profile.size
+    x, y, view = _sample(key, law, n, d, state.alpha.size)
+    if attack == "dense":
+        x = x - radius / d**0.5 * y[:, None]
+    along = _along(state, x, view)
+    if attack == "fgm":
+        move, residual_move = _attack(state, _preactivation(state, x, along), b, radius, y, x)
+        x, along = x + move, along + residual_move
+    u = _preactivation(state, x, along)
+    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b[:, None], 0.0), axis=0)
+    right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
+    return right, jnp.mean(jnp.abs(u) > b[:, None])

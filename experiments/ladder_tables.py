@@ -1,0 +1,258 @@
+"""The tables and the figure of the ladder, from what `ladder.py` has measured (docs/dynamics.md).
+
+Exponents in d at fixed a: a line through log(quantity) against log d for each seed, over the sizes
+that all seeds have; then mean and 95 % t-interval over the seeds. Predicted: the same line through
+the formula at the same integers k. Rule for the distance of closure and direct run, set before the
+runs: it shrinks with d if the interval over (a, seed) of its slope per doubling of d lies below 0.
+
+    python experiments/ladder_tables.py --picture docs/images/ladder.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ladder import EXPONENTS, RECORD
+from lower_bound import load
+from matplotlib.lines import Line2D
+from panels import page, save
+
+from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
+from featpur_sim.statistics import mean_interval
+from featpur_sim.theory import predictions
+
+COLOURS = {"homogeneous": BLUE, "population": ORANGE, "direct": VERMILLION}
+MARKS = {"homogeneous": "", "population": "s", "direct": "o"}
+LARGE = 10**4
+# Name, phase, field, formula of (d, k).
+QUANTITIES = {
+    "clean κ/α": ("clean", "ratio", lambda d, k: predictions.clean_dense_ratio(d, k).value),
+    "purified κ/α": (
+        "adversarial", "ratio",
+        lambda d, k: predictions.adversarial_dense_ratio(d, k, 0.3 / k**0.5).value,
+    ),
+    "dense radius, clean": (
+        "clean", "dense_radius", lambda d, k: predictions.dense_radius(d, k).value,
+    ),
+    "FGM radius, purified": (
+        "adversarial", "fgm_radius", lambda d, k: predictions.critical_radius(k).value,
+    ),
+    "active fraction over k/d, clean": ("clean", "active", lambda d, k: k / d),
+}  # fmt: skip
+ORDER = ("alpha", "ratio", "residual", "carriers", "active")
+ACCURACIES = ("accuracy", "dense_accuracy")
+RADII = ("dense_radius", "fgm_radius")
+
+
+def at_end(rows, method, a, phase, name):
+    """d → seed → value at the end of a phase."""
+    found = {}
+    for row in rows:
+        if (row["method"], row["a"], row["phase"]) == (method, a, phase) and name in row:
+            found.setdefault(row["d"], {}).setdefault(row["seed"], {})[row["step"]] = row[name]
+    return {
+        d: {seed: steps[max(steps)] for seed, steps in seeds.items()}
+        for d, seeds in sorted(found.items())
+    }
+
+
+def value(rows, method, a, quantity):
+    """d → values over seeds; the active fraction in units of k/d."""
+    phase, name, _ = QUANTITIES[quantity]
+    unit = {d: round(d**a) / d if name == "active" else 1.0 for d in (r["d"] for r in rows)}
+    found = at_end(rows, method, a, phase, name)
+    return {d: {s: v / unit[d] for s, v in seeds.items()} for d, seeds in found.items()}
+
+
+def slope(sizes, values):
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def text(mean, low, high, digits=3):
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def exponent(table, sizes):
+    """Mean and interval over the seeds that every size has, in print, and how many they are."""
+    sizes = [d for d in sizes if d in table]
+    if len(sizes) < 2:
+        return "–"
+    seeds = set.intersection(*(set(table[d]) for d in sizes))
+    lines = [slope(sizes, [table[d][seed] for d in sizes]) for seed in sorted(seeds)]
+    if len(lines) < 2:
+        return f"{lines[0]:.3f} (one seed)" if lines else "–"
+    return text(*mean_interval(np.array(lines)))
+
+
+def print_table(head, lines):
+    print("\n|", " | ".join(head), "|\n" + "|---" * len(head) + "|")
+    for line in lines:
+        print("|", " | ".join(map(str, line)), "|")
+
+
+def print_values(rows):
+    """What every method has at every rung: means over seeds, and their range."""
+
+    def cell(a, d, method, phase, name, digits=3):
+        values = list(at_end(rows, method, a, phase, name).get(d, {}).values())
+        if not values:
+            return ""
+        low, high = min(values), max(values)
+        spread = f" ({low:.{digits}g}–{high:.{digits}g})" if method != "homogeneous" else ""
+        return f"{np.mean(values):.{digits}g}{spread}"
+
+    columns = (
+        ("clean", "alpha"), ("clean", "ratio"), ("clean", "residual"), ("clean", "active"),
+        ("clean", "accuracy"), ("clean", "dense_accuracy"), ("clean", "dense_radius"),
+        ("clean", "fgm_radius"), ("adversarial", "alpha"), ("adversarial", "ratio"),
+        ("adversarial", "residual"), ("adversarial", "carriers"), ("adversarial", "active"),
+        ("adversarial", "accuracy"), ("adversarial", "dense_accuracy"),
+        ("adversarial", "dense_radius"), ("adversarial", "fgm_radius"),
+    )  # fmt: skip
+    for a in sorted({row["a"] for row in rows}):
+        sizes = sorted({r["d"] for r in rows if r["a"] == a and r["method"] != "homogeneous"})
+        at = [(d, m) for d in sizes for m in COLOURS]
+        for phase in ("clean", "adversarial"):
+            names = [name for p, name in columns if p == phase]
+            print(f"\na = {a:g}, after the {phase} phase: mean (least–largest over seeds)")
+            lines = [[d, round(d**a), m, *(cell(a, d, m, phase, n) for n in names)] for d, m in at]
+            print_table(["d", "k", "method", *names], [line for line in lines if any(line[3:])])
+
+
+def print_exponents(rows):
+    """Local exponents, all methods over the same sizes, and what only two or one of them reach."""
+    sizes = {m: sorted({r["d"] for r in rows if r["method"] == m}) for m in COLOURS}
+    common = [d for d in sizes["direct"] if d in sizes["population"]]
+    far = [d for d in sizes["homogeneous"] if d >= LARGE]
+    span = f"d = {common[0]} to {common[-1]}"
+    print(f"\nExponents in d at k = round(d^a), mean [95 % over seeds]; {span} unless said.")
+    head = ["quantity", "a", "formula", "direct", "closure", "homogeneous"]
+    head += [f"formula, {far[0]:.0e} to {far[-1]:.0e}", "homogeneous, there"] if far else []
+    lines = []
+    for name, (_, field, formula) in QUANTITIES.items():
+        for a in EXPONENTS:
+            tables = {m: value(rows, m, a, name) for m in COLOURS}
+            here = [d for d in common if d in tables["direct"] and d in tables["population"]]
+
+            def predicted(among, a=a, formula=formula, field=field):
+                ks = [(d, round(d**a)) for d in among]
+                over = [formula(d, k) / (k / d if field == "active" else 1) for d, k in ks]
+                return f"{slope(among, over):.3f}" if len(among) > 1 else "–"
+
+            line = [name, a, predicted(here)]
+            line += [exponent(tables[m], here) for m in ("direct", "population", "homogeneous")]
+            line += [predicted(far), exponent(tables["homogeneous"], far)] if far else []
+            lines.append(line)
+    print_table(head, lines)
+
+
+def print_distances(rows):
+    """Closure over direct, seed by seed: does the distance shrink with d?"""
+    print("\nClosure over direct (accuracies: closure − direct), mean [95 % over a and seeds].")
+    lines = []
+    for phase in ("clean", "adversarial"):
+        for name in (*ORDER, *RADII, *ACCURACIES):
+            by_size, slopes = {}, []
+            for a in EXPONENTS:
+                ours, theirs = (at_end(rows, m, a, phase, name) for m in ("population", "direct"))
+                apart = {}
+                for d in sorted(set(ours) & set(theirs)):
+                    for seed in sorted(set(ours[d]) & set(theirs[d])):
+                        x, y = ours[d][seed], theirs[d][seed]
+                        one = x - y if name in ACCURACIES else x / y
+                        by_size.setdefault(d, []).append(one)
+                        size = abs(one) if name in ACCURACIES else abs(np.log(one))
+                        apart.setdefault(seed, {})[d] = size
+                for of_seed in apart.values():
+                    if len(of_seed) > 2:
+                        d, size = np.array(list(of_seed.items())).T
+                        slopes.append(np.polyfit(np.log2(d), size, 1)[0])
+            cells = {
+                d: text(*mean_interval(np.array(v))) if len(v) > 1 else f"{v[0]:.3f}"
+                for d, v in sorted(by_size.items())
+            }
+            word = "–"
+            if len(slopes) > 1:
+                _, low, high = mean_interval(np.array(slopes))
+                word = "shrinks" if high < 0 else "grows" if low > 0 else "no trend shown"
+                word = f"{text(*mean_interval(np.array(slopes)))} {word}"
+            lines.append([phase, name, cells, word])
+    sizes = sorted({d for line in lines for d in line[2]})
+    print_table(
+        ["phase", "quantity", *(f"d = {d}" for d in sizes), "slope of the distance"],
+        [[p, n, *(cells.get(d, "") for d in sizes), word] for p, n, cells, word in lines],
+    )
+
+
+def print_radii(rows):
+    """C2: the radius of the dense attack on the clean network over FGM's on the purified one."""
+    print("\nDense radius of the clean network over the purified network's FGM radius.")
+    sizes = sorted({row["d"] for row in rows if row["method"] != "homogeneous"})
+    lines = []
+    for a in sorted({row["a"] for row in rows}):
+        for method in COLOURS:
+            dense = at_end(rows, method, a, "clean", "dense_radius")
+            fgm = at_end(rows, method, a, "adversarial", "fgm_radius")
+            cells = []
+            for d in sizes:
+                seeds = sorted(set(dense.get(d, {})) & set(fgm.get(d, {})))
+                both = np.array([dense[d][s] / fgm[d][s] for s in seeds])
+                cells.append(text(*mean_interval(both)) if len(both) > 1 else f"{both.sum():.3f}")
+            lines.append([a, method, *("" if c == "0.000" else c for c in cells)])
+    print_table(["a", "method", *(f"d = {d}" for d in sizes)], lines)
+
+
+def draw(rows, picture):
+    """Quantities downwards, a across; the grey line has the formula's slope."""
+    figure, panels = page(len(EXPONENTS), height=8.6, rows=len(QUANTITIES), sharex=True)
+    grid = np.reshape(np.array(panels, dtype=object), (len(QUANTITIES), len(EXPONENTS)))
+    for axes_row, (name, (_, field, formula)) in zip(grid, QUANTITIES.items(), strict=True):
+        for axes, a in zip(axes_row, EXPONENTS, strict=True):
+            for method, colour in COLOURS.items():
+                table = value(rows, method, a, name)
+                if not table:
+                    continue
+                d = np.array(list(table))
+                low, mean, high = np.array(
+                    [[f(list(v.values())) for f in (min, np.mean, max)] for v in table.values()]
+                ).T
+                axes.fill_between(d, low, high, color=colour, alpha=0.3, lw=0)
+                axes.plot(d, mean, "-", marker=MARKS[method], color=colour)
+                if method == "homogeneous":
+                    k = np.round(d**a)
+                    unit = k / d if field == "active" else 1.0
+                    line = np.array([formula(*at) for at in zip(d, k, strict=True)]) / unit
+                    axes.plot(d, line * mean[-1] / line[-1], ":", color=GREY, zorder=0)
+            axes.set(xscale="log", yscale="log")
+            if axes is axes_row[0]:
+                axes.set_ylabel(name)
+            if axes in grid[0]:
+                axes.set_title(f"k = d^{a:g}")
+            if axes in grid[-1]:
+                axes.set_xlabel("d")
+        low = min(axes.get_ylim()[0] for axes in axes_row)
+        high = max(axes.get_ylim()[1] for axes in axes_row)
+        for axes in axes_row:
+            axes.set_ylim(low, high)
+    handles = [Line2D([], [], color=c, marker=MARKS[m], label=m) for m, c in COLOURS.items()]
+    handles.append(Line2D([], [], color=GREY, ls=":", label="predicted slope"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    save(figure, picture)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
+    parser.add_argument("--picture", type=Path, help="PNG file to write")
+    options = parser.parse_args()
+    rows = load(options.record)
+    print_values(rows)
+    print_exponents(rows)
+    print_distances(rows)
+    print_radii(rows)
+    if options.picture:
+        draw(rows, options.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The ladder: its scaling, that nothing measured is measured again, and what its tables say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    import ladder
+    import ladder_tables
+
+    return ladder, ladder_tables
+
+
+def test_time_decay_and_radius_keep_their_scaling(scripts):
+    ladder, _ = scripts
+    runs = {d: ladder.settings(d, 0.4, 7) for d in (128, 512)}
+    for phase in ladder.PHASES:
+        (small, large) = (getattr(run, phase) for run in runs.values())
+        assert large.learning_rate == pytest.approx(2 * small.learning_rate)
+        assert large.steps == 2 * small.steps
+        assert large.weight_decay * 512 == pytest.approx(small.weight_decay * 128)
+    assert [run.problem.k for run in runs.values()] == [7, 12]
+    assert [run.seed for run in runs.values()] == [7, 7]
+    preset = ladder.sparse_regime(128, 7, seeds=1, seed=7)
+    assert runs[128] == preset
+
+
+def test_a_radius_at_half_is_found(scripts):
+    ladder, _ = scripts
+    assert ladder.radius_at_half(lambda r: 1 - float(r)) == pytest.approx(0.5, rel=2e-3)
+
+
+def few_steps(ladder, monkeypatch):
+    whole = ladder.settings
+
+    def few(*asked):
+        changed = whole(*asked).model_dump()
+        for phase in ladder.PHASES:
+            changed[phase] |= {"steps": 8, "batch": 32}
+        return ladder.parse(changed)
+
+    monkeypatch.setattr(ladder, "settings", few)
+
+
+def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, capsys):
+    ladder, _ = scripts
+    few_steps(ladder, monkeypatch)
+    monkeypatch.setattr(ladder, "POINTS", 200)
+    record = tmp_path / "ladder.json"
+    asked = ["ladder.py", "--methods", "direct", "population", "--a", "0.4", "--d", "16"]
+    monkeypatch.setattr("sys.argv", [*asked, "--seeds", "3", "--record", str(record)])
+    ladder.main()
+    assert "min left" in capsys.readouterr().err
+    rows = ladder.load(record)
+    at = [(r["method"], r["phase"], r["step"]) for r in rows]
+    assert at == [
+        (method, phase, step)
+        for method in ("direct", "population")
+        for phase in ladder.PHASES
+        for step in (2, 4, 6, 8)
+    ]
+    ends = [row for row in rows if row["step"] == 8]
+    assert all({*ladder.NAMES, "dense_radius", "fgm_radius"} <= set(row) for row in ends)
+    # Both methods begin with the weights of one run: after two steps they are close.
+    assert rows[0]["alpha"] == pytest.approx(rows[8]["alpha"], rel=0.1)
+
+    def again(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(ladder, "direct", again)
+    monkeypatch.setattr(ladder, "closure", again)
+    ladder.main()
+    assert ladder.load(record) == rows
+
+
+def test_a_start_of_its_own_is_that_of_a_run_in_law(scripts):
+    ladder, _ = scripts
+    config = ladder.settings(128, 0.4, 0)
+    own, (of_run, _) = ladder.drawn(config, 0)[0], ladder.start_of(config, 0)
+    assert own.alpha.shape == (512,) and own.profile.shape == (128,)
+    for name in ("alpha", "beta", "residual"):
+        ours, theirs = (np.mean(np.asarray(getattr(state, name))) for state in (own, of_run))
+        assert ours == pytest.approx(theirs, rel=0.05)
+    assert int(own.feature.max()) > 100 and bool((own.feature != own.second).all())
+
+
+def canned():
+    """κ/α an exact power in direct runs, and a closure whose distance halves with d."""
+    rows = []
+    for a in (0.35, 0.4, 0.45):
+        for d in (128, 256, 512):
+            for seed in (0, 1, 2):
+                k = round(d**a)
+                for method, off in (("direct", 1.0), ("population", 1 + 25.6 / d)):
+                    at = {"method": method, "a": a, "d": d, "k": k, "seed": seed}
+                    both = {"dense_radius": off / k, "fgm_radius": 1 / k, "accuracy": 0.9}
+                    ratio = (1 + seed / 10) * off * d**-0.6
+                    for phase in ("clean", "adversarial"):
+                        own = {"phase": phase, "step": 8, "ratio": ratio, "active": 2 * k / d}
+                        rows += [at | own | both, at | own | {"step": 4, "ratio": 9.0}]
+    return rows
+
+
+def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
+    _, tables = scripts
+    tables.print_values(canned())
+    tables.print_exponents(canned())
+    lines = capsys.readouterr().out.splitlines()
+    # The last step of a phase counts, and every seed has its own line.
+    (line,) = [t for t in lines if t.startswith("| clean κ/α | 0.4 ")]
+    assert line.split(" | ")[3] == "-0.600 [-0.600, -0.600]"
+    (line,) = [t for t in lines if t.startswith("| active fraction over k/d, clean | 0.4 ")]
+    assert " | 0.000 | 0.000 [" in line.replace("-0.000", "0.000")
+    assert any(text.startswith("| 256 | 9 | direct |  | 0.0395 (0.0359–0.0431)") for text in lines)
+    tables.print_distances(canned())
+    found = capsys.readouterr().out
+    (line,) = [t for t in found.splitlines() if t.startswith("| clean | ratio")]
+    assert "1.200 [1.200, 1.200] | 1.100 [1.100, 1.100] | 1.050" in line and "shrinks" in line
+    (line,) = [t for t in found.splitlines() if t.startswith("| adversarial | accuracy")]
+    assert "no trend shown" in line
+    tables.print_radii(canned())
+    assert "| 0.4 | direct | 1.000 [1.000, 1.000]" in capsys.readouterr().out
+    tables.draw(canned(), tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").stat().st_size > 10_000
