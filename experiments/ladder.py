@@ -6,11 +6,12 @@
 
 The rate grows like d^RATE from the preset's at d = 128, steps fall accordingly and time
 t′ = η·step/d, λd, m/d, τ√k and thresholds in t′ stay. RECORD keeps every finished
-(method, a, d, seed): the same command goes on where it was stopped, and prints the tables from it.
+(method, a, d, seed): the same command goes on where it was stopped. `ladder_tables.py` reads it.
 
     python experiments/ladder.py --methods direct population --a 0.4 --d 128 256 512 1024
     python experiments/ladder.py --methods homogeneous
-    python experiments/ladder.py --picture docs/images/ladder.png      # from RECORD, seconds
+    python experiments/ladder.py --methods direct --a 0.4 --d 2048 --clean --seeds 0
+    python experiments/ladder_tables.py --picture docs/images/ladder.png    # from RECORD, seconds
 """
 
 import argparse
@@ -73,28 +74,28 @@ def radius_at_half(accuracy_at):
 class Clock:
     """Progress lines: steps done, and the time left; a robust step counts as two."""
 
-    def __init__(self, name, config):
+    def __init__(self, name, config, phases):
         self.name, self.began = name, time.monotonic()
-        self.steps = {phase: getattr(config, phase).steps for phase in PHASES}
+        self.clean, total = config.clean.steps, config.clean.steps
+        self.total = total + (2 * config.adversarial.steps if len(phases) > 1 else 0)
 
     def __call__(self, phase, step):
-        done = step if phase == "clean" else self.steps["clean"] + 2 * step
-        total = self.steps["clean"] + 2 * self.steps["adversarial"]
-        left = (time.monotonic() - self.began) * (total / max(done, 1) - 1)
+        done = step if phase == "clean" else self.clean + 2 * step
+        left = (time.monotonic() - self.began) * (self.total / max(done, 1) - 1)
         tail = f", {left / 60:.1f} min left" if done else ""
         print(f"{self.name}: {phase} {step}{tail}", file=sys.stderr, flush=True)
 
 
-def direct(config, clock):
+def direct(config, phases, clock):
     """Rows of one run of the simulator."""
     problem = make_problem(config, 1).gauge()
     starts, keys, test_keys, _ = seed_keys(config)
     quarters = {
         phase: np.linspace(0, getattr(config, phase).steps, RECORDS + 1).round().astype(int)[1:]
-        for phase in PHASES
+        for phase in phases
     }
     run = train(
-        problem, make_network(config, starts[0]), make_phases(config), key=keys[0],
+        problem, make_network(config, starts[0]), make_phases(config)[: len(phases)], key=keys[0],
         observe=observer(config), records=4, test_samples=POINTS,
         snapshots={phase: steps.tolist() for phase, steps in quarters.items()},
         on_record=lambda record: clock(record.phase, record.step),
@@ -129,12 +130,14 @@ def drawn(config, seed):
     return whole._replace(profile=parts[0].profile), jax.random.key(seed, impl="rbg")
 
 
-def closure(config, clock):
+def closure(config, phases, clock):
     """Rows of the population, of its own start where the run's would not fit into memory."""
     large = config.problem.d > LARGEST_DRAW
     state, key = drawn(config, config.seed) if large else start_of(config, 0)
     own, points = jax.random.fold_in(key, 2), POINTS // 4 if large else POINTS
     for phase, step, current, b in follow(config, state, key, RECORDS):
+        if phase not in phases:
+            break
         clock(phase, step)
         radius, law = jnp.float32(config.adversarial.radius), law_of(config, phase)
         if step:
@@ -151,13 +154,13 @@ def closure(config, clock):
 
 def homogeneous(d, a):
     """Rows of the ansatz; a seed is one scrambling of its nodes. Durations are those of the run."""
-    config = settings(d, a, 0)
+    config = settings(BASE, a, 0)  # what is scaled is the same at every d
     scaling = dataclasses.replace(
         scaling_of(config), radius_exponent=0.0,
         clean_time=duration_of(config, "clean"),
         adversarial_time=duration_of(config, "adversarial"),
     )  # fmt: skip
-    k = float(config.problem.k)
+    k = float(round(d**a))
     nodes = sampled_nodes(d, k, scaling.p_one, n=512, replicates=4)
     point = solve(d, k, scaling, nodes)
     if not point.arrived.all():
@@ -187,25 +190,27 @@ def row(method, a, d, seed, phase, step, values):
 
 def measure(rows, options):
     """Every rung asked for that is not there yet, the small ones first."""
-    runs = {"direct": direct, "population": closure}
+    runs, phases = {"direct": direct, "population": closure}, PHASES[: 1 if options.clean else 2]
     for method in options.methods:
         sizes = options.d or (HOMOGENEOUS if method == "homogeneous" else DIRECT)
         for d in sizes:
             for seed in options.seeds if method in runs else (0,):
                 for a in options.a:
                     at = {"method": method, "a": a, "d": d, "seed": seed}
-                    if any(at.items() <= r.items() for r in rows):
+                    wanted = at | {"phase": phases[-1]}
+                    if any(wanted.items() <= r.items() for r in rows):
                         continue
                     name, began = f"{method} d = {d}, a = {a:g}, seed {seed}", time.monotonic()
                     if method in runs:
                         config = settings(d, a, seed, options.rate)
-                        found = runs[method](config, Clock(name, config))
+                        found = runs[method](config, phases, Clock(name, config, phases))
                         new = [row(*at.values(), *values) for values in found]
                     else:
                         found = homogeneous(d, a)
                         new = [row(method, a, d, s, phase, 0, v) for s, phase, v in found]
                     new[-1]["seconds"] = round(time.monotonic() - began)
-                    rows += new
+                    # A clean phase that was there comes again, the same, before its other phase.
+                    rows[:] = [r for r in rows if not at.items() <= r.items()] + new
                     save(options.record, rows)
                     print(name, "done", new[-1]["seconds"], "s", file=sys.stderr, flush=True)
 
@@ -217,9 +222,9 @@ def main():
     parser.add_argument("--a", nargs="*", type=float, default=EXPONENTS)
     parser.add_argument("--d", nargs="*", type=int, help="sizes, those of each method by default")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--clean", action="store_true", help="the clean phase alone")
     parser.add_argument("--rate", type=float, default=RATE, help="exponent of the learning rate")
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
-    parser.add_argument("--picture", type=Path, help="PNG file to write")
     options = parser.parse_args()
     rows = load(options.record)
     measure(rows, options)

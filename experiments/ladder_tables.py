@@ -12,18 +12,23 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from ladder import EXPONENTS, RECORD
+from ladder import EXPONENTS, RECORD, settings
 from lower_bound import load
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from panels import page, save
+from scipy.stats import norm
 
 from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
+from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.statistics import mean_interval
 from featpur_sim.theory import predictions
 
 COLOURS = {"homogeneous": BLUE, "population": ORANGE, "direct": VERMILLION}
 MARKS = {"homogeneous": "", "population": "s", "direct": "o"}
+SHOWN = {"homogeneous": "homogeneous model", "population": "population closure", "direct": "direct"}
 LARGE = 10**4
+RATIOS = ("clean κ/α", "purified κ/α")
 # Name, phase, field, formula of (d, k).
 QUANTITIES = {
     "clean κ/α": ("clean", "ratio", lambda d, k: predictions.clean_dense_ratio(d, k).value),
@@ -37,7 +42,7 @@ QUANTITIES = {
     "FGM radius, purified": (
         "adversarial", "fgm_radius", lambda d, k: predictions.critical_radius(k).value,
     ),
-    "active fraction over k/d, clean": ("clean", "active", lambda d, k: k / d),
+    "active over k/d, clean": ("clean", "active", lambda d, k: k / d),
 }  # fmt: skip
 ORDER = ("alpha", "ratio", "residual", "carriers", "active")
 ACCURACIES = ("accuracy", "dense_accuracy")
@@ -68,8 +73,12 @@ def slope(sizes, values):
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def text(mean, low, high, digits=3):
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def text(mean, low, high):
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+def number(value):
+    return f"{value:.3f}".replace("-", "−")
 
 
 def exponent(table, sizes):
@@ -80,7 +89,7 @@ def exponent(table, sizes):
     seeds = set.intersection(*(set(table[d]) for d in sizes))
     lines = [slope(sizes, [table[d][seed] for d in sizes]) for seed in sorted(seeds)]
     if len(lines) < 2:
-        return f"{lines[0]:.3f} (one seed)" if lines else "–"
+        return f"{number(lines[0])} (one seed)" if lines else "–"
     return text(*mean_interval(np.array(lines)))
 
 
@@ -121,27 +130,26 @@ def print_values(rows):
 
 def print_exponents(rows):
     """Local exponents, all methods over the same sizes, and what only two or one of them reach."""
-    sizes = {m: sorted({r["d"] for r in rows if r["method"] == m}) for m in COLOURS}
-    common = [d for d in sizes["direct"] if d in sizes["population"]]
-    far = [d for d in sizes["homogeneous"] if d >= LARGE]
-    span = f"d = {common[0]} to {common[-1]}"
-    print(f"\nExponents in d at k = round(d^a), mean [95 % over seeds]; {span} unless said.")
-    head = ["quantity", "a", "formula", "direct", "closure", "homogeneous"]
-    head += [f"formula, {far[0]:.0e} to {far[-1]:.0e}", "homogeneous, there"] if far else []
+    print("\nExponents in d at k = round(d^a), mean [95 % over seeds; homogeneous: over nodes].")
+    head = ["quantity", "a", "d", "formula", "direct", "closure", "homogeneous"]
+    head += ["formula, d ≥ 10⁴", "homogeneous, d ≥ 10⁴"]
     lines = []
     for name, (_, field, formula) in QUANTITIES.items():
         for a in EXPONENTS:
             tables = {m: value(rows, m, a, name) for m in COLOURS}
-            here = [d for d in common if d in tables["direct"] and d in tables["population"]]
+            shared = [d for d in tables["direct"] if d in tables["population"]]
+            here = shared if len(shared) > 1 else list(tables["direct"])
+            far = [d for d in tables["homogeneous"] if d >= LARGE]
 
             def predicted(among, a=a, formula=formula, field=field):
                 ks = [(d, round(d**a)) for d in among]
                 over = [formula(d, k) / (k / d if field == "active" else 1) for d, k in ks]
-                return f"{slope(among, over):.3f}" if len(among) > 1 else "–"
+                return number(slope(among, over)) if len(among) > 1 else "–"
 
-            line = [name, a, predicted(here)]
+            span = f"{here[0]}–{here[-1]}" if here else "–"
+            line = [name, a, span, predicted(here)]
             line += [exponent(tables[m], here) for m in ("direct", "population", "homogeneous")]
-            line += [predicted(far), exponent(tables["homogeneous"], far)] if far else []
+            line += [predicted(far), exponent(tables["homogeneous"], far)]
             lines.append(line)
     print_table(head, lines)
 
@@ -168,7 +176,7 @@ def print_distances(rows):
                         d, size = np.array(list(of_seed.items())).T
                         slopes.append(np.polyfit(np.log2(d), size, 1)[0])
             cells = {
-                d: text(*mean_interval(np.array(v))) if len(v) > 1 else f"{v[0]:.3f}"
+                d: text(*mean_interval(np.array(v))) if len(v) > 1 else number(v[0])
                 for d, v in sorted(by_size.items())
             }
             word = "–"
@@ -197,9 +205,40 @@ def print_radii(rows):
             for d in sizes:
                 seeds = sorted(set(dense.get(d, {})) & set(fgm.get(d, {})))
                 both = np.array([dense[d][s] / fgm[d][s] for s in seeds])
-                cells.append(text(*mean_interval(both)) if len(both) > 1 else f"{both.sum():.3f}")
+                cells.append(text(*mean_interval(both)) if len(both) > 1 else number(both.sum()))
             lines.append([a, method, *("" if c == "0.000" else c for c in cells)])
     print_table(["a", "method", *(f"d = {d}" for d in sizes)], lines)
+
+
+def print_gates(rows):
+    """What opens the gates after clean training, in units of the threshold b = ν_f α/√k.
+
+    A neuron without its feature sees κX and ⟨q, x⟩, X = Σ x_j: of variance (κ² + ρ²/d)E‖x‖². If
+    both were Gaussian and all neurons equal, k/d + 2Φ(−b/deviation) of the gates would be open.
+    """
+    scaling = scaling_of(settings(128, 0.4, 0))
+    energy = 1 + scaling.p_one + scaling.sigma_x**2
+    print("\nDeviation of what a neuron without its feature sees, in units of its threshold.")
+    lines = []
+    for a in EXPONENTS:
+        for d in sorted({r["d"] for r in rows if r["a"] == a and r["d"] < LARGE}):
+            for method in COLOURS:
+                means = {
+                    name: np.mean(list(of_seeds.get(d, {None: 0.0}).values()))
+                    for name in ("alpha", "ratio", "residual", "active")
+                    for of_seeds in [at_end(rows, method, a, "clean", name)]
+                }
+                if not means["alpha"]:
+                    continue
+                k = round(d**a)
+                relative = scaling.bias_fraction / k**0.5
+                dense = means["ratio"] * energy**0.5 / relative
+                residual = (means["residual"] * energy / d) ** 0.5 / means["alpha"] / relative
+                open_gates = k / d + 2 * norm.cdf(-1 / np.hypot(dense, residual))
+                cells = dense, residual, np.hypot(dense, residual), open_gates, means["active"]
+                lines.append([a, d, method, *map(number, cells), number(k / d)])
+    head = ["a", "d", "method", "dense", "residual", "both", "open, estimate", "open, measured"]
+    print_table([*head, "k/d"], lines)
 
 
 def draw(rows, picture):
@@ -224,6 +263,10 @@ def draw(rows, picture):
                     line = np.array([formula(*at) for at in zip(d, k, strict=True)]) / unit
                     axes.plot(d, line * mean[-1] / line[-1], ":", color=GREY, zorder=0)
             axes.set(xscale="log", yscale="log")
+            if name not in RATIOS:  # less than two decades
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+                axes.yaxis.set_minor_locator(NullLocator())
             if axes is axes_row[0]:
                 axes.set_ylabel(name)
             if axes in grid[0]:
@@ -234,7 +277,7 @@ def draw(rows, picture):
         high = max(axes.get_ylim()[1] for axes in axes_row)
         for axes in axes_row:
             axes.set_ylim(low, high)
-    handles = [Line2D([], [], color=c, marker=MARKS[m], label=m) for m, c in COLOURS.items()]
+    handles = [Line2D([], [], color=c, marker=MARKS[m], label=SHOWN[m]) for m, c in COLOURS.items()]
     handles.append(Line2D([], [], color=GREY, ls=":", label="predicted slope"))
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
     save(figure, picture)
@@ -250,6 +293,7 @@ def main():
     print_exponents(rows)
     print_distances(rows)
     print_radii(rows)
+    print_gates(rows)
     if options.picture:
         draw(rows, options.picture)
 

@@ -70,6 +70,19 @@ def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, c
     # Both methods begin with the weights of one run: after two steps they are close.
     assert rows[0]["alpha"] == pytest.approx(rows[8]["alpha"], rel=0.1)
 
+    # The clean phase alone is the same, and gives way to both.
+    of_clean = tmp_path / "clean.json"
+    alone = [*asked, "--seeds", "3", "--record", str(of_clean)]
+    monkeypatch.setattr("sys.argv", [*alone, "--clean"])
+    ladder.main()
+    parts = [row | {"seconds": 0} for row in ladder.load(of_clean)]
+    assert parts == [row | {"seconds": 0} for row in rows if row["phase"] == "clean"]
+    monkeypatch.setattr("sys.argv", alone)
+    ladder.main()
+    whole = [row | {"seconds": 0} for row in ladder.load(of_clean)]
+    assert whole == [row | {"seconds": 0} for row in rows]
+    monkeypatch.setattr("sys.argv", [*asked, "--seeds", "3", "--record", str(record)])
+
     def again(*_):
         raise AssertionError("measured again")
 
@@ -114,9 +127,9 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     # The last step of a phase counts, and every seed has its own line.
     (line,) = [t for t in lines if t.startswith("| clean κ/α | 0.4 ")]
-    assert line.split(" | ")[3] == "-0.600 [-0.600, -0.600]"
-    (line,) = [t for t in lines if t.startswith("| active fraction over k/d, clean | 0.4 ")]
-    assert " | 0.000 | 0.000 [" in line.replace("-0.000", "0.000")
+    assert line.split(" | ")[2:5:2] == ["128–512", "−0.600 [−0.600, −0.600]"]
+    (line,) = [t for t in lines if t.startswith("| active over k/d, clean | 0.4 ")]
+    assert "128–512 | 0.000 | 0.000 [" in line.replace("−0.000", "0.000")
     assert any(text.startswith("| 256 | 9 | direct |  | 0.0395 (0.0359–0.0431)") for text in lines)
     tables.print_distances(canned())
     found = capsys.readouterr().out
