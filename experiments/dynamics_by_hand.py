@@ -37,7 +37,7 @@ CHANGES = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--a", type=float, default=0.4)
-    parser.add_argument("--nodes", type=int, default=512, help="per replicate, a power of 2")
+    parser.add_argument("--nodes", type=int, default=128, help="per replicate, a power of 2")
     parser.add_argument("--replicates", type=int, default=4)
     given = parser.parse_args()
     preset: dict[str, dict] = {}
@@ -56,7 +56,7 @@ def main():
         ]
         cells = [
             f"{row['exponent']:.3f} [{row['ci'][0]:.3f}, {row['ci'][1]:.3f}] "
-            f"({row['predicted']:.3f})"
+            f"({row['predicted']:.3f})".replace("-", "−")
             for row in rows.values()
         ]
         print("|", " | ".join([name, *cells, ", ".join(moved) or "–"]), "|", flush=True)

@@ -1,9 +1,11 @@
 """The tables and the figure of the ladder, from what `ladder.py` has measured (docs/dynamics.md).
 
-Exponents in d at fixed a: a line through log(quantity) against log d for each seed, over the sizes
-that all seeds have; then mean and 95 % t-interval over the seeds. Predicted: the same line through
-the formula at the same integers k. Rule for the distance of closure and direct run, set before the
-runs: it shrinks with d if the interval over (a, seed) of its slope per doubling of d lies below 0.
+Exponents in d at fixed a: a line through the means over seeds of log(quantity) against log d. Rungs
+have one to three seeds; the interval takes their scatter to be the same in log at every rung of a
+method, pooled with its freedoms; a closure of one seed takes that of the direct runs. It holds no
+bend. Predicted: the same line through the formula at
+the same integers k. Rule for the distance of closure and direct run, set before the runs: it
+shrinks with d if the interval over (a, seed) of its slope per doubling of d lies below 0.
 
     python experiments/ladder_tables.py --picture docs/images/ladder.png
 """
@@ -17,7 +19,7 @@ from lower_bound import load
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from panels import page, save
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
 from featpur_sim.runs.reduced import scaling_of
@@ -81,16 +83,26 @@ def number(value):
     return f"{value:.3f}".replace("-", "−")
 
 
-def exponent(table, sizes):
-    """Mean and interval over the seeds that every size has, in print, and how many they are."""
+def scatter(tables):
+    """Deviation of log values among the seeds of a rung, over all rungs, and its freedoms."""
+    groups = [np.log(list(seeds.values())) for table in tables for seeds in table.values()]
+    freedoms = sum(len(group) - 1 for group in groups)
+    return np.sqrt(sum(np.var(g) * len(g) for g in groups) / max(freedoms, 1)), freedoms
+
+
+def exponent(table, sizes, spread):
+    """Slope and interval, in print."""
     sizes = [d for d in sizes if d in table]
     if len(sizes) < 2:
         return "–"
-    seeds = set.intersection(*(set(table[d]) for d in sizes))
-    lines = [slope(sizes, [table[d][seed] for d in sizes]) for seed in sorted(seeds)]
-    if len(lines) < 2:
-        return f"{number(lines[0])} (one seed)" if lines else "–"
-    return text(*mean_interval(np.array(lines)))
+    logs = [np.log(list(table[d].values())) for d in sizes]
+    x = np.log(sizes) - np.mean(np.log(sizes))
+    weights = x / np.sum(x**2)
+    middle = float(weights @ [log.mean() for log in logs])
+    deviation, freedoms = spread
+    half = deviation * np.sqrt(np.sum(weights**2 / [len(log) for log in logs]))
+    half *= t.ppf(0.975, freedoms) if freedoms else np.nan
+    return text(middle, middle - half, middle + half)
 
 
 def print_table(head, lines):
@@ -130,13 +142,17 @@ def print_values(rows):
 
 def print_exponents(rows):
     """Local exponents, all methods over the same sizes, and what only two or one of them reach."""
-    print("\nExponents in d at k = round(d^a), mean [95 % over seeds; homogeneous: over nodes].")
+    print("\nExponents in d at k = round(d^a), slope [95 % over seeds; homogeneous: over nodes].")
     head = ["quantity", "a", "d", "formula", "direct", "closure", "homogeneous"]
     head += ["formula, d ≥ 10⁴", "homogeneous, d ≥ 10⁴"]
     lines = []
     for name, (_, field, formula) in QUANTITIES.items():
-        for a in EXPONENTS:
-            tables = {m: value(rows, m, a, name) for m in COLOURS}
+        every = {m: [value(rows, m, a, name) for a in EXPONENTS] for m in COLOURS}
+        spreads = {m: scatter(tables) for m, tables in every.items()}
+        if not spreads["population"][1]:
+            spreads["population"] = spreads["direct"]
+        for i, a in enumerate(EXPONENTS):
+            tables = {m: every[m][i] for m in COLOURS}
             shared = [d for d in tables["direct"] if d in tables["population"]]
             here = shared if len(shared) > 1 else list(tables["direct"])
             far = [d for d in tables["homogeneous"] if d >= LARGE]
@@ -148,8 +164,9 @@ def print_exponents(rows):
 
             span = f"{here[0]}–{here[-1]}" if here else "–"
             line = [name, a, span, predicted(here)]
-            line += [exponent(tables[m], here) for m in ("direct", "population", "homogeneous")]
-            line += [predicted(far), exponent(tables["homogeneous"], far)]
+            methods = ("direct", "population", "homogeneous")
+            line += [exponent(tables[m], here, spreads[m]) for m in methods]
+            line += [predicted(far), exponent(tables["homogeneous"], far, spreads["homogeneous"])]
             lines.append(line)
     print_table(head, lines)
 
@@ -215,6 +232,7 @@ def print_gates(rows):
 
     A neuron without its feature sees κX and ⟨q, x⟩, X = Σ x_j: of variance (κ² + ρ²/d)E‖x‖². If
     both were Gaussian and all neurons equal, k/d + 2Φ(−b/deviation) of the gates would be open.
+    With N = active·d features open, the dense parts together are Nκ/α of a pure one.
     """
     scaling = scaling_of(settings(128, 0.4, 0))
     energy = 1 + scaling.p_one + scaling.sigma_x**2
@@ -236,9 +254,10 @@ def print_gates(rows):
                 residual = (means["residual"] * energy / d) ** 0.5 / means["alpha"] / relative
                 open_gates = k / d + 2 * norm.cdf(-1 / np.hypot(dense, residual))
                 cells = dense, residual, np.hypot(dense, residual), open_gates, means["active"]
-                lines.append([a, d, method, *map(number, cells), number(k / d)])
+                together = means["active"] * d * means["ratio"]
+                lines.append([a, d, method, *map(number, (*cells, k / d, together))])
     head = ["a", "d", "method", "dense", "residual", "both", "open, estimate", "open, measured"]
-    print_table([*head, "k/d"], lines)
+    print_table([*head, "k/d", "Nκ/α"], lines)
 
 
 def draw(rows, picture):
