@@ -2,10 +2,10 @@
 
 Exponents in d at fixed a: a line through the means over seeds of log(quantity) against log d. Rungs
 have one to three seeds; the interval takes their scatter to be the same in log at every rung of a
-method, pooled with its freedoms; a closure of one seed takes that of the direct runs. It holds no
-bend. Predicted: the same line through the formula at
-the same integers k. Rule for the distance of closure and direct run, set before the runs: it
-shrinks with d if the interval over (a, seed) of its slope per doubling of d lies below 0.
+method, pooled with its freedoms; a closure of one seed takes that of the direct runs. It knows no
+bend. Predicted: the same line through the formula at the same integers k. Rule for the distance of
+closure and direct run, set before the runs: it shrinks with d if the interval over (a, seed) of its
+slope per doubling of d lies below 0.
 
     python experiments/ladder_tables.py --picture docs/images/ladder.png
 """
@@ -19,7 +19,7 @@ from lower_bound import load
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from panels import page, save
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
 from featpur_sim.runs.reduced import scaling_of
@@ -119,7 +119,8 @@ def print_values(rows):
         if not values:
             return ""
         low, high = min(values), max(values)
-        spread = f" ({low:.{digits}g}–{high:.{digits}g})" if method != "homogeneous" else ""
+        several = len(values) > 1 and method != "homogeneous"
+        spread = f" ({low:.{digits}g}–{high:.{digits}g})" if several else ""
         return f"{np.mean(values):.{digits}g}{spread}"
 
     columns = (
@@ -228,15 +229,14 @@ def print_radii(rows):
 
 
 def print_gates(rows):
-    """What opens the gates after clean training, in units of the threshold b = ν_f α/√k.
+    """What the mean neuron sees without its feature, in units of its threshold b = ν_f α/√k.
 
-    A neuron without its feature sees κX and ⟨q, x⟩, X = Σ x_j: of variance (κ² + ρ²/d)E‖x‖². If
-    both were Gaussian and all neurons equal, k/d + 2Φ(−b/deviation) of the gates would be open.
-    With N = active·d features open, the dense parts together are Nκ/α of a pure one.
+    The deviations of κX and ⟨q, x⟩, X = Σ x_j, both of energy E‖x‖². With N = active·d features
+    open, the dense parts together are Nκ/α of a pure one.
     """
     scaling = scaling_of(settings(128, 0.4, 0))
     energy = 1 + scaling.p_one + scaling.sigma_x**2
-    print("\nDeviation of what a neuron without its feature sees, in units of its threshold.")
+    print("\nDeviation of what the mean neuron sees without its feature, over its threshold.")
     lines = []
     for a in EXPONENTS:
         for d in sorted({r["d"] for r in rows if r["a"] == a and r["d"] < LARGE}):
@@ -252,12 +252,11 @@ def print_gates(rows):
                 relative = scaling.bias_fraction / k**0.5
                 dense = means["ratio"] * energy**0.5 / relative
                 residual = (means["residual"] * energy / d) ** 0.5 / means["alpha"] / relative
-                open_gates = k / d + 2 * norm.cdf(-1 / np.hypot(dense, residual))
-                cells = dense, residual, np.hypot(dense, residual), open_gates, means["active"]
                 together = means["active"] * d * means["ratio"]
-                lines.append([a, d, method, *map(number, (*cells, k / d, together))])
-    head = ["a", "d", "method", "dense", "residual", "both", "open, estimate", "open, measured"]
-    print_table([*head, "k/d", "Nκ/α"], lines)
+                cells = dense, residual, means["active"], k / d, means["active"] * d / k, together
+                lines.append([a, d, method, *map(number, cells)])
+    head = ["a", "d", "method", "κX", "⟨q, x⟩", "open", "k/d", "open over k/d", "Nκ/α"]
+    print_table(head, lines)
 
 
 def draw(rows, picture):

@@ -125,8 +125,8 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     tables.print_values(canned())
     tables.print_exponents(canned())
     lines = capsys.readouterr().out.splitlines()
-    # The last step of a phase counts. log 1, 1.1 and 1.2 scatter by .0914; over three sizes that are
-    # log 2 apart and nine rungs the half-width is 2.10 · .0914/√(3 · 2 log² 2) = .113.
+    # The last step of a phase counts. log 1, 1.1 and 1.2 scatter by .0914; over three sizes with
+    # log 2 between them and nine rungs the half-width is 2.10 · .0914/√(3 · 2 log² 2) = .113.
     (line,) = [t for t in lines if t.startswith("| clean κ/α | 0.4 ")]
     assert line.split(" | ")[2:5:2] == ["128–512", "−0.600 [−0.713, −0.487]"]
     (line,) = [t for t in lines if t.startswith("| active over k/d, clean | 0.4 ")]
@@ -142,3 +142,18 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     assert "| 0.4 | direct | 1.000 [1.000, 1.000]" in capsys.readouterr().out
     tables.draw(canned(), tmp_path / "ladder.png")
     assert (tmp_path / "ladder.png").stat().st_size > 10_000
+
+
+def test_tables_of_the_page_are_those_that_are_kept():
+    root = EXPERIMENTS.parent
+    page = (root / "docs" / "dynamics.md").read_text(encoding="utf-8")
+    section = page.split("\n## The ladder\n")[1].split("\n## ")[0]
+    kept = "".join(
+        (EXPERIMENTS / "results" / f"{name}.txt").read_text(encoding="utf-8")
+        for name in ("ladder", "dynamics-by-hand")
+    )
+    # But for the pilot on another seed, which chose the rate.
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    rows = [row for row in rows if not row.startswith(("| 256, ", "| 512, ", "| $d$, ", "|---"))]
+    assert len(rows) > 60
+    assert [row for row in rows if row not in kept.splitlines()] == []

@@ -1,0 +1,66 @@
+"""Which neurons' gates are open after clean training, and what opens them: docs/dynamics.md.
+
+    python experiments/ladder_gates.py --d 128 256 512
+
+Clean phase of a rung of the ladder (`ladder.py`). A neuron without its feature sees κX + ⟨r, x⟩, of
+variance (κ² + ‖r‖²/d)E‖x‖²; were it Gaussian, k/d + 2Φ(−b_i/deviation) of its gates would be open.
+"Others" are the neurons whose largest coordinate is less than half of the largest of all.
+"""
+
+import argparse
+
+import jax.numpy as jnp
+import numpy as np
+from ladder import settings
+from scipy.stats import norm
+
+from featpur_sim import decompose
+from featpur_sim.runs.build import make_network, make_phases, make_problem
+from featpur_sim.runs.experiment import seed_keys
+from featpur_sim.training.course import require_trained
+from featpur_sim.training.loop import train
+
+
+def gates(config):
+    """Per neuron: open fraction, the estimate, whether it carries a feature, ‖r‖²."""
+    problem = make_problem(config, 1).gauge()
+    starts, keys, test_keys, _ = seed_keys(config)
+    run = train(
+        problem, make_network(config, starts[0]), make_phases(config)[:1], key=keys[0], records=2
+    )
+    require_trained(run)
+    network = run.networks["clean"]
+    parts = decompose(network.weights, problem)
+    x = problem.sample(test_keys[0], 2000).x
+    p = config.problem
+    energy = 1 + p.p_one + p.sigma_x**2
+    square = np.asarray(parts.residual_norm) ** 2
+    deviation = np.sqrt((np.asarray(parts.kappa) ** 2 + square / p.d) * energy)
+    estimate = p.k / p.d + 2 * norm.cdf(-np.asarray(network.bias) / deviation)
+    opened = np.asarray(jnp.mean(network.active(x).astype(jnp.float32), axis=0))
+    return opened, estimate, np.asarray(parts.carrier), square
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--a", type=float, default=0.4)
+    parser.add_argument("--d", nargs="*", type=int, default=[128, 256, 512])
+    parser.add_argument("--seed", type=int, default=900)
+    given = parser.parse_args()
+    head = ["d", "k/d", "open, mean", "estimate", "open, median neuron", "tenth most open"]
+    head += ["carriers, mean", "others, mean", "others, share", "‖r‖², median", "‖r‖², mean"]
+    print("|", " | ".join(head), "|\n" + "|---" * len(head) + "|")
+    for d in given.d:
+        config = settings(d, given.a, given.seed)
+        opened, estimate, carrier, square = gates(config)
+        others = opened[~carrier].mean() if (~carrier).any() else float("nan")
+        cells = (
+            config.problem.k / d, opened.mean(), estimate.mean(), np.median(opened),
+            np.quantile(opened, 0.9), opened[carrier].mean(), others, (~carrier).mean(),
+            np.median(square), square.mean(),
+        )  # fmt: skip
+        print("|", " | ".join([str(d), *(f"{cell:.3f}" for cell in cells)]), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
