@@ -16,6 +16,7 @@ t′ = η·step/d, λd, m/d, τ√k and thresholds in t′ stay. RECORD keeps ev
 
 import argparse
 import dataclasses
+import itertools
 import math
 import sys
 import time
@@ -30,7 +31,7 @@ from lower_bound import load, save
 from featpur_sim import FGM, robust_accuracy
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.runs.build import make_network, make_phases, make_problem
-from featpur_sim.runs.closure import follow, law_of, start_of
+from featpur_sim.runs.closure import follow, law_of, settings_digest, start_of
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
@@ -188,31 +189,41 @@ def row(method, a, d, seed, phase, step, values):
     return at | {"phase": phase, "step": int(step)} | numbers
 
 
+def there(rows, wanted, config):
+    """Whether a rung is kept; one of other settings is refused."""
+    for found in rows:
+        if wanted.items() <= found.items() and (config is None or "settings" in found):
+            if config is not None and found["settings"] != settings_digest(config):
+                raise SystemExit(f"{wanted}: kept with other settings; name another --record.")
+            return True
+    return False
+
+
 def measure(rows, options):
     """Every rung asked for that is not there yet, the small ones first."""
     runs, phases = {"direct": direct, "population": closure}, PHASES[: 1 if options.clean else 2]
     for method in options.methods:
         sizes = options.d or (HOMOGENEOUS if method == "homogeneous" else DIRECT)
-        for d in sizes:
-            for seed in options.seeds if method in runs else (0,):
-                for a in options.a:
-                    at = {"method": method, "a": a, "d": d, "seed": seed}
-                    wanted = at | {"phase": phases[-1]}
-                    if any(wanted.items() <= r.items() for r in rows):
-                        continue
-                    name, began = f"{method} d = {d}, a = {a:g}, seed {seed}", time.monotonic()
-                    if method in runs:
-                        config = settings(d, a, seed, options.rate)
-                        found = runs[method](config, phases, Clock(name, config, phases))
-                        new = [row(*at.values(), *values) for values in found]
-                    else:
-                        found = homogeneous(d, a)
-                        new = [row(method, a, d, s, phase, 0, v) for s, phase, v in found]
-                    new[-1]["seconds"] = round(time.monotonic() - began)
-                    # A clean phase that was there comes again, the same, before its other phase.
-                    rows[:] = [r for r in rows if not at.items() <= r.items()] + new
-                    save(options.record, rows)
-                    print(name, "done", new[-1]["seconds"], "s", file=sys.stderr, flush=True)
+        for d, seed, a in itertools.product(
+            sizes, options.seeds if method in runs else (0,), options.a
+        ):
+            at = {"method": method, "a": a, "d": d, "seed": seed}
+            config = settings(d, a, seed, options.rate) if method in runs else None
+            if there(rows, at | {"phase": phases[-1]}, config):
+                continue
+            name, began = f"{method} d = {d}, a = {a:g}, seed {seed}", time.monotonic()
+            if config is None:
+                found = homogeneous(d, a)
+                new = [row(method, a, d, s, phase, 0, v) for s, phase, v in found]
+            else:
+                found = runs[method](config, phases, Clock(name, config, phases))
+                new = [row(*at.values(), *values) for values in found]
+                new[-1]["settings"] = settings_digest(config)
+            new[-1]["seconds"] = round(time.monotonic() - began)
+            # A clean phase that was there comes again, the same, before its other phase.
+            rows[:] = [r for r in rows if not at.items() <= r.items()] + new
+            save(options.record, rows)
+            print(name, "done", new[-1]["seconds"], "s", file=sys.stderr, flush=True)
 
 
 def main():

@@ -1,5 +1,6 @@
 """The ladder: its scaling, that nothing measured is measured again, and what its tables say."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    import ladder
-    import ladder_tables
-
-    return ladder, ladder_tables
+    return importlib.import_module("ladder"), importlib.import_module("ladder_tables")
 
 
 def test_time_decay_and_radius_keep_their_scaling(scripts):
@@ -48,6 +46,11 @@ def few_steps(ladder, monkeypatch):
     monkeypatch.setattr(ladder, "settings", few)
 
 
+def plain(rows):
+    """Without what only the last row of a rung has."""
+    return [{n: v for n, v in row.items() if n not in ("seconds", "settings")} for row in rows]
+
+
 def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, capsys):
     ladder, _ = scripts
     few_steps(ladder, monkeypatch)
@@ -75,8 +78,32 @@ def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, c
     alone = [*asked, "--seeds", "3", "--record", str(of_clean)]
     monkeypatch.setattr("sys.argv", [*alone, "--clean"])
     ladder.main()
-    parts = [row | {"seconds": 0} for row in ladder.load(of_clean)]
-    assert parts == [row | {"seconds": 0} for row in rows if row["phase"] == "clean"]
+    assert plain(ladder.load(of_clean)) == plain(r for r in rows if r["phase"] == "clean")
+    monkeypatch.setattr("sys.argv", alone)
+    ladder.main()
+    assert plain(ladder.load(of_clean)) == plain(rows)
+    monkeypatch.setattr("sys.argv", [*asked, "--seeds", "3", "--record", str(record)])
+    ladder.main()
+    assert "min left" in capsys.readouterr().err
+    rows = ladder.load(record)
+    at = [(r["method"], r["phase"], r["step"]) for r in rows]
+    assert at == [
+        (method, phase, step)
+        for method in ("direct", "population")
+        for phase in ladder.PHASES
+        for step in (2, 4, 6, 8)
+    ]
+    ends = [row for row in rows if row["step"] == 8]
+    assert all({*ladder.NAMES, "dense_radius", "fgm_radius"} <= set(row) for row in ends)
+    # Both methods begin with the weights of one run: after two steps they are close.
+    assert rows[0]["alpha"] == pytest.approx(rows[8]["alpha"], rel=0.1)
+
+    # The clean phase alone is the same, and gives way to both.
+    of_clean = tmp_path / "clean.json"
+    alone = [*asked, "--seeds", "3", "--record", str(of_clean)]
+    monkeypatch.setattr("sys.argv", [*alone, "--clean"])
+    ladder.main()
+    assert plain(ladder.load(of_clean)) == plain(r for r in rows if r["phase"] == "clean")
     monkeypatch.setattr("sys.argv", alone)
     ladder.main()
     whole = [row | {"seconds": 0} for row in ladder.load(of_clean)]
@@ -90,6 +117,11 @@ def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, c
     monkeypatch.setattr(ladder, "closure", again)
     ladder.main()
     assert ladder.load(record) == rows
+    monkeypatch.setattr(
+        "sys.argv", [*asked, "--seeds", "3", "--rate", "0", "--record", str(record)]
+    )
+    with pytest.raises(SystemExit, match="kept with other settings"):
+        ladder.main()
 
 
 def test_a_start_of_its_own_is_that_of_a_run_in_law(scripts):
@@ -150,7 +182,7 @@ def test_tables_of_the_page_are_those_that_are_kept():
     section = page.split("\n## The ladder\n")[1].split("\n## ")[0]
     kept = "".join(
         (EXPERIMENTS / "results" / f"{name}.txt").read_text(encoding="utf-8")
-        for name in ("ladder", "dynamics-by-hand")
+        for name in ("ladder", "ladder-gates", "dynamics-by-hand")
     )
     # But for the pilot on another seed, which chose the rate.
     rows = [line for line in section.splitlines() if line.startswith("|")]
