@@ -31,7 +31,7 @@ from lower_bound import load, save
 from featpur_sim import FGM, robust_accuracy
 from featpur_sim.attacks.gradient import DenseMixture
 from featpur_sim.runs.build import make_network, make_phases, make_problem
-from featpur_sim.runs.closure import follow, law_of, settings_digest, start_of
+from featpur_sim.runs.closure import follow, law_of, start_of
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
@@ -189,11 +189,23 @@ def row(method, a, d, seed, phase, step, values):
     return at | {"phase": phase, "step": int(step)} | numbers
 
 
+def told(config):
+    """What a rung is kept with, and compared by."""
+    clean, robust = config.clean, config.adversarial
+    values = {
+        "rate": clean.learning_rate, "steps": clean.steps, "robust_steps": robust.steps,
+        "decay": clean.weight_decay, "radius": robust.radius, "batch": clean.batch,
+        "neurons": config.network.neurons, "sigma_0": config.network.sigma_0,
+        "sigma_x": config.problem.sigma_x,
+    }  # fmt: skip
+    return {name: float(f"{value:.5g}") for name, value in values.items()}
+
+
 def there(rows, wanted, config):
     """Whether a rung is kept; one of other settings is refused."""
     for found in rows:
         if wanted.items() <= found.items() and (config is None or "settings" in found):
-            if config is not None and found["settings"] != settings_digest(config):
+            if config is not None and found["settings"] != told(config):
                 raise SystemExit(f"{wanted}: kept with other settings; name another --record.")
             return True
     return False
@@ -218,7 +230,7 @@ def measure(rows, options):
             else:
                 found = runs[method](config, phases, Clock(name, config, phases))
                 new = [row(*at.values(), *values) for values in found]
-                new[-1]["settings"] = settings_digest(config)
+                new[-1]["settings"] = told(config)
             new[-1]["seconds"] = round(time.monotonic() - began)
             # A clean phase that was there comes again, the same, before its other phase.
             rows[:] = [r for r in rows if not at.items() <= r.items()] + new
