@@ -3,7 +3,7 @@
 featpur reproduce                  # and again with --seed 1000 --out fresh
 python experiments/headline.py featpur-out
 python experiments/headline.py fresh
-python experiments/headline.py box                          # featpur reproduce --norm linf --out box
+python experiments/headline.py box      # featpur reproduce --norm linf --out box
 """
 
 import argparse
