@@ -143,7 +143,7 @@ def test_arrays_may_stand_in_the_file_itself(tiny):
         ({"dictionary": "own"}, "goes with one of problem.dictionary_values"),
         ({"dictionary_values": [[1.0]]}, "goes with one of problem.dictionary_values"),
         ({"dictionary": "own", "dictionary_values": [[1.0], [1.0, 0.0]]}, "rows of one length"),
-        ({"dictionary": "own", "dictionary_values": [[1.0, 0.0]] * 3}, "dictionary must be"),
+        ({"dictionary": "own", "dictionary_values": [[1.0, 0.0]] * 3}, "D ≥ d columns"),
         ({"wstar": "own", "wstar_values": [1.0] * 3}, "wstar must be 16"),
     ],
 )
