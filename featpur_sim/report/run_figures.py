@@ -178,59 +178,74 @@ def overlaps(result: xr.Dataset) -> Figure:
     """Histograms over neurons of the three overlaps θ between training stages (§4)."""
     with page(result, COLUMN, 2.7) as (figure, seeds):
         axes = figure.subplots()
-        edges = np.linspace(0, 1, 41)
-        carrier = seeds.carrier.sel(phase="clean").values.astype(bool)
-        for name, label, colour, style in (
-            ("theta_init_clean", "θ(init, clean)", VERMILLION, "--"),
-            ("theta_init_adversarial", "θ(init, adv)", ORANGE, ":"),
-            ("theta_clean_adversarial", "θ(clean, adv)", BLUE, "-"),
-        ):
-            shares = [
-                np.histogram(theta[held], edges)[0] / max(held.sum(), 1)
-                for theta, held in zip(seeds[name].values, carrier, strict=True)
-            ]
-            # Drawn as steps: the last value is repeated to close the last bin.
-            closed = np.concatenate([shares, np.asarray(shares)[:, -1:]], axis=1)
-            mean, low, high = seed_interval(closed)
-            axes.step(edges, mean, where="post", color=colour, linestyle=style, label=label)
-            if np.isfinite(low).all():
-                axes.fill_between(edges, low, high, step="post", color=colour, alpha=0.25, lw=0)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("overlap θ of a neuron's weights")
-        axes.set_ylabel("fraction of carriers per bin")
+        draw_overlaps(axes, seeds)
         legend_above(figure, axes, 3)
     return figure
+
+
+def draw_overlaps(axes: Axes, seeds: xr.Dataset) -> None:
+    """The three histograms on Axes, without a legend; ``seeds`` are those that finished."""
+    edges = np.linspace(0, 1, 41)
+    carrier = seeds.carrier.sel(phase="clean").values.astype(bool)
+    for name, label, colour, style in (
+        ("theta_init_clean", "θ(init, clean)", VERMILLION, "--"),
+        ("theta_init_adversarial", "θ(init, adv)", ORANGE, ":"),
+        ("theta_clean_adversarial", "θ(clean, adv)", BLUE, "-"),
+    ):
+        shares = [
+            np.histogram(theta[held], edges)[0] / max(held.sum(), 1)
+            for theta, held in zip(seeds[name].values, carrier, strict=True)
+        ]
+        # Drawn as steps: the last value is repeated to close the last bin.
+        closed = np.concatenate([shares, np.asarray(shares)[:, -1:]], axis=1)
+        mean, low, high = seed_interval(closed)
+        axes.step(edges, mean, where="post", color=colour, linestyle=style, label=label)
+        if np.isfinite(low).all():
+            axes.fill_between(edges, low, high, step="post", color=colour, alpha=0.25, lw=0)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("overlap θ of a neuron's weights")
+    axes.set_ylabel("fraction of carriers per bin")
 
 
 def update_spectrum(result: xr.Dataset) -> Figure:
     """Singular values of the change that purification makes, and their cumulative energy (C7)."""
     with page(result, PAGE, 2.7) as (figure, seeds):
         values, energy = figure.subplots(1, 2)
-        for name, label, colour, style in (
-            ("update_singular_values", "W′ − W", BLUE, "-"),
-            ("rescaled_update_singular_values", "W − βW′", VERMILLION, "--"),
-        ):
-            singular = seeds[name].values
-            rank = np.arange(1, singular.shape[1] + 1)
-            square = singular**2
-            share = np.cumsum(square, axis=1) / np.maximum(square.sum(1, keepdims=True), 1e-30)
-            needed = np.median((share < 0.9).sum(axis=1) + 1)
-            curve(values, rank, singular, colour, label=label, linestyle=style, marker=".")
-            label = f"{label}: {needed:.0f} of {len(rank)} hold 90 %"
-            curve(energy, rank, share, colour, label=label, linestyle=style, marker=".")
-        energy.axhline(0.9, color=GREY, linewidth=0.6, linestyle=":")
+        draw_spectrum(values, seeds)
+        draw_spectrum(energy, seeds, cumulative=True)
         for axes in (values, energy):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.set_xlabel("singular value, largest first")
             axes.legend(loc="best")
-        values.set_ylim(bottom=0)
-        values.set_ylabel("size (units of w)")
-        energy.set_xlabel("number of leading singular values")
-        energy.set_ylim(0, 1.02)
-        energy.set_ylabel("share of the squared norm held")
     return figure
+
+
+def draw_spectrum(axes: Axes, seeds: xr.Dataset, *, cumulative: bool = False) -> None:
+    """The singular values, or the share of the squared norm that the leading ones hold, on Axes,
+    without a legend; ``seeds`` are those that finished.
+    """
+    for name, label, colour, style in (
+        ("update_singular_values", "W′ − W", BLUE, "-"),
+        ("rescaled_update_singular_values", "W − βW′", VERMILLION, "--"),
+    ):
+        singular = seeds[name].values
+        rank = np.arange(1, singular.shape[1] + 1)
+        if cumulative:
+            square = singular**2
+            singular = np.cumsum(square, axis=1) / np.maximum(square.sum(1, keepdims=True), 1e-30)
+            needed = np.median((singular < 0.9).sum(axis=1) + 1)
+            label = f"{label}: {needed:.0f} of {len(rank)} hold 90 %"
+        curve(axes, rank, singular, colour, label=label, linestyle=style, marker=".")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    if cumulative:
+        axes.axhline(0.9, color=GREY, linewidth=0.6, linestyle=":")
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("number of leading singular values")
+        axes.set_ylabel("share of the squared norm held")
+    else:
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("singular value, largest first")
+        axes.set_ylabel("size (units of w)")
 
 
 def dense_margin(result: xr.Dataset) -> Figure:
@@ -244,63 +259,69 @@ def dense_margin(result: xr.Dataset) -> Figure:
         if not shown:
             panels[0].text(0.5, 0.5, "no phase has a positive median margin", ha="center")
         for axes, phase in zip(panels, shown, strict=False):
-            label, colour, marker = PHASES[phase]
-            margin = seeds.dense_margin.sel(phase=phase)
-            low, middle, high = (
-                margin.sel(margin_quantile=q).mean("seed") for q in (0.1, 0.5, 0.9)
-            )
-            axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.25, linewidth=0)
-            axes.plot(seeds.radius, middle, color=colour, marker=marker)
-            axes.axhline(0, color=BLACK, linewidth=0.6)
-            axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
-            axes.set_title(label, loc="left")
+            draw_dense_margin(axes, seeds, phase)
+            axes.set_title(PHASES[phase][0], loc="left")
         for axes in panels:
             axes.set_xlabel("radius along the dense direction (units of x)")
         panels[0].set_ylabel("y f(x + δ) / median y f(x)")
     return figure
 
 
+def draw_dense_margin(axes: Axes, seeds: xr.Dataset, phase: str) -> None:
+    """The margins of one network on Axes, without labels; ``seeds`` are those that finished."""
+    label, colour, marker = PHASES[phase]
+    margin = seeds.dense_margin.sel(phase=phase)
+    low, middle, high = (margin.sel(margin_quantile=q).mean("seed") for q in (0.1, 0.5, 0.9))
+    axes.fill_between(seeds.radius, low, high, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(seeds.radius, middle, color=colour, marker=marker, label=label)
+    axes.axhline(0, color=BLACK, linewidth=0.6)
+    axes.axvline(float(seeds.attrs["tau"]), color=GREY, linewidth=0.6, linestyle=":")
+
+
 def surgery(result: xr.Dataset) -> Figure:
     """Accuracy with the dense mixtures cut out of, and put into, the networks (C3, C4)."""
     with page(result, PAGE, 2.9) as (figure, seeds):
         axes = figure.subplots()
-        at = _training_radius(seeds)
-        networks = {
-            "clean-trained": _of_phase(seeds, "clean"),
-            "clean-trained,\nmixtures cut out": _of_reference(
-                seeds, "clean without dense mixtures"
-            ),
-            "adversarially trained": _of_phase(seeds, "adversarial"),
-            "adversarially trained,\nclean mixtures put in": _of_reference(
-                seeds, "adversarial with clean dense mixtures"
-            ),
-            "pure network": _of_reference(seeds, "pure network"),
-        }
-        bars = (
-            ("no attack", "FGM", 0, GREEN, ""),
-            ("dense mixture at τ", "dense mixture", at, PURPLE, "///"),
-            ("PGD at τ", "PGD", at, SKY, "..."),
-        )
-        for offset, (label, attack, radius, colour, hatch) in enumerate(bars):
-            values = [n.sel(attack=attack).isel(radius=radius) for n in networks.values()]
-            mean, low, high = seed_interval(np.stack(values, axis=1), seeds.attrs["test_samples"])
-            axes.bar(
-                np.arange(len(networks)) + 0.27 * (offset - 1),
-                mean,
-                0.25,
-                yerr=None if np.isnan(low).any() else (mean - low, high - mean),
-                color=colour,
-                hatch=hatch,
-                edgecolor="white",
-                label=label,
-                error_kw={"elinewidth": 0.8, "capsize": 2},
-            )
-        axes.set_xticks(range(len(networks)), list(networks))
-        axes.set_xlabel("network")
-        axes.set_ylabel("accuracy")
-        axes.set_ylim(0, 1.02)
+        draw_surgery(axes, seeds)
         legend_above(figure, axes, 3)
     return figure
+
+
+def draw_surgery(axes: Axes, seeds: xr.Dataset) -> None:
+    """The bars on Axes, without a legend; ``seeds`` are those that finished."""
+    at = _training_radius(seeds)
+    networks = {
+        "clean-trained": _of_phase(seeds, "clean"),
+        "clean-trained,\nmixtures cut out": _of_reference(seeds, "clean without dense mixtures"),
+        "adversarially trained": _of_phase(seeds, "adversarial"),
+        "adversarially trained,\nclean mixtures put in": _of_reference(
+            seeds, "adversarial with clean dense mixtures"
+        ),
+        "pure network": _of_reference(seeds, "pure network"),
+    }
+    bars = (
+        ("no attack", "FGM", 0, GREEN, ""),
+        ("dense mixture at τ", "dense mixture", at, PURPLE, "///"),
+        ("PGD at τ", "PGD", at, SKY, "..."),
+    )
+    for offset, (label, attack, radius, colour, hatch) in enumerate(bars):
+        values = [n.sel(attack=attack).isel(radius=radius) for n in networks.values()]
+        mean, low, high = seed_interval(np.stack(values, axis=1), seeds.attrs["test_samples"])
+        axes.bar(
+            np.arange(len(networks)) + 0.27 * (offset - 1),
+            mean,
+            0.25,
+            yerr=None if np.isnan(low).any() else (mean - low, high - mean),
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=label,
+            error_kw={"elinewidth": 0.8, "capsize": 2},
+        )
+    axes.set_xticks(range(len(networks)), list(networks))
+    axes.set_xlabel("network")
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.02)
 
 
 def _of_phase(seeds: xr.Dataset, phase: str) -> xr.DataArray:
@@ -316,22 +337,27 @@ def accuracy_along(result: xr.Dataset) -> Figure:
     """PGD accuracy during the adversarial phase, and what is missing to the pure network."""
     with page(result, COLUMN, 2.7) as (figure, seeds):
         axes = figure.subplots()
-        at, n = _training_radius(seeds), seeds.attrs["test_samples"]
-        before = _of_phase(seeds, "clean").sel(attack="PGD").isel(radius=at)
-        step = np.concatenate([[0], seeds.snapshot])
-        values = np.column_stack([before, seeds.accuracy_along.transpose("seed", "snapshot")])
-        _, colour, marker = PHASES["adversarial"]
-        curve(axes, step, values, colour, points=n, marker=marker, label="adversarial phase")
-        pure = _of_reference(seeds, "pure network").sel(attack="PGD").isel(radius=at)
-        flat = np.repeat(pure.values[:, None], len(step), axis=1)
-        curve(axes, step, flat, BLACK, points=n, linestyle="--", label="pure network")
-        distance = float(pure.mean()) - values[:, -1].mean()
-        axes.text(step[-1], 0.05, f"distance at the end: {distance:.3f}", ha="right")
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("step of the adversarial phase")
-        axes.set_ylabel("PGD accuracy at τ")
+        draw_accuracy_along(axes, seeds)
         legend_above(figure, axes, 2)
     return figure
+
+
+def draw_accuracy_along(axes: Axes, seeds: xr.Dataset) -> None:
+    """The same on Axes, without a legend; ``seeds`` are those that finished."""
+    at, n = _training_radius(seeds), seeds.attrs["test_samples"]
+    before = _of_phase(seeds, "clean").sel(attack="PGD").isel(radius=at)
+    step = np.concatenate([[0], seeds.snapshot])
+    values = np.column_stack([before, seeds.accuracy_along.transpose("seed", "snapshot")])
+    _, colour, marker = PHASES["adversarial"]
+    curve(axes, step, values, colour, points=n, marker=marker, label="adversarial phase")
+    pure = _of_reference(seeds, "pure network").sel(attack="PGD").isel(radius=at)
+    flat = np.repeat(pure.values[:, None], len(step), axis=1)
+    curve(axes, step, flat, BLACK, points=n, linestyle="--", label="pure network")
+    distance = float(pure.mean()) - values[:, -1].mean()
+    axes.text(step[-1], 0.05, f"distance at the end: {distance:.3f}", ha="right")
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("step of the adversarial phase")
+    axes.set_ylabel("PGD accuracy at τ")
 
 
 ALL: dict[str, Callable[[xr.Dataset], Figure]] = {

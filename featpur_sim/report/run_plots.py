@@ -4,6 +4,8 @@ Lines, bands and colours are those of the run's figures (`featpur_sim.report.run
 and fonts are those of the user's matplotlib settings.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -27,7 +29,10 @@ class Plots:
         self._result = result
 
     def __repr__(self) -> str:
-        return "plot.both_sides(), .robust_accuracy(), .weights(), .trajectory(variable)"
+        return (
+            "plot.both_sides(), .robust_accuracy(), .weights(), .trajectory(variable), "
+            ".dense_margin(), .surgery(), .overlaps(), .update_spectrum(), .accuracy_along()"
+        )
 
     def both_sides(self, ax: Axes | None = None) -> Axes:
         """Certified and attacked accuracy against radius, and the gap that holds the true one.
@@ -88,6 +93,74 @@ class Plots:
         axes.set_xlabel("feature j")
         bar = axes.figure.colorbar(image, ax=axes, extend="both")
         bar.set_label(weights_figure.COLOURS)
+        return axes
+
+    def dense_margin(self, ax: Axes | None = None, phase: str = "clean") -> Axes:
+        """Margins along the dense direction: the median, and the tenth on either side as a band.
+
+        Args:
+            ax: where; None makes a new figure.
+            phase: ``"init"``, ``"clean"`` or ``"adversarial"``: whose.
+
+        Raises:
+            ConfigError: there is no such phase.
+            ValueError: no seed finished.
+        """
+        _require("phase", phase, list(PHASES))
+        axes = self._drawn(partial(run_figures.draw_dense_margin, phase=phase), ax)
+        axes.set_xlabel("radius along the dense direction (units of x)")
+        axes.set_ylabel("y f(x + δ) / median y f(x)")
+        return axes
+
+    def surgery(self, ax: Axes | None = None) -> Axes:
+        """Accuracies with dense mixtures cut out of, and put into, the networks.
+
+        Args:
+            ax: where; None makes a new figure.
+
+        Raises:
+            ValueError: no seed finished.
+        """
+        return self._drawn(run_figures.draw_surgery, ax)
+
+    def overlaps(self, ax: Axes | None = None) -> Axes:
+        """Histograms of the overlaps θ of a neuron's weights between stages of training.
+
+        Args:
+            ax: where; None makes a new figure.
+
+        Raises:
+            ValueError: no seed finished.
+        """
+        return self._drawn(run_figures.draw_overlaps, ax)
+
+    def update_spectrum(self, ax: Axes | None = None, *, cumulative: bool = False) -> Axes:
+        """Singular values of the change that purification makes.
+
+        Args:
+            ax: where; None makes a new figure.
+            cumulative: the share of the squared norm that the leading ones hold instead.
+
+        Raises:
+            ValueError: no seed finished.
+        """
+        return self._drawn(partial(run_figures.draw_spectrum, cumulative=cumulative), ax)
+
+    def accuracy_along(self, ax: Axes | None = None) -> Axes:
+        """PGD accuracy at τ along the adversarial phase, beside the pure network's.
+
+        Args:
+            ax: where; None makes a new figure.
+
+        Raises:
+            ValueError: no seed finished.
+        """
+        return self._drawn(run_figures.draw_accuracy_along, ax)
+
+    def _drawn(self, draw: Callable[[Axes, xr.Dataset], None], ax: Axes | None) -> Axes:
+        seeds, axes = to_average(self._result), axes_or_new(ax)
+        draw(axes, seeds)
+        axes.legend()
         return axes
 
     def trajectory(self, variable: str, ax: Axes | None = None) -> Axes:

@@ -20,6 +20,11 @@ CALLS = {
     "robust_accuracy": lambda plot, **at: plot.robust_accuracy(**at),
     "weights": lambda plot, **at: plot.weights(**at),
     "trajectory": lambda plot, **at: plot.trajectory("kappa_over_alpha", **at),
+    "dense_margin": lambda plot, **at: plot.dense_margin(**at),
+    "surgery": lambda plot, **at: plot.surgery(**at),
+    "overlaps": lambda plot, **at: plot.overlaps(**at),
+    "update_spectrum": lambda plot, **at: plot.update_spectrum(**at),
+    "accuracy_along": lambda plot, **at: plot.accuracy_along(**at),
 }
 
 
@@ -64,6 +69,35 @@ def test_they_draw_what_the_figures_show():
     np.testing.assert_array_equal(
         line(axes, "measured, adversarial phase").get_xydata(), theirs.get_xydata()
     )
+
+
+@pytest.mark.parametrize(
+    ("draw", "figure", "panel"),
+    [
+        (lambda plot, ax: plot.overlaps(ax), figures.overlaps, 0),
+        (lambda plot, ax: plot.accuracy_along(ax), figures.accuracy_along, 0),
+        (lambda plot, ax: plot.update_spectrum(ax), figures.update_spectrum, 0),
+        (lambda plot, ax: plot.update_spectrum(ax, cumulative=True), figures.update_spectrum, 1),
+        (lambda plot, ax: plot.dense_margin(ax, phase="clean"), figures.dense_margin, 0),
+    ],
+)
+def test_a_panel_of_a_figure_is_drawn_alone(draw, figure, panel):
+    result = tiny_result()
+    mine, theirs = draw(Plots(result), Figure().subplots()), figure(result).axes[panel]
+    if figure is figures.dense_margin:  # the phases with a positive margin stand there
+        theirs = next(a for a in figure(result).axes if a.get_title("left") == "clean-trained")
+    assert len(mine.lines) == len(theirs.lines) > 1
+    for one, other in zip(mine.lines, theirs.lines, strict=True):
+        np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+    assert (mine.get_xlabel(), mine.get_xscale()) == (theirs.get_xlabel(), theirs.get_xscale())
+
+
+def test_the_bars_of_surgery_are_those_of_the_figure():
+    result = tiny_result()
+    mine = Plots(result).surgery(Figure().subplots())
+    heights = [bar.get_height() for bar in mine.patches]
+    theirs = [bar.get_height() for bar in figures.surgery(result).axes[0].patches]
+    assert heights == theirs and len(heights) == 15
 
 
 def test_seeds_that_failed_are_left_out():
