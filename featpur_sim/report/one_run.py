@@ -162,6 +162,7 @@ def run(
     """
     given = {"problem": problem, "network": network, "phases": phases, "observe": observe}
     if isinstance(settings, Study):
+        given["allow_import"] = allow_import or None
         if own := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"{own[0]} is given beside a Study, which has its own: set it there.")
         return run_judged(settings, out, claims or (), overwrite=overwrite, quiet=quiet)

@@ -220,9 +220,11 @@ def write_report(directory: str | Path, scorecard: Sequence[Row] | None = None) 
         drawn = draw_all(result, fits.laws)
         write_fits(directory, fits, drawn)
         page = build(result, fits, drawn, scorecard)
-        with rewriting(directory, REPORT, *([SCORECARD] if scorecard else [])):
+        with rewriting(directory, REPORT, SCORECARD):
             if scorecard:
                 save_scorecard(directory, list(scorecard))
+            else:  # what an earlier call judged
+                (directory / SCORECARD).unlink(missing_ok=True)
             write_text(directory / REPORT, page)
         explorer.write_sweep(directory, result)
     return directory / REPORT

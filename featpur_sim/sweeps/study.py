@@ -25,9 +25,11 @@ from featpur_sim.training.fingerprint import name_of
 from featpur_sim.training.identity import Identity, identify
 from featpur_sim.training.loop import Observe, observe_nothing
 
-# Dimensions and coordinates of the result: no axis can have the name of one.
+CRITICAL = ("critical_radius", "critical_radius_low", "critical_radius_high")
+# Dimensions and variables of every result: no axis and no measurement can have the name of one.
 RESERVED = {
     "point", "seed", "phase", "attack", "critical_attack", "relative_radius", "record", "lane",
+    "status", "status_step", "reason", "radius", "clean_accuracy", "robust_accuracy", *CRITICAL,
 }  # fmt: skip
 _TRAINED_BY = ("problem", "network", "phases", "observe", "seeds", "seed", "records")
 
@@ -244,12 +246,6 @@ def source_of(function: Any) -> str:
         return textwrap.dedent(inspect.getsource(function)).rstrip() + "\n"
     except (OSError, TypeError):
         return f"# {name_of(function)}: no source\n"
-
-
-def coordinate(values: Sequence[Any]) -> np.ndarray:
-    """Numbers as numbers, anything else as text."""
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return np.array(values if numbers else list(map(str, values)))
 
 
 def _require_function(name: str, value: Any) -> None:

@@ -23,7 +23,7 @@ from featpur_sim.runs.diagnosis import OK
 from featpur_sim.sweeps.batch import devices
 from featpur_sim.sweeps.keep import curves
 from featpur_sim.sweeps.measurements import CRITICAL_RANGE
-from featpur_sim.sweeps.study import Ended, Study
+from featpur_sim.sweeps.study import CRITICAL, RESERVED, Ended, Study
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.identity import software
@@ -33,7 +33,6 @@ from featpur_sim.training.step import Status
 
 # The parts of a seed's key.
 _PROBLEM, _NETWORK, _TRAINING, _TEST, _MEASURE = range(5)
-_CRITICAL = ("critical_radius", "critical_radius_low", "critical_radius_high")
 _NAMES = {
     "status": "how the training of the seed ended",
     "robust_accuracy": "accuracy under attack: an upper bound on robust accuracy",
@@ -105,7 +104,7 @@ def compute_point(
     for seed, key in enumerate(keys):
         meter.at("measuring", seed, study.seeds)
         rows.append(_of_seed(study, at, _seed(problems, seed), _networks(run, seed), key))
-    table = {name: _stacked(name, [row[name] for row in rows], run) for name in rows[0]}
+    table = {name: _stacked([row[name] for row in rows], run) for name in rows[0]}
     return _dataset(study, number, run, table)
 
 
@@ -158,14 +157,15 @@ def _of_seed(study: Study, at: Any, problem: Any, networks: dict[str, Any], key:
         ).reshape(len(pairs), len(study.attacks), len(study.radii)),
     }
     if study.critical:
-        radii = np.full((len(pairs), len(study.critical), len(_CRITICAL)), np.nan)
+        radii = np.full((len(pairs), len(study.critical), len(CRITICAL)), np.nan)
         # The first network classifies by chance: there is nothing to flip.
         for p, pair in list(enumerate(pairs))[1:]:
             for a, name in enumerate(study.critical):
                 radii[p, a] = _critical(pair, study.attacks[name], tau, test_key, study)
-        found |= {name: radii[..., i] for i, name in enumerate(_CRITICAL)}
+        found |= {name: radii[..., i] for i, name in enumerate(CRITICAL)}
     if study.measure is not None:
-        found |= _measured(study.measure(Ended(at, problem, networks, _part(key, _MEASURE))), found)
+        given = study.measure(Ended(at, problem, networks, _part(key, _MEASURE)))
+        found |= _measured(given, study.axes)
     return found
 
 
@@ -195,16 +195,15 @@ def _critical(pair: tuple[Any, Any], make: Callable, tau: float, key: Array, stu
     return [float(value) for value in found]
 
 
-def _measured(given: Any, own: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _measured(given: Any, axes: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What ``measure`` gives, if it is named numbers."""
     expect("what measure returns", given, Mapping, "a mapping, {'name': number} say")
-    found = {}
+    found, taken = {}, {*RESERVED, *axes}
     for name, value in given.items():
-        taken = [*own, *_NAMES]
         if not str(name).isidentifier() or name in taken or str(name).startswith("along_"):
             raise ConfigError(
                 f"measure names {name!r}: it must be a name as Python's variables have, not one of "
-                f"{', '.join(dict.fromkeys(taken))} and not begin with along_."
+                f"{', '.join(sorted(taken))} and not begin with along_."
             )
         array = np.asarray(value, float) if np.ndim(value) == 0 else None
         if array is None:
@@ -213,7 +212,7 @@ def _measured(given: Any, own: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return found
 
 
-def _stacked(name: str, values: list[np.ndarray], run: TrainingRun) -> np.ndarray:
+def _stacked(values: list[np.ndarray], run: TrainingRun) -> np.ndarray:
     stacked = np.stack(values).astype(float)
     stacked[np.asarray(run.status) != Status.OK] = np.nan
     return stacked
@@ -224,7 +223,7 @@ def _dataset(study: Study, number: int, run: TrainingRun, table: dict[str, np.nd
     dims = {
         "clean_accuracy": ("phase",),
         "robust_accuracy": ("phase", "attack", "relative_radius"),
-        **dict.fromkeys(_CRITICAL, ("phase", "critical_attack")),
+        **dict.fromkeys(CRITICAL, ("phase", "critical_attack")),
     }
     variables = {name: (("lane", *dims.get(name, ())), of) for name, of in table.items()}
     variables |= curves(run)

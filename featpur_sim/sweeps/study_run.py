@@ -19,11 +19,11 @@ from featpur_sim._ground.disk import ResultError, claim_folder, write_text
 from featpur_sim._ground.manifest import rewriting, start_anew
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim.runs.folder import save_netcdf
-from featpur_sim.sweeps.assemble import by_point
+from featpur_sim.sweeps.assemble import by_point, column
 from featpur_sim.sweeps.batches import BATCHES, Outcome, clear, collect, missing
 from featpur_sim.sweeps.run import MANIFEST as SWEEP_MANIFEST
 from featpur_sim.sweeps.run import SWEEP
-from featpur_sim.sweeps.study import Study, coordinate, digest_of
+from featpur_sim.sweeps.study import Study, digest_of
 from featpur_sim.sweeps.study_point import check_point, compute_point
 from featpur_sim.training.checkpoint import CheckpointError
 from featpur_sim.training.identity import Identity
@@ -158,7 +158,7 @@ def _read(out: Path) -> dict[str, Any]:
 def _assembled(study: Study, batches: Sequence[xr.Dataset]) -> xr.Dataset:
     result = by_point(batches, {}, len(study.listed), study.seeds)
     along = {
-        name: ("point", coordinate([at[i] for at in study.listed]), {"long_name": name})
+        name: ("point", column([at[i] for at in study.listed]), {"long_name": name})
         for i, name in enumerate(study.axes)
     }
     axes, shape = [list(study.axes)], [len(study.listed)]

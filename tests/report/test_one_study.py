@@ -103,6 +103,8 @@ def test_claims_change_nothing_but_verdicts(done, monkeypatch):
     other = [Claim("S2", CLAIMS[0].rule, CLAIMS[0].measure, "> 0", "[D]", "the same, otherwise")]
     found = fp.run(STUDY, done.folder, claims=other, quiet=True)
     assert found.scorecard().id.tolist() == ["S2"]
+    fp.run(STUDY, done.folder, quiet=True)
+    assert fp.load(done.folder).scorecard().empty
     fp.run(STUDY, done.folder, claims=CLAIMS, quiet=True)
 
 

@@ -233,6 +233,7 @@ def wrong_points(values):
         (wrong_points({"m": 4}), r"points\['m'\] must be a list"),
         (wrong_points({"seed": [1]}), "an axis 'seed'"),
         (wrong_points({"two words": [1]}), "an axis 'two words'"),
+        (wrong_points({"radius": [1]}), "an axis 'radius'"),
         (wrong_points({"m": [[1, 2]]}), r"m = \[1, 2\]: a value of an axis"),
         (wrong_points([{"m": 4}, {"k": 4}]), "points differ in their axes"),
         (wrong_points([{"m": 4}, {"m": 4}]), "twice"),
@@ -251,6 +252,8 @@ def test_wrong_studies_are_refused_before_anything_is_computed(changes, words, t
         ({"a b": 1.0}, "measure names 'a b'"),
         ({"clean_accuracy": 1.0}, "measure names 'clean_accuracy'"),
         ({"along_x": 1.0}, "measure names 'along_x'"),
+        ({"m": 1.0}, "measure names 'm'"),
+        ({"status": 1.0}, "measure names 'status'"),
         ({"size": jnp.ones(3)}, "got an array of shape"),
     ],
 )
