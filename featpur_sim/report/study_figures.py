@@ -21,6 +21,7 @@ from featpur_sim.report._style import (
     GREEN,
     ORANGE,
     PAGE,
+    PHASES,
     PURPLE,
     SKY,
     VERMILLION,
@@ -71,7 +72,7 @@ def accuracy(result: xr.Dataset) -> tuple[Figure, str] | None:
             radii = here.radius.values[0]
             if len(values) and np.isfinite(values[:, p, a]).any():
                 curve(
-                    axes, radii[order], values[:, p, a][:, order], _COLOURS[p % len(_COLOURS)],
+                    axes, radii[order], values[:, p, a][:, order], _colour(phase, p),
                     points=float(result.attrs["test_samples"]), **style,
                 )  # fmt: skip
         axes.set_title(_place(result, point), loc="left")
@@ -161,6 +162,11 @@ def quantities_of(result: xr.Dataset) -> list[Quantity]:
 def _trained(result: xr.Dataset) -> list[tuple[int, str]]:
     """Places and names of the phases after which there is something to see."""
     return [(p, str(name)) for p, name in enumerate(result.phase.values) if name != "init"]
+
+
+def _colour(phase: str, place: int) -> str:
+    """Phases of the theorem's names have the colours of every other figure."""
+    return PHASES[phase][1] if phase in PHASES else _COLOURS[place % len(_COLOURS)]
 
 
 def _joined(result: xr.Dataset, name: str, point: int, kept: np.ndarray) -> tuple[Any, Any]:
