@@ -144,6 +144,23 @@ def homogeneous(config, steps):
     return rows
 
 
+HEAD = ("phase, step", "closure", "α", "κ/α", "ρ²", "active", "clean accuracy", "dense attack")
+SHOWN = {"alpha": 3, "ratio": 4, "residual": 4, "active": 3, "accuracy": 3, "dense_accuracy": 3}
+
+
+def table(rows):
+    """Every time and closure, as Markdown."""
+
+    def line(row):
+        cells = [f"{row[n]:.{digits}f}" if n in row else "" for n, digits in SHOWN.items()]
+        return [f"{row['phase']}, {row['step']}", row["closure"], *cells]
+
+    order = {at: i for i, at in enumerate(dict.fromkeys((r["phase"], r["step"]) for r in rows))}
+    ordered = sorted(rows, key=lambda row: order[row["phase"], row["step"]])
+    lines = [HEAD, ["---"] * len(HEAD), *map(line, ordered)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--d", type=int, default=128)
@@ -191,6 +208,7 @@ def main():
         # Written after each seed: the next takes minutes.
         path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("seeds done:", seed + 1, flush=True)
+    print(table(rows))
     figure = dynamics_figures.against_direct(rows)
     figure.savefig(given.out / f"dynamics_{given.d}.png", dpi=200)
     print(path)

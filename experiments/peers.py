@@ -1,6 +1,5 @@
 """Published verifiers beside ours, on the same points: a table of docs/certificates.md.
 
-    featpur run dense-regime --out dense
     python experiments/peers.py dense
 
 Points certified at a radius (in units of τ) by CROWN, α-CROWN and SDP-CROWN (experiments/

@@ -60,6 +60,52 @@ def test_an_interval_that_was_not_kept_is_noticed():
     assert not agrees(intervals("-.8760 [-.939, -.813]")[0], kept[0])
 
 
+ROWS = [
+    (name, page, heading)
+    for name, entry in ENTRIES.items()
+    for page, headings in entry.get("rows", {}).items()
+    for heading in headings
+]
+
+
+def numbers(line: str) -> list[str]:
+    """The decimal numbers of a line, in one spelling."""
+    plain = [n.replace("−", "-").removeprefix("+") for n in re.findall(NUMBER, line)]
+    return [re.sub(r"^(-?)0?\.", r"\1.", n) for n in plain]
+
+
+def holds(kept: list[str], shown: list[str]) -> bool:
+    """Whether the shown numbers are among the kept ones, in their order."""
+    rest = iter(kept)
+    return all(any(_agrees((one,), (other,)) for other in rest) for one in shown)
+
+
+def rows_under(page: str, heading: str) -> list[str]:
+    """The rows of tables between a heading of a page and the next one, captions left out."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count(f"## {heading}\n") == 1, heading
+    section = re.split(r"^#+ ", text.split(f"## {heading}\n")[1], flags=re.M)[0]
+    return [line for line in section.splitlines() if line.startswith("|") and numbers(line)]
+
+
+@pytest.mark.parametrize(("name", "page", "heading"), ROWS)
+def test_rows_of_a_table_are_those_of_its_result(name, page, heading):
+    text = (RESULTS / f"{name}.txt").read_text(encoding="utf-8")
+    kept = [numbers(line) for line in text.splitlines()]
+    shown = rows_under(page, heading)
+    assert len(shown) >= 2
+    assert [row for row in shown if not any(holds(line, numbers(row)) for line in kept)] == []
+
+
+def test_a_row_that_was_not_kept_is_noticed():
+    kept = numbers("0.6, clean: -0.595 [-0.597, -0.593] 300 .01")
+    assert kept == [".6", "-.595", "-.597", "-.593", ".01"]
+    assert holds(kept, numbers("| −.595 [−.597, −.593] | 0.01 |"))
+    assert not holds(kept, numbers("| −.593 [−.597, −.595] |"))
+    assert not holds(kept, numbers("| .595 |"))
+    assert not holds(kept, numbers("| −.5950 |"))
+
+
 def test_every_kept_result_names_its_commands():
     for path in RESULTS.glob("*.txt"):
         commands = re.findall(r"^\$ (.*)$", path.read_text(encoding="utf-8"), re.M)

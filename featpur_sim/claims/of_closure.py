@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from featpur_sim._ground.disk import ResultError
+from featpur_sim._ground.disk import ResultError, write_text
+from featpur_sim._ground.manifest import rewriting
 from featpur_sim.claims.claim import Case, Claim, Row, cases
 from featpur_sim.claims.measured import Counted, Measured, over_seeds
 from featpur_sim.claims.rule import WithinDistance, WithinFactor
 from featpur_sim.runs.closure import settings_digest
 from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.diagnosis import count, finished, only_finished
-from featpur_sim.runs.folder import load_rows
+from featpur_sim.runs.folder import load_rows, to_json
 from featpur_sim.theory.dynamics.population import Statistics
 
 CLOSURE = "population.json"
@@ -137,6 +138,12 @@ def load_closure(directory: str | Path, result: xr.Dataset) -> list[Row]:
             f"'{command}' from the run's config.toml."
         )
     return found
+
+
+def save_closure(directory: str | Path, found: list[Row]) -> None:
+    """What `load_closure` reads, whole or not at all."""
+    with rewriting(directory, CLOSURE):
+        write_text(Path(directory) / CLOSURE, to_json(found, indent=2) + "\n")
 
 
 def closure_cases(result: xr.Dataset, closure: list[Row]) -> list[Case]:

@@ -33,6 +33,13 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Every row of the scorecard, not a line a claim.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Closure = Annotated[
+    bool,
+    typer.Option(
+        "--closure",
+        help="Hold it against the population closure too, a prediction with constants (C14).",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in DIR.")]
 
 

@@ -67,9 +67,9 @@ def dynamics(
 
 
 def _population(settings, out: Path, quiet: bool, as_json: bool) -> None:
-    from featpur_sim._ground.disk import claim_or_print, write_text
-    from featpur_sim._ground.manifest import require_ours, rewriting
-    from featpur_sim.claims.of_closure import CLOSURE
+    from featpur_sim._ground.disk import claim_or_print
+    from featpur_sim._ground.manifest import require_ours
+    from featpur_sim.claims.of_closure import CLOSURE, save_closure
     from featpur_sim.cli import tables
     from featpur_sim.cli.progress import meter
     from featpur_sim.runs.closure import closure_run, require_closed
@@ -83,8 +83,7 @@ def _population(settings, out: Path, quiet: bool, as_json: bool) -> None:
     ):
         rows = closure_run(settings, meter=shown)
         if writable:
-            with rewriting(out, CLOSURE):
-                write_text(out / CLOSURE, to_json(rows, indent=2) + "\n")
+            save_closure(out, rows)
     if as_json:
         typer.echo(to_json(rows))
     elif not quiet:

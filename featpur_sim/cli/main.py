@@ -31,6 +31,7 @@ from featpur_sim.cli._options import (
     STOPPED,
     AllowImport,
     AsJson,
+    Closure,
     Directory,
     Out,
     Overwrite,
@@ -122,6 +123,7 @@ def reproduce(
     full: Annotated[
         bool, typer.Option("--full", help="Larger d and longer training (about an hour).")
     ] = False,
+    closure: Closure = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -136,6 +138,7 @@ def reproduce(
     from featpur_sim.cli.progress import meter
     from featpur_sim.report.reproduce import presets, require_free_folders
     from featpur_sim.report.reproduce import reproduce as library_reproduce
+    from featpur_sim.runs.closure import require_closed
     from featpur_sim.runs.experiment import check
     from featpur_sim.runs.folder import REPORT
 
@@ -143,10 +146,16 @@ def reproduce(
     configs = presets(norm=norm, seeds=seeds, seed=seed, full=full)
     for settings in configs:
         check(settings)
+        if closure:
+            require_closed(settings)
     require_free_folders(out, configs, overwrite)
     with claim_folder(out):
         rows = library_reproduce(
-            out, configs, lambda label: meter(label, quiet=quiet), overwrite=overwrite
+            out,
+            configs,
+            lambda label: meter(label, quiet=quiet),
+            closure=closure,
+            overwrite=overwrite,
         )
     _print_scorecard(rows, quiet, as_json, verbose)
     say(quiet or as_json, f"{out / REPORT}   ({time.perf_counter() - began:.0f} s)")
@@ -160,6 +169,7 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Replace the file's seed.")
     ] = None,
+    closure: Closure = False,
     allow_import: AllowImport = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -173,6 +183,7 @@ def run(
     from featpur_sim.report.reproduce import reproduce as library_reproduce
     from featpur_sim.report.reproduce import require_free_folders
     from featpur_sim.runs import config as configuration
+    from featpur_sim.runs.closure import require_closed
     from featpur_sim.runs.experiment import check
     from featpur_sim.runs.folder import REPORT
     from featpur_sim.runs.own import resolve
@@ -182,11 +193,17 @@ def run(
         settings = settings.model_copy(update={"seed": seed})
     settings = resolve(settings, allow_import=allow_import, folder=config.parent)
     check(settings)
+    if closure:
+        require_closed(settings)
     require_own(settings.parts.claims)
     require_free_folders(out, [settings], overwrite)
     with claim_folder(out):
         rows = library_reproduce(
-            out, [settings], lambda label: meter(label, quiet=quiet), overwrite=overwrite
+            out,
+            [settings],
+            lambda label: meter(label, quiet=quiet),
+            closure=closure,
+            overwrite=overwrite,
         )
     _print_scorecard(rows, quiet, as_json, verbose)
     say(quiet or as_json, str(out / REPORT))

@@ -21,6 +21,7 @@ from featpur_sim.report.reproduce import reproduce, require_free_folders
 from featpur_sim.report.run_plots import Plots
 from featpur_sim.runs import config as configuration
 from featpur_sim.runs import diagnosis
+from featpur_sim.runs.closure import require_closed
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.runs.experiment import check, run_experiment
 from featpur_sim.runs.folder import RESULT, SCORECARD, is_saved, load_scorecard
@@ -114,6 +115,7 @@ def run(
     phases: Any = None,
     observe: Any = None,
     claims: Sequence[Claim] | None = None,
+    closure: bool = False,
     allow_import: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -129,6 +131,7 @@ def run(
     phases: Any = None,
     observe: Any = None,
     claims: Sequence[Claim] | None = None,
+    closure: bool = False,
     allow_import: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -149,6 +152,8 @@ def run(
         phases: ``[CleanPhase(…), AdversarialPhase(…)]``, or a function of the settings.
         observe: `Moment` → named numbers; recorded as ``along_<name>``.
         claims: judged on the result, and held together with those of the scorecard.
+        closure: hold the run against the population closure of its settings too (C14); it is
+            kept in ``out``.
         allow_import: whether to import the code that the settings name.
         overwrite: replace another run in the folder.
         quiet: print no progress.
@@ -162,7 +167,7 @@ def run(
     """
     given = {"problem": problem, "network": network, "phases": phases, "observe": observe}
     if isinstance(settings, Study):
-        given["allow_import"] = allow_import or None
+        given |= {"allow_import": allow_import or None, "closure": closure or None}
         if own := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"{own[0]} is given beside a Study, which has its own: set it there.")
         return run_judged(settings, out, claims or (), overwrite=overwrite, quiet=quiet)
@@ -171,6 +176,12 @@ def run(
     config = resolve(config, allow_import=allow_import, folder=folder, given=given)
     check(config)
     require_own(config.parts.claims)
+    if closure and out is None:
+        raise ConfigError(
+            "closure = True keeps what it finds beside the run: give it a folder, out."
+        )
+    if closure:
+        require_closed(config)
     if out is None:
         experiment = run_experiment(config, meter=SILENT if quiet else Lines(config.name))
         rows = scorecard(experiment.result, own=config.parts.claims)
@@ -180,7 +191,7 @@ def run(
         require_free_folders(out, [config], overwrite)
     meter = _silent if quiet else Lines
     with claim_folder(out):
-        rows = reproduce(out, [config], meter, overwrite=overwrite)
+        rows = reproduce(out, [config], meter, closure=closure, overwrite=overwrite)
     return Run(load_run(out, allow_import=allow_import, problem=problem), rows, out)
 
 

@@ -14,13 +14,15 @@ from featpur_sim._ground.manifest import rewriting
 from featpur_sim._ground.meter import Meter
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.rows import Row
+from featpur_sim.claims import of_closure
 from featpur_sim.claims import of_run as claims
 from featpur_sim.claims.claim import Case
 from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
-from featpur_sim.runs.config import RunConfig, parse
+from featpur_sim.runs.closure import closure_run
+from featpur_sim.runs.config import RunConfig, parse, parse_text
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.experiment import Experiment, run_experiment
 from featpur_sim.runs.folder import (
@@ -78,6 +80,19 @@ def run_into(
     return experiment, rows
 
 
+def _closure_of(
+    directory: Path, result: xr.Dataset, meter: Callable[[str], AbstractContextManager[Meter]]
+) -> list[Row]:
+    """What the closure says of a run: what its folder holds, else found and kept there."""
+    if kept := of_closure.load_closure(directory, result):
+        return kept
+    config = parse_text(result.attrs["config"])
+    with meter(config.name) as shown:
+        found = closure_run(config, meter=shown)
+    of_closure.save_closure(directory, found)
+    return found
+
+
 def require_free_folders(directory: Path, configs: list[RunConfig], overwrite: bool) -> None:
     """`featpur_sim.runs.folder.require_free` for the folder of every run of `reproduce`."""
     for folder in _folders(directory, configs):
@@ -93,11 +108,13 @@ def reproduce(
     configs: list[RunConfig],
     meter: Callable[[str], AbstractContextManager[Meter]],
     *,
+    closure: bool = False,
     overwrite: bool = False,
 ) -> list[Row]:
     """Run every preset; the first into ``directory``, the others into folders by their name.
 
-    Runs that an interrupted command has finished there are kept, unless ``overwrite``.
+    Runs that an interrupted command has finished there are kept, unless ``overwrite``. With
+    ``closure`` each is held against the heterogeneous closure of its settings too (C14).
 
     Returns:
         The rows of the common scorecard, which is also written to ``directory``.
@@ -121,6 +138,8 @@ def reproduce(
             drawn = None
         runs.append(report.Shown(result, drawn=drawn))
         cases += claims.run_cases(result, own=config.parts.claims)
+        if closure:
+            cases += of_closure.closure_cases(result, _closure_of(folder, result, meter))
     rows = held_together(cases)
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)

@@ -107,6 +107,30 @@ def test_a_run_leaves_the_promised_files(finished, tiny_run):
     assert "</html>" in (finished / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_run_is_held_against_its_closure_when_asked(mine, featpur, no_pictures):
+    command = "run", mine / "config.toml", "--out", mine, "--closure", "--verbose"
+    (mine / "report.html").unlink()  # as if cut off behind the run
+    code, out, err = featpur(*command)
+    assert not code and "C14" in out and "closure" in err
+    rows = load_scorecard(mine)
+    assert sum(row["id"] == "C14" for row in rows) == 10
+    # What the folder holds is not found again.
+    before = (mine / "population.json").stat().st_mtime_ns
+    (mine / "report.html").unlink()
+    assert featpur(*command)[0] == 0 and load_scorecard(mine) == rows
+    assert (mine / "population.json").stat().st_mtime_ns == before
+
+
+def test_a_closure_that_cannot_be_is_refused_before_the_run(tmp_path, featpur, tiny):
+    bias = {"schedule": "per-neuron", "start": 1.1, "stop": 0.2, "begin": 0.1, "end": 0.2}
+    bias |= {"monotone": True, "ceiling": 0.1}
+    settings = tiny() | {"clean": tiny()["clean"] | {"bias": bias}}
+    path = tmp_path / "monotone.toml"
+    path.write_text(tomli_w.dumps(settings), encoding="utf-8")
+    code, _, err = featpur("run", path, "--out", tmp_path / "out", "--closure")
+    assert code == 2 and "monotone = true" in err and not (tmp_path / "out").exists()
+
+
 def test_its_own_config_repeats_a_run_bit_for_bit(finished, featpur, tmp_path, no_pictures):
     code, out, err = featpur("run", finished / "config.toml", "--out", tmp_path / "b", "--json")
     assert code == 0

@@ -1,5 +1,7 @@
 """The heterogeneous closure against an explicit network of the same family."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,19 @@ from featpur_sim.theory.dynamics import population
 from featpur_sim.theory.dynamics.population import Law, Population, Thresholds
 
 M, D = 24, 32
-sample = jax.jit(population._sample, static_argnums=(2, 3, 4))
+sample = jax.jit(
+    lambda key, law, n, d, m: population._sample(key, law, n, d, m, population._fresh),
+    static_argnums=(2, 3, 4),
+)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def of_a_step(key, n):
+    """The inputs and labels of step 0 of `evolve`."""
+    normals = population._reservoir(jax.random.fold_in(key, population._RESERVOIR), n * max(M, D))
+    return population._sample(jax.random.fold_in(key, 0), LAW, n, D, M, normals)[:2]
+
+
 LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
 
 
@@ -52,7 +66,7 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial):
     moved = population.evolve(
         state, fixed(b), radius, LAW, key, 0, 1, batch=64, adversarial=adversarial
     )
-    x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+    x, y = of_a_step(key, 64)
     network = SymmetricReLU(weights(state), b)
     if adversarial:
         x = x + FGM(0.1)(network, Batch(x=x, y=y, z=x), key=key)
@@ -88,7 +102,7 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
         moved = population.evolve(
             state, fixed(b), jnp.float32(0), LAW, key, 0, 1, batch=64, adversarial=False
         )
-        x, y, _ = sample(jax.random.fold_in(key, 0), LAW, 64, D, M)
+        x, y = of_a_step(key, 64)
         u = x @ weights(state).T
         gate = np.abs(u) > 0.2
         f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
@@ -97,6 +111,45 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
         np.testing.assert_allclose(moved.residual, expected, rtol=1e-4)
         grown.append(np.asarray(moved.residual))
     assert np.mean(grown) > 0
+
+
+def test_normals_that_repeat_do_not_add_up():
+    """Over many steps a neuron's view of one sample is a walk of independent steps, or nearly."""
+    steps, (rows, columns) = 2000, (20, 32)
+
+    @jax.jit
+    def walk(key):
+        draw = population._reservoir(key, rows * columns)
+
+        def step(total, own):
+            view = draw(own, rows, columns)
+            return total + view, (jnp.mean(view, axis=1), jnp.mean(view**2))
+
+        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        return jax.lax.scan(step, jnp.zeros((rows, columns)), keys)
+
+    ends, means, squares = [], [], []
+    for seed in range(10):
+        total, (mean, square) = walk(jax.random.key(seed))
+        ends.append(np.asarray(total).ravel() / steps**0.5)
+        means.append(np.asarray(mean))
+        squares.append(np.asarray(square))
+    assert np.mean(squares) == pytest.approx(1, abs=0.01)
+    # 6,400 ends of walks: their variance is 1 up to what overlapping stretches share.
+    assert np.var(ends) == pytest.approx(1, abs=0.1)
+    assert np.std(means) * columns**0.5 == pytest.approx(1, abs=0.1)
+
+
+def test_entries_have_the_probabilities_of_the_law():
+    quiet = LAW._replace(sigma_x=jnp.float32(0))
+    x, y, _ = sample(jax.random.key(2), quiet, 20_000, D, M)
+    size, n = np.abs(np.asarray(x)), 20_000 * D
+    for value, probability in ((1.0, 1 / D), (0.5, 4 / D)):
+        found = (size == value).mean()
+        assert abs(found - probability) < 5 * (probability / n) ** 0.5
+    assert abs(np.sign(np.asarray(x)).sum()) < 5 * (n * 5 / D) ** 0.5
+    assert set(np.unique(size)) == {0.0, 0.5, 1.0}
+    assert (np.asarray(y) == np.sign(np.asarray(x).sum(1))).all()
 
 
 def test_weights_of_the_family_are_recovered():
