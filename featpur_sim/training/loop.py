@@ -264,11 +264,12 @@ def require_observed(observed: Any, own: Mapping[str, Any]) -> None:
             records itself.
     """
     expect("what observe returns", observed, Mapping, "a mapping, {'name': number} say")
+    taken = (*own, "step")  # results have along_step, the step of each record
     for name, value in observed.items():
-        if name in own:
+        if name in taken:
             raise ConfigError(
                 f"observe records {name!r}, which training records itself, as it does "
-                f"{', '.join(n for n in own if n != name)}: choose another name."
+                f"{', '.join(n for n in taken if n != name)}: choose another name."
             )
         if not isinstance(value, Array | np.ndarray | float | int):
             raise ConfigError(f"observe must give numbers, got {said(value)} for {name!r}.")

@@ -78,6 +78,7 @@ WRONG = [
     (lambda: observed(None), "what observe returns must be a mapping.*got None"),
     (lambda: observed(jnp.ones(3)), r"what observe returns .* an array of shape \(3,\)"),
     (lambda: observed({"loss": 1.0}), "observe records 'loss', which training records itself"),
+    (lambda: observed({"step": 1.0}), "observe records 'step', which training records itself"),
     (lambda: observed({"a": "x"}), "observe must give numbers, got 'x' for 'a'"),
     (lambda: fp.CleanPhase(2, optimizer="adam"), "clean phase: optimizer must be .* got 'adam'"),
     (lambda: fp.CleanPhase(2, optimizer=0.1), "clean phase: optimizer must be .* got 0.1"),
