@@ -1,11 +1,16 @@
-"""ℓ∞ bounds against the exact minimum of a mixed-integer program, solved by HiGHS (SciPy)."""
+"""Both sides in ℓ∞ against the exact minimum of a mixed-integer program, by HiGHS (SciPy)."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 from small_networks import network_value, random_network
 
+from featpur_sim import SymmetricReLU
+from featpur_sim.attacks.protocol import STANDARD
 from featpur_sim.certify import certify
+from featpur_sim.data.sparse_coding import Batch
 
 
 def exact_box_minimum(weights, bias, x, radius):
@@ -69,3 +74,28 @@ def test_box_certificates_are_close_to_exact_at_small_radii():
     at_zero = network_value(weights, bias, points)
     # Of what the ball takes from f, the bound overstates a tenth at most in the median.
     assert np.median((exact - result.lower) / (at_zero - exact)) < 0.1
+
+
+@pytest.mark.parametrize("radius", [0.15, 0.4])
+def test_the_attack_protocol_ends_at_the_exact_minimum(radius):
+    excess = []
+    for seed in range(3):
+        network = random_network(seed, width=12, size=5, count=12, bias=0.3)
+        weights, bias, points = (np.asarray(v, np.float64) for v in network)
+        exact = np.array([exact_box_minimum(weights, bias, x, radius)[0] for x in points])
+        model, x = SymmetricReLU(*map(jnp.asarray, network[:2])), jnp.asarray(network[2])
+        found = STANDARD(
+            model,
+            Batch(x, jnp.ones(len(x)), x),
+            radius,
+            "linf",
+            key=jax.random.key(0),
+            cascade=False,
+        )
+        assert np.all(found.margin >= exact - 1e-5)
+        # Exactly those points fall that can.
+        clear = np.abs(exact) > 1e-5
+        assert clear.sum() >= 10 and np.array_equal(found.robust[clear], exact[clear] > 0)
+        excess += list((found.margin - exact) / (network_value(weights, bias, points) - exact))
+    # In units of what the box takes from f.
+    assert np.mean(excess) < 0.005 and np.mean(np.array(excess) < 1e-3) > 0.8
