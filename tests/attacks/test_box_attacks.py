@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.box_attacks import soft_threshold, vertex_search
-from featpur_sim import SymmetricReLU
+from featpur_sim import SymmetricReLU, initialise
 from featpur_sim.attacks.protocol import STANDARD, Protocol
 from featpur_sim.data.sparse_coding import Batch
 
@@ -65,16 +65,15 @@ def test_a_gate_across_the_box_is_found():
     assert not STANDARD(network, point, radius, "linf", key=KEY).robust[0]
 
 
-@pytest.mark.parametrize("radius", [0.03, 0.06])
-def test_walks_over_vertices_break_nothing_that_stands(mixed_network, problem, radius):
-    points = problem.sample_labelled(jax.random.key(81), 200)
-    found = STANDARD(
-        mixed_network, points, radius, "linf", key=KEY, direction=problem.dense_direction()
-    )
+def test_walks_over_vertices_break_nothing_that_stands(problem):
+    radius, network = 0.03, initialise(problem.d, 128, sigma_0=0.5, bias=0.8, key=KEY)
+    x = problem.sample(jax.random.key(81), 200).x
+    points = Batch(x, jnp.sign(network(x)), x)
+    found = STANDARD(network, points, radius, "linf", key=KEY)
     y = np.asarray(points.y, float)[:, None]
     x, delta = y * np.asarray(points.x, float), y * found.delta.astype(float)
-    weights = np.asarray(mixed_network.weights, float)
-    bias = np.broadcast_to(np.asarray(mixed_network.bias, float), len(weights))
+    weights = np.asarray(network.weights, float)
+    bias = np.broadcast_to(np.asarray(network.bias, float), len(weights))
     random = np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
     least = [
         min(vertex_search(weights, bias, x[i], start[i], radius)[0] for start in (delta, random))
