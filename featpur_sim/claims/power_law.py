@@ -23,6 +23,7 @@ from featpur_sim.claims.same_runs import Distinct, each_run_once, swept_coordina
 from featpur_sim.runs.diagnosis import finished
 from featpur_sim.runs.folder import ResultError
 from featpur_sim.sweeps.dependence import axes_of, free_variables
+from featpur_sim.theory import linf
 from featpur_sim.theory import predictions as theory
 from featpur_sim.theory.predictions import Prediction
 
@@ -34,7 +35,7 @@ def _of(name: str, **at: str) -> Quantity:
     return Quantity(name, tuple(at.items()))
 
 
-# What the theory predicts for a quantity, as a function of (d, k, τ).
+# What the theory predicts for a quantity in ℓ2, as a function of (d, k, τ).
 PREDICTED: Mapping[Quantity, Callable[[int, float, float], Prediction]] = {
     _of("kappa_over_alpha", phase="clean"): lambda d, k, tau: theory.clean_dense_ratio(d, k),
     _of("kappa_over_alpha", phase="adversarial"): theory.adversarial_dense_ratio,
@@ -47,6 +48,21 @@ PREDICTED: Mapping[Quantity, Callable[[int, float, float], Prediction]] = {
     ),
     _of("critical_radius", phase="adversarial", critical_attack="PGD"): (
         lambda d, k, tau: theory.critical_radius(k)
+    ),
+}
+
+# And in ℓ∞, as a function of (d, k, ε) and of what the dictionary is to a box.
+PREDICTED_IN_BOX: Mapping[Quantity, Callable[[int, float, float, linf.Dictionary], Prediction]] = {
+    _of("kappa_over_alpha", phase="clean"): lambda d, k, _, box: theory.clean_dense_ratio(d, k),
+    _of("kappa_over_alpha", phase="adversarial"): linf.adversarial_dense_ratio,
+    _of("dense_norm_over_alpha", phase="clean"): (
+        lambda d, k, _, box: theory.clean_dense_norm_ratio(d, k)
+    ),
+    _of("critical_radius", phase="clean", critical_attack="dense mixture"): (
+        lambda d, k, _, box: linf.dense_radius(d, k, box)
+    ),
+    _of("critical_radius", phase="adversarial", critical_attack="PGD"): (
+        lambda d, k, _, box: linf.critical_radius(d, k, box)
     ),
 }
 
@@ -227,13 +243,44 @@ def _log_coordinate(result: xr.Dataset, name: str) -> NDArray[np.floating]:
     return np.log(values.astype(float))
 
 
+def predictions(result: xr.Dataset, quantity: Quantity) -> list[Prediction] | None:
+    """What the theory says of a quantity at every point of a sweep; None where it says nothing.
+
+    Args:
+        result: of a sweep, in either norm.
+        quantity: at the labels that the theory names.
+    """
+    # A study is of another theorem.
+    if result.attrs.get("own"):
+        return None
+    places = [_place(result, point) for point in range(result.sizes["point"])]
+    if result.attrs.get("norm", "l2") == "l2":
+        predict = PREDICTED.get(quantity)
+        return predict and [predict(*place) for place in places]
+    in_box, boxes = PREDICTED_IN_BOX.get(quantity), _boxes(result)
+    if in_box is None or boxes is None:
+        return None
+    return [in_box(*place, box) for place, box in zip(places, boxes, strict=True)]
+
+
+def _boxes(result: xr.Dataset) -> list[linf.Dictionary] | None:
+    """What each point's dictionary is to a box; None for sweeps of versions that did not say."""
+    points = result.sizes["point"]
+    names = [result.attrs.get("dictionary", "")] * points
+    if "problem.dictionary" in result.coords:
+        names = result["problem.dictionary"].values.tolist()
+    if not set(names) <= {"identity", "haar", "hadamard", "dct"}:
+        return None
+    return ["identity" if name == "identity" else "flat" for name in names]
+
+
 def _predict(result, quantity, used, solve):
     """The exponents through the theory's values at the same points, and the theory's statement."""
-    # A study is of another theorem.
-    predict = None if result.attrs.get("own") else PREDICTED.get(quantity)
-    if predict is None:
+    told = predictions(result, quantity)
+    # What is predicted to vanish has no exponent.
+    if told is None or any(told[point].value <= 0 for point in used):
         return [None] * (len(solve) - 1), None
-    table = [predict(*_place(result, p)) for p in used.tolist()]
+    table = [told[point] for point in used]
     exact = (solve @ np.log([entry.value for entry in table]))[1:]
     # Settings have six digits, so τ = 0.3/√k is one up to 1e-6; adding 0 turns −0 into 0.
     return (np.round(exact, 5) + 0.0).tolist(), table[0]

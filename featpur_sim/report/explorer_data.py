@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from featpur_sim._ground.rows import Row
-from featpur_sim.claims.power_law import PREDICTED
+from featpur_sim.claims.power_law import PREDICTED, predictions
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.claims.same_runs import swept_coordinates
 from featpur_sim.report._style import PHASES
@@ -192,12 +192,13 @@ def _predicted(result: xr.Dataset, name: str, dims: Sequence[str]) -> list[Row]:
     """What the theory says of a variable at some labels: its formula, and a value per point."""
     if not covered(result):
         return []
-    places = list(zip(result.d.values, result.k.values, result.tau.values, strict=True))
     found = []
-    for quantity, predict in PREDICTED.items():
+    for quantity in PREDICTED:
         if quantity.name != name or [dim for dim, _ in quantity.at] != list(dims):
             continue
-        told = [predict(int(d), float(k), float(tau)) for d, k, tau in places]
+        told = predictions(result, quantity)
+        if told is None:
+            continue
         found.append(
             {
                 "at": dict(quantity.at),

@@ -13,8 +13,10 @@ import numpy as np
 
 from featpur_sim._ground.checks import count, number
 from featpur_sim._ground.meter import SILENT, Meter
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.types import PRNGKey
 from featpur_sim.attacks.protocol import QUICK, Protocol
 from featpur_sim.data.sparse_coding import Batch, SparseCoding
 from featpur_sim.measure.curve import squeeze_radii
@@ -59,7 +61,8 @@ def compare_run(
     Networks and data are those of the first seed that finished.
 
     Args:
-        run: from `load_run`; ℓ2, with a unitary dictionary and w* ∈ {±1}^d.
+        run: from `load_run`, with a unitary dictionary and w* ∈ {±1}^d. In ℓ∞ with M ≠ I the
+            linear classes are the only competitors, as no other is defined there.
         protocol: the attacks.
         samples: test points, all with a label.
         radii: in units of the training radius, each > 0; 1 is added if missing.
@@ -83,13 +86,14 @@ def compare_run(
         Contradiction: an attack breaks a certified point.
     """
     _check(run, samples, radii, steps, certify_points, seed)
-    tau = run.config.adversarial.radius
+    tau, norm = run.config.adversarial.radius, run.config.adversarial.norm
     points_key, train_key, attack_key, certify_key = jax.random.split(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(run.config.seed), _STREAM), seed), 4
     )
     problem = _problem(run)
     points = problem.sample_labelled(points_key, samples)
-    league = [*competitors(problem, tau, steps=steps), *_networks(run)]
+    dense_norm = float(np.abs(np.asarray(problem.dense_direction(), np.float64)).max())
+    league = [*competitors(problem, tau, norm=norm, steps=steps), *_networks(run)]
     floor = witness_floor(run.config, tau)
     relative = sorted({1.0, *map(float, radii)})
     bounds: dict[tuple[str, float], float | None] = {}
@@ -102,8 +106,10 @@ def compare_run(
         for r in relative:
             at = entry.model_class, r
             if at not in bounds:
-                bounds[at] = class_bound(entry.model_class, run.config, r * tau)
-            found = _attack(model, points, r * tau, protocol, problem, attack_key)
+                bounds[at] = class_bound(
+                    entry.model_class, run.config, r * tau, dense_norm=dense_norm
+                )
+            found = _attack(model, points, r * tau, norm, protocol, problem, attack_key)
             curve.append({"radius": r * tau, **found, "class_bound": bounds[at]})
         if entry.model_class == PURIFIED and certify_points:
             proved = _certify(run, [r * tau for r in relative], certify_points, certify_key)
@@ -122,10 +128,10 @@ def _label(row: Row, certified: list[Row], tau: float, floor: float) -> str:
 
 def _networks(run: SavedRun) -> list[Competitor]:
     """The run's own networks, and the pure one at the run's bias."""
-    bias = float(run.result.pure_bias)
+    bias, problem = float(run.result.pure_bias), _problem(run)
     clean, purified = (_saved(run, phase) for phase in ("clean", "adversarial"))
     return [
-        Competitor(PURE, "none", lambda key: pure_network(_problem(run).wstar, bias)),
+        Competitor(PURE, "none", lambda key: pure_network(problem.wstar, bias, problem.M)),
         Competitor(CLEAN, "clean", lambda key: clean),
         Competitor(PURIFIED, "clean, then adversarial", lambda key: purified),
     ]
@@ -145,10 +151,16 @@ def _saved(run: SavedRun, phase: str) -> SymmetricReLU:
 
 
 def _attack(
-    model: Classifier, points: Batch, radius: float, protocol: Protocol, problem: SparseCoding, key
+    model: Classifier,
+    points: Batch,
+    radius: float,
+    norm: Norm,
+    protocol: Protocol,
+    problem: SparseCoding,
+    key: PRNGKey,
 ):
     direction = problem.dense_direction()
-    accuracy = protocol(model, points, radius, "l2", key=key, direction=direction).accuracy
+    accuracy = protocol(model, points, radius, norm, key=key, direction=direction).accuracy
     return {"robust_accuracy": accuracy.value, "ci": [accuracy.low, accuracy.high]}
 
 
@@ -170,6 +182,7 @@ def _certify(run: SavedRun, radii: list[float], n: int, key) -> list[dict[str, f
         network,
         problem.sample_labelled(point_key, n),
         radii,
+        run.config.adversarial.norm,
         key=attack_key,
         direction=problem.dense_direction(),
         protocol=QUICK,
@@ -208,16 +221,17 @@ def _check(
     seed: int,
 ) -> None:
     config = run.config
-    if config.adversarial.norm != "l2":
-        raise ConfigError(
-            f"adversarial.norm = {config.adversarial.norm!r}: the comparison needs 'l2'. Compare a "
-            "run with an ℓ2 radius."
-        )
-    if run.problems.M is not None:
+    require_finished(run.result)
+    if config.adversarial.norm == "l2" and run.problems.M is not None:
         raise ConfigError(
             f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
             "dictionary that is rotated away. Compare a run with 'identity', or with 'haar', "
             "'hadamard' or 'dct' and optimizer = 'sgd' in both phases."
+        )
+    if not _problem(run).unitary:
+        raise ConfigError(
+            f"problem.dictionary = {config.problem.dictionary!r}: the competitors are stated for a "
+            "unitary dictionary. Compare a run with 'identity', 'haar', 'hadamard' or 'dct'."
         )
     if not np.all(np.abs(np.asarray(run.problems.wstar)) == 1):
         raise ConfigError(
@@ -225,7 +239,6 @@ def _check(
             "{±1}^d. Compare a run with wstar = 'signs'."
         )
     require_plain_phases(config, "competitors are trained as")
-    require_finished(run.result)
     count("samples", samples, 100)  # fewer give no interval
     count("steps", steps)
     count("certify_points", certify_points, 0)

@@ -14,8 +14,13 @@ from typing import NamedTuple
 from featpur_sim._ground.rows import Row
 from featpur_sim.runs.config import RunConfig
 from featpur_sim.statistics import wilson_interval
+from featpur_sim.theory import box_bounds as boxes
 from featpur_sim.theory import class_bounds as bounds
-from featpur_sim.theory.witnesses import cubic_witness, witness_robust_accuracy
+from featpur_sim.theory.witnesses import (
+    cubic_witness,
+    witness_box_accuracy,
+    witness_robust_accuracy,
+)
 from featpur_sim.training.competitors import AFFINE, DEGREES, LINEAR, NTK_LIMIT, polynomial_class
 
 PROVED = "proved below this network"
@@ -26,15 +31,20 @@ COUNTEREXAMPLE = "counterexample"
 PURE, CLEAN, PURIFIED = "pure network", "two-layer network, clean", "two-layer network, adversarial"
 
 
-def class_bound(model_class: str, config: RunConfig, radius: float) -> float | None:
-    """An upper bound on the ℓ2 robust accuracy of every member, or None where none is proved.
+def class_bound(
+    model_class: str, config: RunConfig, radius: float, *, dense_norm: float = 1.0
+) -> float | None:
+    """An upper bound on the robust accuracy of every member, or None where none is proved.
 
     Args:
         model_class: as in compare.json.
-        config: of the run; the bounds need the two-level law, or its Gaussian twin.
-        radius: τ > 0.
+        config: of the run; the bounds need the two-level law, or in ℓ2 its Gaussian twin.
+        radius: > 0, in the norm of the run.
+        dense_norm: ‖Mw*‖_∞ of the network's problem, which ℓ∞ sees; 1 for M = I.
     """
     p = config.problem
+    if config.adversarial.norm == "linf":
+        return _box_bound(model_class, config, radius, dense_norm)
     if p.law == "gaussian-twin":
         twin = bounds.gaussian_twin_bound(p.d, p.sigma_x, radius, p_one=p.p_one)
         return twin.bound
@@ -48,24 +58,44 @@ def class_bound(model_class: str, config: RunConfig, radius: float) -> float | N
     return proved[model_class](p.d, p.k, p.sigma_x, radius, p_one=p.p_one).bound
 
 
+def _box_bound(
+    model_class: str, config: RunConfig, radius: float, dense_norm: float
+) -> float | None:
+    """The same in ℓ∞: a linear bound, and what P1 makes of it."""
+    p = config.problem
+    with_linear_part = (LINEAR, AFFINE, polynomial_class(2))
+    if p.law != "two-level" or model_class not in with_linear_part:
+        return None
+    at = p.d, p.k, p.sigma_x, radius
+    if p.dictionary == "identity":
+        linear = boxes.linear_box_bound(*at, p_one=p.p_one)
+    else:
+        linear = bounds.linear_linf_bound(*at, dense_norm, p_one=p.p_one)
+    return (linear if model_class == LINEAR else boxes.odd_part_bound(linear, model_class)).bound
+
+
 def witness_floor(config: RunConfig, radius: float, *, n: int = 2000) -> float:
     """Lower end of the 95 % interval of the cubic's certified robust accuracy. [D] §6, P3, N2
 
     The cubic is a member of every class of polynomials of odd degree ≥ 3, and its sign is a member
-    of the tangent kernel at infinite width. 0 for laws other than the two-level one.
+    of the tangent kernel at infinite width. 0 where nothing is certified: for laws other than the
+    two-level one, and in ℓ∞ for dictionaries other than the identity.
 
     Args:
         config: of the run.
-        radius: τ > 0, ℓ2.
+        radius: > 0, in the norm of the run.
         n: samples.
     """
     p = config.problem
-    if p.law != "two-level":
+    in_box = config.adversarial.norm == "linf"
+    if p.law != "two-level" or (in_box and p.dictionary != "identity"):
         return 0.0
-    score = witness_robust_accuracy(
-        cubic_witness(), p.d, p.k, p.sigma_x, radius, p_one=p.p_one, n=n, seed=config.seed
-    )
-    return wilson_interval(round(score.lower * n), n)[0]
+    at, drawn = (p.d, p.k, p.sigma_x, radius), {"n": n, "seed": config.seed}
+    if in_box:
+        kept = witness_box_accuracy(cubic_witness(), *at, p_one=p.p_one, **drawn)
+    else:
+        kept = witness_robust_accuracy(cubic_witness(), *at, p_one=p.p_one, **drawn).lower
+    return wilson_interval(round(kept * n), n)[0]
 
 
 class Separation(NamedTuple):

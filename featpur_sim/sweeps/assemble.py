@@ -52,6 +52,7 @@ def assemble(sweep: Sweep, batches: Sequence[xr.Dataset], failed: Mapping[int, s
         axes=json.dumps(sweep.axes),
         shape=json.dumps(sweep.shape),
         draw=", ".join(sorted({point.config.draw for point in sweep.points})),
+        dictionary=", ".join(sorted({point.config.problem.dictionary for point in sweep.points})),
         let=json.dumps(sweep.free),
         devices=", ".join(sorted({batch.attrs.get("devices", "?") for batch in batches})),
         version=__version__,

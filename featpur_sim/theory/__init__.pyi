@@ -1,3 +1,4 @@
+from . import box_bounds as box_bounds
 from . import class_bounds as class_bounds
 from . import dynamics as dynamics
 from . import joint_law as joint_law

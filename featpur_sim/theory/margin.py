@@ -38,7 +38,7 @@ def tie_probability(D: int, k: float, p_one: float = 1.0) -> float:
         >>> round(tie_probability(D=2, k=1, p_one=0), 12)  # both zero, or +1 and -1
         0.375
     """
-    ones, smalls, probability = _margin_law(D, k, p_one)
+    ones, smalls, probability = margin_law(D, k, p_one)
     return float(probability[is_tie(ones, smalls, k)].sum())
 
 
@@ -65,7 +65,7 @@ def margin_probability(D: int, k: float, p_one: float, threshold: float) -> floa
         raise ValueError(
             f"threshold = {threshold!r}: must be a number ≥ 0, it bounds |⟨w*,z⟩|. Pass its size."
         )
-    ones, smalls, probability = _margin_law(D, k, p_one)
+    ones, smalls, probability = margin_law(D, k, p_one)
     labelled = ~is_tie(ones, smalls, k)
     # A threshold such as τ√k often equals a margin up to rounding: that is not "above".
     above = labelled & (np.abs(ones + smalls / math.sqrt(k)) > threshold + 1e-9 * (threshold > 0))
@@ -120,20 +120,29 @@ def check_law(D: int, k: float, p_one: float) -> None:
         )
 
 
-def _margin_law(
-    D: int, k: float, p_one: float
+def margin_law(
+    D: int, k: float, p_one: float, terms: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Joint law of the signed counts (a, b): shapes [A, 1], [1, B] and probabilities [A, B].
 
-    One coordinate has characteristic function 1 − (p₁+k)/D + (p₁/D)cos θ + (k/D)cos φ; its D-th
-    power is inverted by FFT on a lattice that leaves out less than 1e-16 of the mass.
+    One coordinate has characteristic function 1 − (p₁+k)/D + (p₁/D)cos θ + (k/D)cos φ; its power is
+    inverted by FFT on a lattice that leaves out less than 1e-16 of the mass.
+
+    Args:
+        D: number of features, an integer ≥ 1.
+        k: sparsity, k ≥ 1 and k + p_one ≤ D.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        terms: how many of the D coordinates are counted; all by default.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
     check_law(D, k, p_one)
     half_a, half_b = _half_width(D, p_one), _half_width(D, k)
     a, b = _signed_range(half_a)[:, None], _signed_range(half_b)[None, :]
     cos_a, cos_b = np.cos(2 * np.pi * a / a.size), np.cos(2 * np.pi * b / b.size)
-    characteristic = (1 - (p_one * (1 - cos_a) + k * (1 - cos_b)) / D) ** D
-    return a, b, np.fft.ifft2(characteristic).real
+    single = 1 - (p_one * (1 - cos_a) + k * (1 - cos_b)) / D
+    return a, b, np.fft.ifft2(single ** (D if terms is None else terms)).real
 
 
 def _half_width(D: int, mean_count: float) -> int:

@@ -182,6 +182,55 @@ def witness_robust_accuracy(
     return WitnessScore(*(counts / n).tolist(), n=n)
 
 
+def witness_box_accuracy(
+    h: Polynomial,
+    d: int,
+    k: float,
+    sigma_x: float,
+    radius: float,
+    *,
+    p_one: float = 1.0,
+    n: int = 2000,
+    seed: int = 0,
+) -> float:
+    """ℓ∞ robust accuracy of f(x) = Σ_j w*_j h(x_j) for M = I, on a sample [D] §6, P3.
+
+    An odd h with coefficients ≥ 0 rises, so the worst point of the box takes ε off every
+    coordinate: min y f = Σ_j h(w*_j y x_j − ε), exactly.
+
+    Args:
+        h: an odd polynomial with coefficients ≥ 0, such as `cubic_witness()`.
+        d: input dimension, an integer ≥ 1 (D = d).
+        k: sparsity, k ≥ 1 and k + p_one ≤ d.
+        sigma_x: noise level σ_x ≥ 0.
+        radius: ℓ∞ radius ε > 0.
+        p_one: expected number p₁ ≥ 0 of coordinates of size 1.
+        n: number of points, all with ⟨w*,z⟩ ≠ 0.
+        seed: seed of the numpy generator that draws them.
+
+    Returns:
+        The fraction of the points that no perturbation of the box breaks.
+
+    Raises:
+        ValueError: if an argument is out of range, h is not odd or has a negative coefficient.
+
+    Example:
+        >>> 0.5 < witness_box_accuracy(cubic_witness(), 64, 5, 0.3, radius=0.021, n=100) < 1
+        True
+    """
+    _check_odd(h)
+    coefficients: Floats = np.asarray(h.coef, np.float64)
+    if np.any(coefficients < 0):
+        raise ValueError(
+            f"h has coefficients {coefficients.tolist()!r}: must all be ≥ 0, so that h rises and the "
+            "worst point of a box is known. Take the cubic."
+        )
+    _check_positive("radius", radius, "a typical ℓ∞ radius is 0.3/k")
+    x = labelled_sample(d, k, sigma_x, p_one, n, seed)
+    worst: Floats = h(x - radius).sum(axis=1)
+    return float(np.mean(worst > _ROUNDING))
+
+
 def separable_bounds(h: Polynomial, x: Floats, radius: float) -> tuple[Floats, Floats]:
     """Bracket min_{‖δ‖₂≤τ} Σ_j h(x_j + δ_j) for each point [D] §6, P3.
 

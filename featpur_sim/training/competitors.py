@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from featpur_sim._ground.checks import count, number
+from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.types import PRNGKey
 from featpur_sim.attacks.gradient import PGD
 from featpur_sim.data.sparse_coding import SparseCoding
@@ -45,12 +46,32 @@ class Competitor(NamedTuple):
     train: Callable[[PRNGKey], Classifier]
 
 
-def competitors(problem: SparseCoding, radius: float, *, steps: int = 300) -> list[Competitor]:
-    """Every competitor, untrained.
+class Adversary(NamedTuple):
+    """What the competitors are trained against."""
+
+    radius: float
+    norm: Norm
+
+    def pgd(self, steps: int, step_size: float | None = None, smoothing: float = 0.0) -> PGD:
+        """Descents of that many steps."""
+        return PGD(self.radius, self.norm, steps=steps, step_size=step_size, smoothing=smoothing)
+
+    def gain(self, d: int) -> float:
+        """What it takes off y⟨w*, x⟩: radius·‖w*‖, in the dual norm."""
+        return self.radius * (math.sqrt(d) if self.norm == "l2" else d)
+
+
+def competitors(
+    problem: SparseCoding, radius: float, *, norm: Norm = "l2", steps: int = 300
+) -> list[Competitor]:
+    """Every competitor, untrained; with M ≠ I the linear ones alone.
+
+    The other families are symmetric in the features, and so is a box only where M = I.
 
     Args:
-        problem: the data, with M = I and w* ∈ {±1}^d.
-        radius: τ > 0, ℓ2.
+        problem: the data, with w* ∈ {±1}^d.
+        radius: of the training attack, > 0.
+        norm: of the training attack.
         steps: gradient steps of each stage of training.
 
     Raises:
@@ -65,18 +86,21 @@ def competitors(problem: SparseCoding, radius: float, *, steps: int = 300) -> li
 
     def linear(intercept: bool) -> Callable[[PRNGKey], Classifier]:
         return lambda key: train_linear(
-            problem, radius, intercept=intercept, key=key, steps=2 * steps
+            problem, radius, norm=norm, intercept=intercept, key=key, steps=2 * steps
         )
 
     league = [
         Competitor(LINEAR, exact, linear(False)),
         Competitor(AFFINE, exact, linear(True)),
     ]
+    if problem.M is not None:
+        return league
+    against = Adversary(radius, norm)
     league += [
         Competitor(
             polynomial_class(q),
             "adversarial, best of several starts",
-            lambda key, q=q: _polynomial(problem, radius, q, steps, key),
+            lambda key, q=q: _polynomial(problem, against, q, steps, key),
         )
         for q in DEGREES
     ]
@@ -86,32 +110,32 @@ def competitors(problem: SparseCoding, radius: float, *, steps: int = 300) -> li
                 Competitor(
                     ntk_class(width),
                     training,
-                    lambda key, w=width, t=training: _ntk(problem, radius, w, t, steps, key),
+                    lambda key, w=width, t=training: _ntk(problem, against, w, t, steps, key),
                 )
             )
     league.append(
         Competitor(
             NTK_LIMIT,
             "adversarial, from the witness, six members",
-            lambda key: _limit(problem, radius, steps, key),
+            lambda key: _limit(problem, against, steps, key),
         )
     )
     return league
 
 
-def _polynomial(problem, radius, degree, steps, key) -> PolynomialClassifier:
+def _polynomial(problem, against, degree, steps, key) -> PolynomialClassifier:
     start_key, fit_key, tune_key = jax.random.split(key, 3)
     members = {
         name: PolynomialClassifier.start(problem, degree, weights, key=start_key)
-        for name, weights in _starts(problem, radius, degree).items()
+        for name, weights in _starts(problem, against, degree).items()
     }
-    return _train_coefficients(members, problem, radius, steps, fit_key, tune_key)
+    return _train_coefficients(members, problem, against, steps, fit_key, tune_key)
 
 
-def _starts(problem: SparseCoding, radius: float, degree: int) -> dict[str, dict[Term, float]]:
+def _starts(problem: SparseCoding, against: Adversary, degree: int) -> dict[str, dict[Term, float]]:
     if degree == 2:
         # The odd part of a quadratic is linear; a constant is worth what an intercept is (L3).
-        shift = 0.9 * radius * math.sqrt(problem.d)
+        shift = 0.9 * against.gain(problem.d)
         return {"w*": {(1,): 1.0}, "w* with intercept": {(1,): 1.0, (): shift}}
     k = float(problem.k)
     starts: dict[str, dict[Term, float]] = {"cubic": {(3,): 1.0}}
@@ -120,16 +144,16 @@ def _starts(problem: SparseCoding, radius: float, degree: int) -> dict[str, dict
     return starts
 
 
-def _limit(problem, radius, steps, key) -> NTKLimit:
+def _limit(problem, against, steps, key) -> NTKLimit:
     start_key, fit_key, tune_key = jax.random.split(key, 3)
     bias = gate_bias(problem.d, float(problem.k))
     members = {"witness": NTKLimit.witness(problem, bias, key=start_key)}
-    return _train_coefficients(members, problem, radius, steps, fit_key, tune_key)
+    return _train_coefficients(members, problem, against, steps, fit_key, tune_key)
 
 
-def _train_coefficients(members, problem, radius, steps, fit_key, tune_key):
+def _train_coefficients(members, problem, against, steps, fit_key, tune_key):
     """Logistic loss, then ramp on doubled outputs, from each start; the best of all on the way."""
-    attack = PGD(radius, steps=7, step_size=0.7)
+    attack = against.pgd(7, 0.7)
 
     def where(model):
         return model.coefficients
@@ -141,29 +165,29 @@ def _train_coefficients(members, problem, radius, steps, fit_key, tune_key):
         members[f"{name}, ramp"] = fit(
             doubled, where, problem, attack, key=fit_key, steps=steps, surrogate="ramp"
         )
-    return best_member(members, problem, PGD(radius, steps=30), key=tune_key)[1]
+    return best_member(members, problem, against.pgd(30), key=tune_key)[1]
 
 
-def _ntk(problem, radius, width, training, steps, key) -> NTKClassifier:
+def _ntk(problem, against, width, training, steps, key) -> NTKClassifier:
     gate_key, fit_key, tune_key = jax.random.split(key, 3)
     gates = random_gates(problem.d, width * problem.d, key=gate_key)
     bias = gate_bias(problem.d, float(problem.k))
     # The plain gradient misses the jumps of the gates.
-    attack = PGD(radius, steps=5, step_size=0.7, smoothing=0.4)
+    attack = against.pgd(5, 0.7, 0.4)
 
     def where(model):
         return model.v
 
     zero = NTKClassifier(jnp.zeros_like(gates), gates, bias)
     if training != "adversarial, from the witness":
-        against = None if training == "clean" else attack
-        return fit(zero, where, problem, against, key=fit_key, steps=2 * steps, learning_rate=0.01)
+        met = None if training == "clean" else attack
+        return fit(zero, where, problem, met, key=fit_key, steps=2 * steps, learning_rate=0.01)
     witness = NTKClassifier.witness(problem, gates, bias)
     size = jnp.std(witness(problem.sample(tune_key, 1024).x))
     witness = eqx.tree_at(where, witness, 2 * where(witness) / size)
     trained = fit(
         witness, where, problem, attack, key=fit_key, steps=2 * steps, learning_rate=0.003
     )
-    judge = PGD(radius, steps=30, smoothing=0.8)
+    judge = against.pgd(30, smoothing=0.8)
     members = {"witness": witness, "trained": trained}
     return best_member(members, problem, judge, key=tune_key)[1]

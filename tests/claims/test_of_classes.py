@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from featpur_sim.claims import of_classes as comparison
 from featpur_sim.claims import of_run as claims
 from featpur_sim.cli.main import app
+from featpur_sim.data.sparse_coding import SparseCoding
 from featpur_sim.models.linear import LinearClassifier
 from featpur_sim.report import class_figure as comparison_figure
 from featpur_sim.report import run_page as report
@@ -33,13 +34,16 @@ from featpur_sim.runs.model_classes import (
 )
 from featpur_sim.runs.presets import dense_regime
 from featpur_sim.runs.saved import load_run
+from featpur_sim.theory.box_bounds import linear_box_bound, odd_part_bound
 from featpur_sim.theory.class_bounds import (
     affine_bound,
     gaussian_twin_bound,
     linear_bound,
+    linear_linf_bound,
     quadratic_bound,
 )
 from featpur_sim.training.competitors import Competitor
+from featpur_sim.training.stacking import stack
 
 TAU = 0.3 / math.sqrt(5)
 
@@ -48,7 +52,7 @@ TAU = 0.3 / math.sqrt(5)
 def two_competitors(monkeypatch):
     """A league of Mw* and of nothing else: training is tested elsewhere."""
 
-    def league(problem, radius, *, steps):
+    def league(problem, radius, *, norm, steps):
         def train(key):
             return LinearClassifier(problem.dense_direction())
 
@@ -76,6 +80,50 @@ def test_bounds_are_those_of_the_class():
         assert class_bound(name, config, TAU) == bound(*at).bound
     for name in ("polynomials of degree 3", "tangent kernel, 4d neurons", "pure network"):
         assert class_bound(name, config, TAU) is None
+
+
+def in_norm(config, norm, **problem):
+    settings = config.model_dump()
+    settings["adversarial"]["norm"] = norm
+    settings["problem"] |= problem
+    return parse(settings)
+
+
+def test_bounds_in_a_box_are_those_of_the_dictionary():
+    at, config = (64, 5, 0.3, 0.063), in_norm(dense_regime(64, 5), "linf")
+    linear = linear_box_bound(*at)
+    assert class_bound("linear", config, 0.063) == linear.bound < 0.6
+    haar = in_norm(dense_regime(64, 5), "linf", dictionary="haar")
+    angle = linear_linf_bound(*at, 2.5)
+    assert class_bound("linear", haar, 0.063, dense_norm=2.5) == angle.bound > linear.bound
+    for name in ("linear with intercept", "polynomials of degree 2"):
+        assert class_bound(name, config, 0.063) == odd_part_bound(linear, name).bound
+        assert class_bound(name, haar, 0.063, dense_norm=2.5) == (1 + angle.bound) / 2
+    for name in ("polynomials of degree 3", "tangent kernel, 4d neurons", "pure network"):
+        assert class_bound(name, config, 0.063) is None
+    twin = in_norm(dense_regime(64, 5), "linf", law="gaussian-twin")
+    assert class_bound("linear", twin, 0.063) is None
+
+
+def test_the_cubic_is_a_counterexample_in_a_box_where_it_is_exact():
+    config = in_norm(dense_regime(64, 5), "linf")
+    assert 0.5 < witness_floor(config, 0.021) < 1
+    assert witness_floor(in_norm(dense_regime(64, 5), "linf", dictionary="haar"), 0.021) == 0
+
+
+def test_a_run_in_a_box_is_compared_in_the_box(two_competitors, tiny_folder):
+    """Mw* against its exact worst case, ε‖Mw*‖₁, with the rows' own number of points."""
+    run = load_run(tiny_folder)
+    config = in_norm(run.config, "linf")
+    rows = compare_run(run._replace(config=config), samples=400, radii=[0.5], certify_points=50)
+    problem, radius = run.problem_of(0), config.adversarial.radius / 2
+    batch = problem.sample_labelled(jax.random.key(0), 20_000)
+    margin = np.asarray(batch.y) * (np.asarray(batch.x) @ np.asarray(problem.wstar))
+    exact = np.mean(margin > radius * problem.d)
+    low, high = rows[0]["curve"][0]["ci"]
+    assert low - 0.02 < exact < high + 0.02
+    assert rows[0]["curve"][0]["class_bound"] == class_bound("linear", config, radius)
+    assert rows[-1]["curve"][0]["certified"] <= rows[-1]["curve"][0]["robust_accuracy"] + 0.15
 
 
 def test_the_gaussian_twin_bounds_every_class():
@@ -185,10 +233,14 @@ def test_settings_out_of_range(tiny_folder, changes, message):
 
 def test_runs_without_a_definition_are_refused(tiny_folder):
     run = load_run(tiny_folder)
-    settings = run.config.model_dump()
-    settings["adversarial"]["norm"] = "linf"
-    with pytest.raises(ConfigError, match="adversarial.norm = 'linf'"):
-        compare_run(run._replace(config=parse(settings)))
+    haar = SparseCoding(16, 3, 0.3, dictionary="haar")
+    wide = SparseCoding(16, 3, 0.3, D=24, dictionary="incoherent")
+    for problem, norm, message in (
+        (haar, "l2", "stated for a dictionary that is rotated away"),
+        (wide, "linf", "stated for a unitary dictionary"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare_run(run._replace(config=in_norm(run.config, norm), problems=stack([problem])))
     failed = run.result.copy(deep=True)
     failed["status"] = failed.status.astype("<U10")
     failed.status.values[:] = "diverged"

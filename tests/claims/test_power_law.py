@@ -7,9 +7,17 @@ import pytest
 import scipy.stats
 from made_up_sweeps import made_up, over_c, over_tau
 
-from featpur_sim.claims.power_law import PREDICTED, as_row, fit_power_law, free_coordinates
+from featpur_sim.claims.power_law import (
+    PREDICTED,
+    PREDICTED_IN_BOX,
+    as_row,
+    fit_power_law,
+    free_coordinates,
+    predictions,
+)
 from featpur_sim.claims.quantity import Quantity
 from featpur_sim.runs.folder import ResultError
+from featpur_sim.theory import linf
 from featpur_sim.theory import predictions as theory
 
 CLEAN = Quantity("kappa_over_alpha", (("phase", "clean"),))
@@ -320,3 +328,26 @@ def test_what_was_left_out_is_said_where_the_rest_do_not_vary():
 def test_the_predicted_value_is_the_theorys():
     fit = fit_power_law(made_up(), CLEAN)
     assert fit.prediction.formula == theory.clean_dense_ratio(64, 5).formula
+
+
+def test_in_a_box_the_dictionary_decides_what_is_predicted():
+    adversarial = Quantity("kappa_over_alpha", (("phase", "adversarial"),))
+    flat = made_up(noise=0.1).assign_attrs(norm="linf", dictionary="haar")
+    # 1/(ε√(2dk/π)·d) on the path ε ∝ 1/√k; in ℓ2 it is 1/(τ√k·d).
+    for result, expected in ((flat, (-1.5, 0.0)), (made_up(noise=0.1), (-1.0, 0.0))):
+        found = fit_power_law(result, adversarial)
+        assert [e.predicted for e in found.exponents] == pytest.approx(expected, abs=1e-4)
+    identity = flat.assign_attrs(dictionary="identity")
+    assert fit_power_law(identity, adversarial).prediction is None  # it is predicted to vanish
+    assert [e.predicted for e in fit_power_law(identity, CLEAN).exponents] == [-1.0, 1.0]
+    names = ["identity", "haar"] * (flat.sizes["point"] // 2)
+    mixed = identity.assign_coords({"problem.dictionary": ("point", names)})
+    radius = Quantity("critical_radius", (("phase", "adversarial"), ("critical_attack", "PGD")))
+    assert radius in PREDICTED and set(PREDICTED_IN_BOX) < set(PREDICTED)
+    told, d, k = predictions(mixed, radius), mixed.d.values, mixed.k.values
+    assert [one.value for one in told[:2]] == [
+        1 / k[0], linf.critical_radius(int(d[1]), k[1], "flat").value
+    ]  # fmt: skip
+    # Nothing is said where the dictionary is not known, or is none of these.
+    for name in ({}, {"dictionary": "incoherent"}):
+        assert predictions(made_up().assign_attrs(norm="linf", **name), radius) is None

@@ -20,6 +20,7 @@ from featpur_sim.models.tangent_kernel import NTKClassifier, gate_bias, random_g
 from featpur_sim.models.tangent_kernel_limit import NTKLimit, limit_kernel
 from featpur_sim.theory.class_bounds import affine_bound, convex_optimum, linear_bound
 from featpur_sim.theory.witnesses import tangent_kernel_witness
+from featpur_sim.training.competitors import AFFINE, LINEAR, Adversary, competitors
 from featpur_sim.training.low_complexity import best_member, fit
 
 D, K, SIGMA = 64, 5, 0.3
@@ -309,3 +310,28 @@ def test_norms_of_competitors_neither_overflow_nor_underflow(scale):
     large = 2.0**80  # the width of the smoothing has a floor
     values = [NTKClassifier(gates / s, gates * s, s).smoothed(0.3)(x) * s for s in (1.0, large)]
     np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+
+
+# --- in a box ----------------------------------------------------------------------------------
+
+
+def test_competitors_of_a_box_are_trained_in_it():
+    sparse = SparseCoding(16, 3, SIGMA, key=jax.random.key(0))
+    names = [c.model_class for c in competitors(sparse, 0.05, norm="linf")]
+    assert names == [c.model_class for c in competitors(sparse, 0.05)] and len(names) == 13
+    linear, affine = competitors(sparse, 0.05, norm="linf", steps=10)[:2]
+    key = jax.random.key(1)
+    for competitor, intercept in ((linear, False), (affine, True)):
+        own = train_linear(sparse, 0.05, norm="linf", intercept=intercept, key=key, steps=20)
+        assert jnp.array_equal(competitor.train(key).weight, own.weight)
+    against = Adversary(0.05, "linf")
+    found = against.pgd(5)(linear.train(key), sparse.sample_labelled(key, 20), key=key)
+    assert jnp.allclose(jnp.abs(found), 0.05)
+    # What ε takes off y⟨w*,x⟩.
+    assert against.gain(16) == pytest.approx(0.05 * float(jnp.abs(sparse.wstar).sum()))
+    assert Adversary(0.05, "l2").gain(16) == pytest.approx(0.05 * 4)
+
+
+def test_in_other_dictionaries_only_linear_classes_are_defined_in_a_box():
+    haar = SparseCoding(16, 3, SIGMA, dictionary="haar", key=jax.random.key(0))
+    assert [c.model_class for c in competitors(haar, 0.05, norm="linf")] == [LINEAR, AFFINE]

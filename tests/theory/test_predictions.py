@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from featpur_sim.theory import predictions as theory
-from featpur_sim.theory.margin import _margin_law, is_tie, margin_probability, tie_probability
+from featpur_sim.theory.margin import is_tie, margin_law, margin_probability, tie_probability
 from featpur_sim.theory.predictions import margin_ceiling
 from featpur_sim.theory.pure_network import (
     best_pure_network,
@@ -125,8 +125,8 @@ def test_probabilities_match_monte_carlo(D, k):
 
 
 @pytest.mark.parametrize(("D", "k", "p_one"), [(64, 5, 1.0), (100, 9, 2.5), (7, 6, 1.0)])
-def test_margin_law_is_a_symmetric_law_with_the_right_moments(D, k, p_one):
-    a, b, probability = _margin_law(D, k, p_one)
+def testmargin_law_is_a_symmetric_law_with_the_right_moments(D, k, p_one):
+    a, b, probability = margin_law(D, k, p_one)
     joint = {
         (i, j): probability[row, column]
         for row, i in enumerate(a[:, 0].tolist())
@@ -299,7 +299,7 @@ def test_sample_depends_on_the_seed_only():
 
 
 @pytest.mark.parametrize("k", [5, 9])
-def test_sample_follows_the_exact_margin_law(k):
+def test_sample_follows_the_exactmargin_law(k):
     n, d = 20_000, 64
     margins = labelled_sample(d, k, 0.0, 1.0, n, seed=1).sum(axis=1)
     assert margins.min() > 1e-6  # labelled, and turned so that the right sign is +
