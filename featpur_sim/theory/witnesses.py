@@ -222,8 +222,8 @@ def witness_box_accuracy(
     coefficients: Floats = np.asarray(h.coef, np.float64)
     if np.any(coefficients < 0):
         raise ValueError(
-            f"h has coefficients {coefficients.tolist()!r}: must all be ≥ 0, so that h rises and the "
-            "worst point of a box is known. Take the cubic."
+            f"h has coefficients {coefficients.tolist()!r}: must all be ≥ 0, so that h rises and "
+            "the worst point of a box is known. Take the cubic."
         )
     _check_positive("radius", radius, "a typical ℓ∞ radius is 0.3/k")
     x = labelled_sample(d, k, sigma_x, p_one, n, seed)
