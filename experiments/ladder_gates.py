@@ -50,7 +50,8 @@ def closed(config):
     residual[rows, state.feature] = residual[rows, state.second] = 0
     length = np.sqrt(np.asarray(state.residual)) / np.linalg.norm(residual, axis=1)
     weights += length[:, None] * residual
-    return SymmetricReLU(jnp.asarray(weights, jnp.float32), b)
+    wstar = make_problem(config, 1).gauge().wstar
+    return SymmetricReLU(jnp.asarray(weights * np.asarray(wstar), jnp.float32), b)
 
 
 def gates(config, network):
