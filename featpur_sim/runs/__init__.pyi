@@ -37,6 +37,7 @@ from .folder import load_weights as load_weights
 from .folder import save_run as save_run
 from .presets import dense_regime as dense_regime
 from .presets import sparse_regime as sparse_regime
+from .presets import theorem as theorem
 from .readouts import readout_run as readout_run
 from .reduced import ReducedRun as ReducedRun
 from .reduced import reduced_run as reduced_run

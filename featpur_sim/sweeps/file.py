@@ -41,7 +41,11 @@ MOST_POINTS = 20_000
 _KEYS = {
     "name", "seed", "seeds", "preset", "base", "run", "axes", "let", "zip", "derived", "keep"
 }  # fmt: skip
-_PRESETS = {"dense-regime": presets.dense_regime, "sparse-regime": presets.sparse_regime}
+_PRESETS = {
+    "dense-regime": presets.dense_regime,
+    "sparse-regime": presets.sparse_regime,
+    "theorem": presets.theorem,
+}
 
 
 class Point(NamedTuple):

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from featpur_sim.runs.config import ConfigError, LinearRampConfig, PerNeuronConfig
-from featpur_sim.runs.experiment import check
-from featpur_sim.runs.presets import PRESETS, dense_regime, sparse_regime
+from featpur_sim.runs.build import make_network, make_phases
+from featpur_sim.runs.config import ConfigError, LinearRampConfig, PerNeuronConfig, TabulatedConfig
+from featpur_sim.runs.experiment import check, seed_keys
+from featpur_sim.runs.presets import PRESETS, dense_regime, sparse_regime, theorem
+from featpur_sim.training.bias import Frozen
 
 SIZES = [(64, 5), (100, 5), (128, 8), (196, 9), (256, 12)]
 
@@ -72,7 +75,29 @@ def test_the_monotone_variant_has_a_ceiling(k):
     assert bias.monotone and bias.ceiling == pytest.approx(0.283 / math.sqrt(k), rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [dense_regime, sparse_regime])
+@pytest.mark.parametrize(("d", "k"), [(512, 12), (1024, 16)])
+def test_the_theorem_has_no_departure_from_the_paper(d, k):
+    config = theorem(d=d, k=k, seed=5)
+    check(config)
+    assert config.name in PRESETS and config.seed == 5
+    bias = config.clean.bias
+    assert isinstance(bias, TabulatedConfig)
+    # It starts beyond √(2 log d) σ₀, the largest of d weights, and never falls.
+    assert bias.values[0] > math.sqrt(2 * math.log(d)) * config.network.sigma_0
+    assert (np.diff(bias.values) >= 0).all() and bias.values[-1] < 1 / math.sqrt(k)
+    network = make_network(config, seed_keys(config)[0][0])
+    assert network.bias.ndim == 0 and network.smoothing == "closed"
+    assert float(network.sigma_rho) == pytest.approx(config.network.sigma_0 / 2)
+    for phase in (config.clean, config.adversarial):
+        assert phase.optimizer == "sgd" and phase.dataset_size is None
+        assert phase.learning_rate * phase.steps / d == pytest.approx(1.5, rel=0.01)
+        assert phase.weight_decay * d == pytest.approx(0.0128, rel=1e-5)
+    assert isinstance(make_phases(config)[1].bias, Frozen)
+    assert (config.adversarial.attack, config.adversarial.norm) == ("fgm", "l2")
+    assert config.adversarial.radius == pytest.approx(0.3 / math.sqrt(k), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [dense_regime, sparse_regime, theorem])
 def test_a_size_out_of_range_is_one_message(make, unchecked):
     with pytest.raises(ConfigError, match=r"problem\.k = 70 exceeds problem\.d = 64"):
         make(d=64, k=70)
