@@ -31,10 +31,11 @@ def measure(rows, sizes, sparsities, seeds):
             for seed in seeds:
                 if any((r["d"], r["k"], r["seed"]) == (d, k, seed) for r in rows):
                     continue
-                config, began = ladder.settings(d, np.log(k) / np.log(d), seed), time.monotonic()
+                a, began = np.log(k) / np.log(d), time.monotonic()
+                config = ladder.settings(d, a, seed)
                 clock = ladder.Clock(f"d = {d}, k = {k}, seed {seed}", config, ("clean",))
                 *_, (phase, step, values) = ladder.direct(config, ("clean",), clock)
-                rows.append(ladder.row("direct", 0, d, seed, phase, step, values) | {"k": k})
+                rows.append(ladder.row("direct", round(a, 4), d, seed, phase, step, values))
                 save(RECORD, rows)
                 print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 

@@ -41,7 +41,7 @@ from featpur_sim.training.loop import train
 RECORD = Path(__file__).with_suffix(".json")
 POINTS = 4000
 # (t′, b) of the clean phase; its length and the adversarial one's in t′ (0: left out); reach = τ√k.
-# Each was written down before it was run; seed 900 explores.
+# Each was written down before it was run; seed 900 explores. The high start ends dead: no row.
 BASE = {"d": 512, "k": 12, "sigma_0": 0.002, "clean": 1.5, "adversarial": 1.5, "reach": 0.3}
 SMALL = {"d": 128, "k": 6, "sigma_0": 0.004, "clean": 6.25, "adversarial": 0}
 TRACK = [(0, 0.008), (0.15, 0.0216)]

@@ -7,8 +7,7 @@ reported, the third on one seed that is not reported.
 network and its recovery are at their most dramatic. ``sparse-regime``: a threshold per neuron in
 proportion to its largest coefficient, **which departs from the paper**; activation is sparser,
 though about four times k/d after clean training, and purified weights stay close to the clean ones.
-``theorem``: one global threshold that never falls, as in the paper, and activation near k/d; it
-needs d ≥ 512.
+``theorem``: one global threshold that never falls, as in the paper, and activation near k/d.
 
 In ``norm="linf"`` the first two have a Haar dictionary and the box of the same reach, ε = τ√(π/2d)
 (docs/theory.md §5.4); nothing else was chosen anew.
@@ -87,7 +86,7 @@ def theorem(d: int = 512, k: float = 12, *, seeds: int = 2, seed: int = 0) -> Ru
     """The paper's algorithm (§7.1): one global threshold that never falls, noise ρ, plain descent.
 
     Each phase lasts t′ = η·steps/d = 1.5, with η = .5√(d/128) as on the ladder and σ_ρ = σ₀/2. The
-    threshold's schedule was found at (512, 12); at d = 128 no schedule tried keeps neurons sparse
+    threshold's schedule was found at (512, 12); at smaller d fewer neurons ever open
     (docs/dynamics.md). [M]
 
     Args:
