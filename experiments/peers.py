@@ -18,11 +18,12 @@ import jax
 import numpy as np
 from peer_bounds import PUBLISHED, alpha_crown, best_level, crown, pair_form, sdp_crown
 
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, HIGH_EFFORT
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import q1_dual
-from featpur_sim.certify.q2 import Pace, q2_dual
+from featpur_sim.certify.q2 import q2_dual
 from featpur_sim.measure.both_sides import squeeze
 from featpur_sim.runs.experiment import run_experiment, seed_keys
 from featpur_sim.runs.folder import RESULT, save_run

@@ -1,18 +1,19 @@
-"""Attacked and certified robust accuracy of both presets: the table of docs/certificates.md.
+"""Attacked and certified robust accuracy: tables of docs/certificates.md and docs/linf.md.
 
 Trains what the folder does not hold yet, then attacks with standard/1 and certifies:
 
     python experiments/sandwich.py nets/
     python experiments/sandwich.py nets/ --deep --only dense-64 sparse-64 dense-128 sparse-128
     python experiments/sandwich.py nets/ --only dense-64 sparse-64 --points 200 --seeds 1
+    python experiments/sandwich.py box-nets/ --norm linf --only dense-64 sparse-64
 """
 
 import argparse
 import time
 from pathlib import Path
 
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort
-from featpur_sim.certify.q2 import Pace
 from featpur_sim.runs.certify import certify_run, save_certificate
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.experiment import run_experiment
@@ -32,6 +33,7 @@ PARTS = (
     ("clean", (0.5, 1.0), NO_BRANCHING),
 )
 DEEP_PARTS = (("adversarial", (1.5,), None), ("clean", (0.5, 1.0), None))
+BOX_PARTS = (("adversarial", (1.0,), None), ("clean", (0.25,), None))
 LARGE_PARTS = (("adversarial", (0.5, 1.0, 1.5), CHEAP), ("clean", (0.25,), CHEAP))
 HEAD = (
     "net",
@@ -51,15 +53,15 @@ HEAD = (
 )
 
 
-def settings(name: str, seeds: int) -> RunConfig:
+def settings(name: str, seeds: int, norm: str) -> RunConfig:
     regime, d = name.split("-")
     if d == "512":
-        config = dense_regime(d=512, k=12, seeds=1).model_dump()
+        config = dense_regime(d=512, k=12, seeds=1, norm=norm).model_dump()
         config["clean"] |= {"steps": 1600, "learning_rate": 1.0}
         config["adversarial"] |= {"steps": 1000, "learning_rate": 1.0}
     else:
         preset = dense_regime if regime == "dense" else sparse_regime
-        config = preset(d=int(d), k={"64": 5, "128": 8}[d], seeds=seeds).model_dump()
+        config = preset(d=int(d), k={"64": 5, "128": 8}[d], seeds=seeds, norm=norm).model_dump()
     config["evaluation"] |= {"samples": 300, "pgd_restarts": 1}
     return parse(config)
 
@@ -93,17 +95,19 @@ def main():
     parser.add_argument("--only", nargs="*", choices=NETS, default=NETS)
     parser.add_argument("--points", type=int, default=1000, help="per seed; 300 at d = 512")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--norm", choices=("l2", "linf"), default="l2", help="at ε alone in linf")
     parser.add_argument("--deep", action="store_true", help="spend more where points stay open")
     options = parser.parse_args()
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
     for name in options.only:
         folder = options.folder / name
         if not (folder / RESULT).exists():
-            experiment = run_experiment(settings(name, options.seeds))
+            experiment = run_experiment(settings(name, options.seeds, options.norm))
             save_run(folder, experiment.result, experiment.weights, [])
         run = load_run(folder)
         large, rows, began = name.endswith("512"), [], time.perf_counter()
-        for phase, radii, stages in LARGE_PARTS if large else DEEP_PARTS if options.deep else PARTS:
+        usual = BOX_PARTS if options.norm == "linf" else PARTS
+        for phase, radii, stages in LARGE_PARTS if large else DEEP_PARTS if options.deep else usual:
             for radius in radii:
                 rows += certify_run(
                     run,

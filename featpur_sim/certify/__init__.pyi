@@ -8,6 +8,7 @@ from . import network as network
 from . import problem as problem
 from . import q1 as q1
 from . import q2 as q2
+from . import q2_box as q2_box
 from . import radii as radii
 from . import radius as radius
 from . import relaxation as relaxation

@@ -15,6 +15,20 @@ from jax import Array
 FIRST_DECAY, SECOND_DECAY = 0.9, 0.99
 
 
+class Pace(NamedTuple):
+    """How a search goes on.
+
+    Attributes:
+        steps: Adam steps, one decomposition each.
+        rate: first learning rate in θ and in q over its unit; cosine-annealed.
+        barrier: first ε in units of the search's own; falls geometrically to its last.
+    """
+
+    steps: int = 300
+    rate: float = 0.1
+    barrier: float = 0.3
+
+
 class Moments(NamedTuple):
     """Running means of the gradient and of its square; shapes of the variable."""
 

@@ -8,7 +8,7 @@ Over the box {|δ_j| ≤ ε} the trust-region term is bounded below, for any ν 
 
 With diag(μ) ⪰ Q, the choice ν = μ + |v|/(2ε) is already at least section 8's −ε‖v‖₁ − ε²Σμ_j,
 because then A ⪰ diag(|v|)/(2ε); here ν = λμ + e with e > 0 is searched for together with (θ, λ),
-which is tighter.
+which is tighter, and any ν at the (θ, λ) found, in float64.
 """
 
 import math
@@ -25,8 +25,9 @@ from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.batching import ascended, float32, in_batches
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import GRID, LEVEL_RATE, RATE
+from featpur_sim.certify.q2_box import complete_box
 from featpur_sim.certify.relaxation import envelope_slope, neuron_minimum
-from featpur_sim.certify.rounding import UNIT, DualPoint
+from featpur_sim.certify.rounding import DualPoint
 
 BATCH = 32
 
@@ -147,14 +148,13 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
         enough: as for `featpur_sim.certify.q1.q1_dual`.
 
     Returns:
-        The dual point; its excess is λ times the one proved for diag(μ) − Q₀.
+        The dual point, its excess proved.
     """
     network = problem.network
-    quadratic = network.quadratic
-    majorant, proved = network.majorant
+    majorant = network.majorant
     fixed = _Fixed(
         float32(network.weights),
-        float32(quadratic),
+        float32(network.quadratic),
         float32(majorant)[None],
         float32(network.shape)[None],
         float32(network.bias)[None],
@@ -172,12 +172,5 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
     found = ascended(ascend, state, rows, steps, enough, BATCH)
     slope, extra = (np.asarray(part, np.float64) for part in (found.best_slope, found.best_extra))
     level = np.asarray(found.best_level, np.float64) * network.scale
-    direction = slope @ network.weights
-    minimiser = np.empty_like(direction)
-    for i, (lam, e, v) in enumerate(zip(level, extra, direction, strict=True)):
-        minimiser[i] = np.linalg.solve(np.diag(lam * majorant + e) - lam * quadratic, -v / 2)
-    # The roundings of λ·c, λ·μ and the sum.
-    rounding = 8 * UNIT * level * (majorant.max() + network.top)
-    excess = level * proved * (1 + 4 * UNIT) + rounding
-    multiplier = level[:, None] * majorant + extra
-    return DualPoint(slope, level[:, None] * network.shape, multiplier, minimiser, excess)
+    start = level[:, None] * majorant + extra
+    return complete_box(problem, slope, level[:, None] * network.shape, start)

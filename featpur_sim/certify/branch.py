@@ -1,9 +1,9 @@
-"""Branch and bound on the neurons' pre-activations, in ℓ2 (docs/theory.md, section 8).
+"""Branch and bound on the neurons' pre-activations (docs/theory.md, section 8).
 
 A node is an interval [low, high] of t = Wδ for every neuron; its bound is Q2's. It is split at the
 concave kink t = −b − u of the neuron whose parabola is slackest at the node's minimiser: in either
-half that neuron is convex. Each half is the ball cut by a half-space, over which the range of
-every other neuron has a closed form, so a split also tightens all neurons that point a similar
+half that neuron is convex. Each half is the ball or box cut by a half-space, over which the range
+of every other neuron has a closed form, so a split also tightens all neurons that point a similar
 way. A point is certified when every leaf's rigorous bound is positive: the leaves cover the ball.
 """
 
@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q2 import BATCH, Pace, complete, q2_dual
+from featpur_sim.certify.q2 import BATCH, complete, q2_dual
 from featpur_sim.certify.relaxation import soft_threshold
 from featpur_sim.certify.rounding import UNDERFLOW, UNIT, gamma, neuron_minimum_down
 
@@ -49,6 +50,40 @@ def half_ball_reach(
     sines = np.sqrt((np.maximum(1 - cosine**2, 0) + slack) * (max(1 - level**2, 0) + slack))
     share = np.where(cosine <= level + slack, 1, np.minimum(cosine * level + sines + slack, 1))
     return radius * norms * share * (1 + 8 * UNIT)
+
+
+def half_box_reach(
+    weights: np.ndarray, radius: float, normal: np.ndarray, threshold: float
+) -> np.ndarray:
+    """max ⟨w_j, δ⟩ over {|δ_l| ≤ ε, ⟨p, δ⟩ ≤ s} for every j, rounded up [D].
+
+    A continuous knapsack: by duality it is the least of λs + ε Σ_l |w_jl − λp_l| over λ ≥ 0, convex
+    in λ and linear between the places w_jl/p_l. Every λ gives an upper bound; the place where the
+    slope s − ε‖p‖₁ + 2ε Σ|p_l|, over the places up to there, turns positive gives the least.
+
+    Args:
+        weights: W, [m, d] float64.
+        radius: ε.
+        normal: p, [d]; one that is 0 cuts nothing.
+        threshold: s ≥ −ε‖p‖₁.
+
+    Returns:
+        [m].
+    """
+    used = np.abs(normal) > UNDERFLOW
+    weight = np.where(used, np.abs(normal), 0)
+    level = np.zeros((len(weights), 1))
+    if threshold < radius * weight.sum():
+        places = weights[:, used] / normal[used]
+        order = places.argsort(1)
+        slope = threshold - radius * weight.sum() + 2 * radius * weight[used][order].cumsum(1)
+        turn = (slope < 0).sum(1, keepdims=True).clip(max=used.sum() - 1)
+        level = np.take_along_axis(places, np.take_along_axis(order, turn, 1), 1).clip(0)
+    value = level[:, 0] * threshold + radius * np.abs(weights - level * normal).sum(1)
+    terms = level[:, 0] * abs(threshold) + radius * (np.abs(weights) + level * np.abs(normal)).sum(
+        1
+    )
+    return value + 2 * gamma(weights.shape[1] + 8) * terms
 
 
 @dataclass(frozen=True)
@@ -107,13 +142,18 @@ def split(problem: Problem, node: Node) -> list[Node]:
         At most two nodes that inherit the dual point and the bound.
     """
     neuron, threshold = choose_split(problem, node)
-    weights, norms = problem.weights, problem.dual_norms
     radius = float(problem.radius[node.point])
+
+    def reach(weights: np.ndarray, normal: np.ndarray, threshold: float) -> np.ndarray:
+        if problem.box:
+            return half_box_reach(weights, radius, normal, threshold)
+        return half_ball_reach(weights, problem.dual_norms, radius, normal, threshold)
+
     halves: list[Node] = []
     for side in (1.0, -1.0):  # side·t_i ≤ side·s
-        normal, bound = side * weights[neuron], side * threshold
-        high = np.minimum(node.high, half_ball_reach(weights, norms, radius, normal, bound))
-        low = np.maximum(node.low, -half_ball_reach(-weights, norms, radius, normal, bound))
+        normal, bound = side * problem.weights[neuron], side * threshold
+        high = np.minimum(node.high, reach(problem.weights, normal, bound))
+        low = np.maximum(node.low, -reach(-problem.weights, normal, bound))
         if side > 0:
             high[neuron] = min(high[neuron], threshold)
         else:
@@ -184,7 +224,7 @@ def branch_and_bound(
     """Splits balls until every point is certified, broken, or out of nodes.
 
     Args:
-        problem: network, points and radii, in ℓ2.
+        problem: network, points and radii.
         slope: θ of each point's best dual point so far, [n, m].
         curvature: q of the same, [n, m].
         lower: proved lower bounds, [n].

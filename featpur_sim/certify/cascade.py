@@ -15,16 +15,16 @@ import numpy as np
 
 from featpur_sim._ground.checks import count, double
 from featpur_sim._ground.switches import steady
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.branch import branch_and_bound
 from featpur_sim.certify.linear import linear_dual
-from featpur_sim.certify.problem import NotCertified, Problem
+from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import q1_dual
-from featpur_sim.certify.q2 import Pace, complete, q2_dual
+from featpur_sim.certify.q2 import complete, q2_dual
 from featpur_sim.certify.rounding import DualPoint
 
 STAGES = ("linear", "q1", "q2", "branch")
-BOX_STAGES = ("linear", "q1")
 
 
 Evidence = dict[str, Any]
@@ -241,31 +241,23 @@ def _require_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} has shape {array.shape}; it must have shape {shape}.")
 
 
-def chosen(stages: Sequence[str] | None, norm: str) -> tuple[str, ...]:
+def chosen(stages: Sequence[str] | None) -> tuple[str, ...]:
     """The stages to run, in their order.
 
     Args:
-        stages: names, or None for all that the norm has.
-        norm: "l2" or "linf".
+        stages: names, or None for all.
 
     Raises:
         ValueError: an unknown stage, or one name instead of a list.
-        NotCertified: a stage that the norm does not have.
     """
-    offered = BOX_STAGES if norm == "linf" else STAGES
     if stages is None:
-        return offered
+        return STAGES
     if isinstance(stages, str):
         raise ValueError(f"stages must be a list of names, got {stages!r}: write [{stages!r}].")
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stages contains {name!r}; the stages are {', '.join(STAGES)}.")
-        if name not in offered:
-            raise NotCertified(
-                f"stage {name!r} needs the ball's single multiplier and exists in ℓ2 only; "
-                f"for norm {norm!r} choose among {', '.join(offered)}."
-            )
-    return tuple(name for name in offered if name in stages)
+    return tuple(name for name in STAGES if name in stages)
 
 
 @steady
@@ -294,12 +286,11 @@ def certify(
         smoothing: σ_ρ of the closed-form smoothed network, in units of the pre-activation; its
             distance to the soft threshold is charged to the bound, which is only worth having for
             σ_ρ well below b.
-        stages: which of "linear", "q1", "q2", "branch" to run; by default all the norm has
-            ("linear", "q1" in ℓ∞).
+        stages: which of "linear", "q1", "q2", "branch" to run; by default all.
         perturbations: perturbations found by an attack, [n, d], scaled back into the ball if need
             be. Points they break are not worked on, and a contradiction with a bound is an error.
-        start: (θ, q) of an earlier certificate, each [n, m], in ℓ2: Q2 and branch and bound go on
-            from there. Its bound is proved again.
+        start: (θ, q) of an earlier certificate, each [n, m]: Q2 and branch and bound go on from
+            there. Its bound is proved again.
         effort: what to spend.
         stop: asked before each stage and each batch of nodes. Once it says True, what is proved by
             then is returned.
@@ -309,7 +300,7 @@ def certify(
 
     Raises:
         ValueError: bad shapes or values, or an unknown stage.
-        NotCertified: a norm or stage without a certificate.
+        NotCertified: a norm without a certificate.
         Contradiction: a perturbation breaks a certified point.
 
     >>> import numpy as np
@@ -317,7 +308,7 @@ def certify(
     >>> bool(result.certified[0]), round(float(result.lower[0]), 6)  # 2(1 − 0.1) − 0.2√2
     (True, 1.517157)
     """
-    names = chosen(stages, norm)
+    names = chosen(stages)
     problem = Problem.build(weights, bias, points, radius, norm=norm, smoothing=smoothing)
     if perturbations is not None:
         perturbations = double("perturbations", perturbations, ndim=2)

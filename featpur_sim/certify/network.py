@@ -2,48 +2,13 @@
 (docs/theory.md, section 8).
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from featpur_sim.certify.relaxation import box_multiplier
 from featpur_sim.certify.rounding import UNIT, curvature_excess
-
-# η of `diagonal_majorant`, over λmax: the last one, and the factor from one to the next.
-_LAST, _FALL = 1e-6, 0.3
-# Newton's decrement below which a step is a full one and the next η may come.
-_NEAR = 0.25
-
-
-def diagonal_majorant(matrix: np.ndarray) -> np.ndarray:
-    """μ with diag(μ) ⪰ Q and Σμ_j close to least: Newton's method on Σμ − η·logdet(diag(μ) − Q), η
-    falling [D].
-
-    The barrier is self-concordant, so damped steps stay inside and converge from anywhere; the sum
-    ends within dη of the least.
-
-    Args:
-        matrix: Q ⪰ 0, [d, d].
-
-    Returns:
-        μ, [d]. Not a proof: `curvature_excess` gives that.
-    """
-    size = len(matrix)
-    top = float(np.linalg.eigvalsh(matrix)[-1])
-    if top <= 0:
-        return np.zeros(size)
-    multiplier, barrier = np.full(size, 2 * top), top
-    while barrier > _LAST * top:
-        barrier *= _FALL
-        decrement = math.inf
-        while decrement > _NEAR:
-            inverse = np.linalg.inv(np.diag(multiplier) - matrix)
-            gradient = 1 - barrier * np.diag(inverse)
-            step = -np.linalg.solve(barrier * inverse**2, gradient)
-            decrement = math.sqrt(max(-gradient @ step / barrier, 0.0))
-            multiplier = multiplier + step / (1 + decrement * (decrement > _NEAR))
-    return multiplier
 
 
 @dataclass(frozen=True)
@@ -90,7 +55,6 @@ class Network:
         return float(1 / (4 * max(np.median(zone), 0.05 * zone.max(), 1e-6)))
 
     @cached_property
-    def majorant(self) -> tuple[np.ndarray, float]:
-        """μ from `diagonal_majorant` for Q₀, [d], and a proved e ≥ 0 with diag(μ) − Q₀ ⪰ −e·I."""
-        multiplier = diagonal_majorant(self.quadratic)
-        return multiplier, curvature_excess(self.weights, self.shape, multiplier)
+    def majorant(self) -> np.ndarray:
+        """μ of about the least sum with diag(μ) ⪰ Q₀, [d]; not proved."""
+        return box_multiplier(self.quadratic, np.zeros_like(self.quadratic[0]), 1.0)

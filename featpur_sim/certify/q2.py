@@ -1,4 +1,6 @@
-"""Q2: the quadratic relaxation with a curvature for each neuron, in ℓ2 (docs/theory.md, section 8).
+"""Q2: the quadratic relaxation with a curvature for each neuron (docs/theory.md, section 8).
+
+In ℓ2 here, in ℓ∞ by q2_box.py.
 
 (θ, q) is searched for by Adam, in float32 under jit, one eigendecomposition a step; T's multiplier
 is smoothed by a log-barrier ε·logdet(μI − Q), annealed, because T has a kink wherever λmax is
@@ -13,28 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from featpur_sim.certify.ascent import Moments, adam_direction, fade
+from featpur_sim.certify.ascent import Moments, Pace, adam_direction, fade
 from featpur_sim.certify.batching import float32, in_batches
 from featpur_sim.certify.problem import Problem
+from featpur_sim.certify.q2_box import complete_box, q2_box_dual
 from featpur_sim.certify.relaxation import ball_multiplier, neuron_minimum
 from featpur_sim.certify.rounding import DualPoint, curvature_excess
 
 BATCH = 8
 LAST_BARRIER = 3e-4  # ε in units of τ²(λmax + ‖v‖/2τ)/d
-
-
-class Pace(NamedTuple):
-    """How a search goes on.
-
-    Attributes:
-        steps: Adam steps, one eigendecomposition each.
-        rate: first learning rate in θ and in q over its unit; cosine-annealed.
-        barrier: first ε in units of τ²(λmax + ‖v‖/2τ)/d; falls geometrically to `LAST_BARRIER`.
-    """
-
-    steps: int = 300
-    rate: float = 0.1
-    barrier: float = 0.3
 
 
 class _Search(NamedTuple):
@@ -125,7 +114,7 @@ def q2_dual(
     """Searches for Q2's best dual point from a given one.
 
     Args:
-        problem: network, points and radii, in ℓ2.
+        problem: network, points and radii.
         low: lower ends of t, [n, m].
         high: upper ends of t, [n, m].
         slope: θ to start from, [n, m].
@@ -135,6 +124,8 @@ def q2_dual(
     Returns:
         The dual point, its excess proved.
     """
+    if problem.box:
+        return q2_box_dual(problem, low, high, slope, curvature, pace)
     network = problem.network
     unit = network.scale * network.shape
     values = (network.weights, network.bias[None], unit[None], *pace)
@@ -147,16 +138,18 @@ def q2_dual(
 
 
 def complete(problem: Problem, slope: np.ndarray, curvature: np.ndarray) -> DualPoint:
-    """The best μ and δ̂ for any (θ, q), in float64, with a proof that μI − Q ⪰ −e·I.
+    """The best μ (ν in ℓ∞) and δ̂ for any (θ, q), in float64, with a proof that μI − Q ⪰ −e·I.
 
     Args:
-        problem: network, points and radii, in ℓ2.
+        problem: network, points and radii.
         slope: θ, [n, m].
         curvature: q, [n, m].
 
     Returns:
         The dual point.
     """
+    if problem.box:
+        return complete_box(problem, slope, curvature)
     weights = problem.weights
     quadratic = np.stack([weights.T @ (q[:, None] * weights) for q in curvature])
     values, vectors = np.linalg.eigh(quadratic)

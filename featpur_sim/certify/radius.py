@@ -54,7 +54,7 @@ def certified_radius(
     proved = np.zeros(len(double("points", points, ndim=2)))
     trial = np.full_like(proved, largest, dtype=np.float64)
     step = np.full_like(proved, largest, dtype=np.float64)
-    names = chosen(stages, norm)
+    names = chosen(stages)
     problem = Problem.build(weights, bias, points, trial, norm=norm, smoothing=smoothing)
     for _ in range(halvings + 1):
         result = run_stages(Ledger(replace(problem, radius=trial)), names, effort)

@@ -134,7 +134,7 @@ def certify(
     points: Annotated[int, typer.Option(help="Test points per seed.")] = 1000,
     stages: Annotated[
         str | None,
-        typer.Option(help="Some of linear,q1,q2,branch; by default all that the norm has."),
+        typer.Option(help="Some of linear,q1,q2,branch; by default all."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
     protocol: Annotated[ProtocolName, typer.Option(help="The attack.")] = "standard",

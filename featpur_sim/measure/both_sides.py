@@ -150,14 +150,14 @@ def squeeze(
         key: names the attack's random starts.
         direction: Mw* for the dense mixture, which is left out without it.
         protocol: the attack.
-        stages: of `featpur_sim.certify.certify`; by default all that the norm has.
+        stages: of `featpur_sim.certify.certify`; by default all.
         effort: what the certificate may spend.
 
     Returns:
         Both sides.
 
     Raises:
-        NotCertified: a model, norm or stage without a certificate; or the model's own output
+        NotCertified: a model or norm without a certificate; or the model's own output
             differs, by more than rounding, from the function that is certified.
         ValueError: bad values, or a point without a label.
         Contradiction: an attack breaks a certified point: one of the two is wrong.
@@ -219,7 +219,7 @@ class Squeeze:
         self.model, self.key, self.direction = model, key, direction
         self.norm: Norm = norm
         self.protocol, self.effort = protocol, effort
-        self.stages = chosen(stages, norm)
+        self.stages = chosen(stages)
         self.points = np.asarray(batch.x) * y[:, None]
         self.smoothing = closed_form_noise(model)
         self.problem = Problem.build(

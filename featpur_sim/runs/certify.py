@@ -71,7 +71,7 @@ def certify_run(
         radii: in units of the training radius τ.
         norm: ``"l2"`` or ``"linf"``; by default that of the run.
         points: labelled test points per seed.
-        stages: of the certificate; by default all that the norm has.
+        stages: of the certificate; by default all.
         seeds: certify only the first so many.
         phases: which networks.
         protocol: the attack.
@@ -353,18 +353,16 @@ def _check(run, radii, norm, points, stages, seeds, seed, phases) -> tuple[str, 
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown or not phases:
         raise ConfigError(f"phases = {list(phases)}: choose among {', '.join(run.networks)}.")
-    offered = STAGES if norm == "l2" else STAGES[:2]
-    wrong = [name for name in stages or () if name not in offered]
+    wrong = [name for name in stages or () if name not in STAGES]
     if wrong:
         raise NotCertified(
-            f"stages = {wrong[0]!r} does not exist for norm {norm!r}: choose among "
-            f"{', '.join(offered)}."
+            f"stages = {wrong[0]!r} does not exist: choose among {', '.join(STAGES)}."
         )
     require_certifiable(run.networks["clean"])
     _require_own_coordinates(run, norm)
     for phase in phases:
         _require_finite(run, phase, seeds)
-    return tuple(offered if not stages else (name for name in offered if name in stages))
+    return tuple(STAGES if not stages else (name for name in STAGES if name in stages))
 
 
 def _require_own_coordinates(run: SavedRun, norm: str) -> None:

@@ -16,10 +16,11 @@ from experiments.peer_bounds import (
     sdp_crown,
     triangle,
 )
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import q1_dual
-from featpur_sim.certify.q2 import Pace, complete, q2_dual
+from featpur_sim.certify.q2 import complete, q2_dual
 
 
 def network(seed, width=16, size=8, count=60, bias=0.2, equal=False):

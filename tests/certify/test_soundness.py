@@ -5,7 +5,7 @@ import pytest
 from small_networks import descend, network_value, random_network
 
 from featpur_sim.certify import Effort, certify
-from featpur_sim.certify.q2 import Pace
+from featpur_sim.certify.ascent import Pace
 
 pytestmark = pytest.mark.slow
 
@@ -40,16 +40,17 @@ def test_first_stages(norm, most, width, size, networks, count):
     assert 0.05 * networks * count < certified < 0.95 * networks * count
 
 
+@pytest.mark.parametrize(("norm", "most"), [("l2", 3.0), ("linf", 0.8)])
 @pytest.mark.parametrize(("width", "size"), [(8, 3), (24, 8), (48, 16)])
-def test_the_whole_cascade(width, size):
+def test_the_whole_cascade(norm, most, width, size):
     effort = Effort(q1_steps=30, q2=Pace(30, 0.1, 0.3), max_nodes=12)
     last = 0
     for seed in range(3):
         weights, bias, points = random_network(100 + seed, width, size, 400, bias=0.2)
-        tau = radii(seed, 400)
-        result = certify(weights, bias, points, tau, effort=effort)
+        tau = radii(seed, 400, most=most)
+        result = certify(weights, bias, points, tau, norm=norm, effort=effort)
         attacked, _ = descend(
-            weights, bias, points, tau, restarts=3, steps=50, starts=[result.minimiser]
+            weights, bias, points, tau, norm, restarts=3, steps=50, starts=[result.minimiser]
         )
         assert np.all(result.lower <= attacked + 1e-12)
         last += result.by_stage()["q2"] + result.by_stage()["branch"]

@@ -10,7 +10,7 @@ from featpur_sim import FGM, SparseCoding, SymmetricReLU
 from featpur_sim._ground import checks
 from featpur_sim.attacks.protocol import Protocol, Stage
 from featpur_sim.certify import Effort, certified_radius, certify, float32_inference_error
-from featpur_sim.certify.q2 import Pace
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.data import dictionaries as dictionary
 from featpur_sim.measure.both_sides import squeeze
 from featpur_sim.measure.critical_radius import bisect_critical_radius, dense_critical_radius

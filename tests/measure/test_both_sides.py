@@ -9,7 +9,7 @@ import pytest
 from featpur_sim import SymmetricReLU
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.certify import Contradiction, Effort, NotCertified, cascade, certify
-from featpur_sim.certify.q2 import Pace
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.measure.both_sides import squeeze
 from featpur_sim.models.classifier import Classifier, autodiff_input_gradient
 

@@ -11,7 +11,7 @@ import pytest
 from featpur_sim._ground.meter import Silent
 from featpur_sim.attacks.protocol import QUICK, Protocol, Stage
 from featpur_sim.certify import Effort, cascade
-from featpur_sim.certify.q2 import Pace
+from featpur_sim.certify.ascent import Pace
 from featpur_sim.runs import campaign as module
 from featpur_sim.runs import certify as runs
 from featpur_sim.runs.budget import Budget
