@@ -8,6 +8,9 @@ f(x) = Σ_i [ReLU(u_i − b_i) − ReLU(−u_i − b_i)] is for them a network o
 
 CROWN: Zhang et al., NeurIPS 2018. α-CROWN: Xu et al., ICLR 2021. SDP-CROWN: Chiu et al., ICML 2025,
 arXiv:2506.06665.
+
+Over the box |δ_j| ≤ ε the linear part's minimum is the box's in all three. SDP-CROWN is a method
+for a ball: its offset is that of the ball of radius ε√d around the box.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +51,9 @@ class PairForm(NamedTuple):
         centre: pre-activations ẑ, [n, 2m].
         reach: how far each moves in the ball, [n, 2m].
         radius: τ, [n, 1].
-        rho: radius of a ball around ẑ that holds all pre-activations, τ‖[W; −W]‖₂, [n, 1].
+        rho: radius of a ball around ẑ that holds all pre-activations, τ‖[W; −W]‖₂, [n, 1]; in the
+            box √d of that.
+        box: whether the ball is ℓ∞'s.
     """
 
     rows: np.ndarray
@@ -57,19 +62,26 @@ class PairForm(NamedTuple):
     reach: np.ndarray
     radius: np.ndarray
     rho: np.ndarray
+    box: bool
 
 
 def pair_form(
-    weights: np.ndarray, bias: np.ndarray, points: np.ndarray, radius: float | np.ndarray
+    weights: np.ndarray,
+    bias: np.ndarray,
+    points: np.ndarray,
+    radius: float | np.ndarray,
+    norm: str = "l2",
 ) -> PairForm:
     """W [m, d], b [m], x times its label [n, d] and τ (scalar or [n]) as 2m ReLUs."""
+    box = norm == "linf"
     weights, bias, points = (np.asarray(v, np.float64) for v in (weights, bias, points))
     rows = np.concatenate([weights, -weights])
     output = np.repeat([1.0, -1.0], len(weights))
     tau = np.broadcast_to(np.asarray(radius, np.float64), len(points))[:, None]
     centre = points @ rows.T - np.tile(np.broadcast_to(bias, len(weights)), 2)
-    reach = tau * np.linalg.norm(rows, axis=1)
-    return PairForm(rows, output, centre, reach, tau, tau * np.linalg.norm(rows, 2))
+    reach = tau * np.linalg.norm(rows, axis=1, ord=1 if box else 2)
+    rho = tau * np.linalg.norm(rows, 2) * (points.shape[1] ** 0.5 if box else 1)
+    return PairForm(rows, output, centre, reach, tau, rho, box)
 
 
 class Triangle(NamedTuple):
@@ -101,8 +113,11 @@ def triangle(net: PairForm) -> Triangle:
 def minimised(net: PairForm, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """min of ⟨g, z⟩ over the ball of x, [n], and the z that attains it, [n, 2m]."""
     direction = slope @ net.rows
-    length = np.linalg.norm(direction, axis=1, keepdims=True)
-    delta = -net.radius * direction / np.maximum(length, 1e-300)
+    if net.box:
+        delta = -net.radius * np.sign(direction)
+    else:
+        length = np.linalg.norm(direction, axis=1, keepdims=True)
+        delta = -net.radius * direction / np.maximum(length, 1e-300)
     worst = net.centre + delta @ net.rows.T
     return (slope * worst).sum(1), worst
 

@@ -1,6 +1,8 @@
-"""Published verifiers beside ours, on the same points: a table of docs/certificates.md.
+"""Published verifiers beside ours, on the same points: tables of docs/certificates.md and
+docs/linf.md.
 
     python experiments/peers.py dense
+    python experiments/peers.py box --norm linf
 
 Points certified at a radius (in units of τ) by CROWN, α-CROWN and SDP-CROWN (experiments/
 peer_bounds.py) and by the stages of featpur_sim.certify, with CPU time a point, compilation
@@ -19,6 +21,7 @@ import numpy as np
 from peer_bounds import PUBLISHED, alpha_crown, best_level, crown, pair_form, sdp_crown
 
 from featpur_sim.certify.ascent import Pace
+from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, HIGH_EFFORT
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
@@ -76,13 +79,14 @@ def published(rows: Rows, net) -> None:
 def ours(rows: Rows, problem: Problem, standing: np.ndarray) -> None:
     """The rows of our stages, the last two as in the cascade, from Q1's dual points."""
     one = problem.select(np.zeros(1, int))
-    warm = q1_dual(one)
+    first_dual = q1_box_dual if problem.box else q1_dual
+    warm = first_dual(one)
     q2_dual(one, -one.reach, one.reach, warm.slope, warm.curvature, Pace(1))
     rows.add("linear", lambda: problem.bound(linear_dual(problem)))
     found = []
 
     def first() -> np.ndarray:
-        found.append(q1_dual(problem))
+        found.append(first_dual(problem))
         return problem.bound(found[0])
 
     rows.add("Q1", first)
@@ -102,7 +106,7 @@ def ours(rows: Rows, problem: Problem, standing: np.ndarray) -> None:
         done = list(rows.proved.values())[-1]
 
 
-def table(run: SavedRun, seed: int, count: int, relative: float) -> None:
+def table(run: SavedRun, seed: int, count: int, relative: float, norm: str) -> None:
     """Print the rows of both networks of one seed."""
     tau = relative * run.config.adversarial.radius
     key = jax.random.fold_in(seed_keys(run.config)[2][seed], 1)
@@ -114,11 +118,11 @@ def table(run: SavedRun, seed: int, count: int, relative: float) -> None:
         network = jax.tree.map(lambda leaf: leaf[seed], run.networks[phase])
         direction = data.dense_direction()
         both = squeeze(
-            network, batch, tau, key=attack_key, direction=direction, stages=["linear", "q1"]
+            network, batch, tau, norm, key=attack_key, direction=direction, stages=["linear", "q1"]
         )
-        problem = Problem.build(network.weights, network.bias, points, tau)
+        problem = Problem.build(network.weights, network.bias, points, tau, norm=norm)
         rows = Rows(phase, count)
-        published(rows, pair_form(problem.weights, problem.bias, points, tau))
+        published(rows, pair_form(problem.weights, problem.bias, points, tau, norm))
         others = np.any(list(rows.proved.values()), axis=0)
         ours(rows, problem, both.standing)
         rows.tell("attacked (standard/1)", both.standing.mean(), count, "")
@@ -134,13 +138,15 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="which of the run's networks, from 0")
     parser.add_argument("--points", type=int, default=300)
     parser.add_argument("--radius", type=float, default=1.0, help="in units of τ")
+    parser.add_argument("--norm", choices=("l2", "linf"), default="l2")
     options = parser.parse_args()
     if not (options.folder / RESULT).exists():
-        experiment = run_experiment(dense_regime(seeds=options.seed + 1))
+        experiment = run_experiment(dense_regime(seeds=options.seed + 1, norm=options.norm))
         save_run(options.folder, experiment.result, experiment.weights, [])
     print("| network | bound | certified | points entered | CPU ms a point |")
     print("|" + "---|" * 5, flush=True)
-    table(load_run(options.folder), options.seed, options.points, options.radius)
+    run = load_run(options.folder)
+    table(run, options.seed, options.points, options.radius, options.norm)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from small_networks import exact_minimum, random_network
+from test_milp import exact_box_minimum
 
 from experiments.peer_bounds import (
     PUBLISHED,
@@ -63,11 +64,14 @@ def test_the_offset_is_the_minimum_of_the_lagrangian():
         assert np.allclose(place[0], z[lagrangian.argmin(0), 0], atol=1e-3)
 
 
-@pytest.mark.parametrize("radius", [0.2, 0.6])
-def test_published_bounds_are_below_the_minimum(radius):
+@pytest.mark.parametrize(("norm", "radius"), [("l2", 0.2), ("l2", 0.6), ("linf", 0.2)])
+def test_published_bounds_are_below_the_minimum(norm, radius):
     weights, bias, points = network(3, width=7, size=4, count=8)
-    exact = np.array([exact_minimum(weights, bias, x, radius) for x in points])
-    net = pair_form(weights, bias, points, radius)
+    if norm == "linf":
+        exact = np.array([exact_box_minimum(weights, bias, x, radius)[0] for x in points])
+    else:
+        exact = np.array([exact_minimum(weights, bias, x, radius) for x in points])
+    net = pair_form(weights, bias, points, radius, norm)
     bounds = all_bounds(net)
     for name, bound in bounds.items():
         assert np.all(bound <= exact + 1e-7), name
@@ -97,14 +101,14 @@ def test_alpha_crown_reaches_the_least_of_the_convex_relaxation():
         assert found == pytest.approx(least, abs=1e-3)
 
 
-@pytest.mark.parametrize("radius", [0.05, 0.2])
-def test_linear_stage_is_crown_or_better(radius):
+@pytest.mark.parametrize(("norm", "radius"), [("l2", 0.05), ("l2", 0.2), ("linf", 0.05)])
+def test_linear_stage_is_crown_or_better(norm, radius):
     weights, bias, points = network(6, count=400)
-    net = pair_form(weights, bias, points, radius)
+    net = pair_form(weights, bias, points, radius, norm)
     low, high = net.centre - net.reach, net.centre + net.reach
     both = ((low < 0) & (high > 0)).reshape(400, 2, 16).all(1).any(1)
     assert 10 < both.sum() < 390
-    problem = Problem.build(weights, bias, points, radius)
+    problem = Problem.build(weights, bias, points, radius, norm=norm)
     gain = problem.bound(linear_dual(problem)) - crown(net)
     # Where no neuron spans both kinks, the sum of two relaxations is the relaxation of the sum.
     assert np.allclose(gain[~both], 0, rtol=0, atol=1e-11)
@@ -119,12 +123,14 @@ def at(problem, slope, curvature):
     return problem.bound(complete(problem, theta, np.broadcast_to(curvature, theta.shape)))
 
 
-@pytest.mark.parametrize("radius", [0.1, 0.3, 1.0])
-def test_no_published_dual_point_is_better_than_ours_there(radius):
+@pytest.mark.parametrize(
+    ("norm", "radius"), [("l2", 0.1), ("l2", 0.3), ("l2", 1.0), ("linf", 0.05), ("linf", 0.2)]
+)
+def test_no_published_dual_point_is_better_than_ours_there(norm, radius):
     """Both inequalities hold dual point by dual point, found or random."""
     weights, bias, points = network(1)
-    net = pair_form(weights, bias, points, radius)
-    problem = Problem.build(weights, bias, points, radius)
+    net = pair_form(weights, bias, points, radius, norm)
+    problem = Problem.build(weights, bias, points, radius, norm=norm)
     assert np.all(at(problem, triangle(net).slope, 0.0) >= crown(net) - 1e-9)
     rng = np.random.default_rng(2)
     found = sdp_crown(net, start=best_level(net), free=True)
