@@ -69,7 +69,7 @@ def main() -> None:
                 result.tau.values[at], mean, yerr=[mean - low, high - mean], color=colour,
                 marker="o", label=COLUMNS[column],
             )  # fmt: skip
-        panel.set_title("M = I" if name == "identity" else name)
+        panel.set_title("M = I" if name == "identity" else name.capitalize())
         panel.set_xlabel("ε of training and attack")
     axes[0].set_ylabel("accuracy")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
