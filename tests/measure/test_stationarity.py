@@ -59,15 +59,21 @@ def test_the_sides_meet_where_training_rests():
         _, gradient, count = loss_sum_and_gradient(SymmetricReLU(weights, 0.05), batch.x, batch.y)
         return weights - rate * (gradient / count + DECAY * regulariser_gradient(weights)), None
 
-    # Gates jump, so that a fixed rate would keep hopping about the point of rest.
+    # Gates jump, so that descent ends hopping about the point of rest, on each processor its own way
+    # and by a deviation of .02 in `pure`: the mean over its last steps is at rest.
+    def last(weights, _):
+        weights, _ = step(weights, 0.02)
+        return weights, both_sides(SymmetricReLU(weights, 0.05), problem, batch, key=KEY)
+
     rates = 0.5 / (1 + jnp.arange(5_000) / 500)
-    rest, _ = jax.jit(lambda w: jax.lax.scan(step, w, rates))(start.weights)
+    near, _ = jax.jit(lambda w: jax.lax.scan(step, w, rates))(start.weights)
+    _, along = jax.jit(lambda w: jax.lax.scan(last, w, length=500))(near)
     before = both_sides(start, problem, batch, key=KEY)
-    after = both_sides(SymmetricReLU(rest, 0.05), problem, batch, key=KEY)
+    after = jax.tree.map(jnp.mean, along)
     assert abs(float(before.weights - before.dense)) > 0.05
     assert abs(float(before.pure) - 1) > 0.5
-    assert float(after.weights) == pytest.approx(float(after.dense), abs=0.01)
-    assert float(after.pure) == pytest.approx(1, abs=0.01)
+    assert float(after.weights) == pytest.approx(float(after.dense), abs=0.002)
+    assert float(after.pure) == pytest.approx(1, abs=0.005)
     assert abs(float(after.weights)) > 0.02
 
 
