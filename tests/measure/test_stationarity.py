@@ -59,8 +59,8 @@ def test_the_sides_meet_where_training_rests():
         _, gradient, count = loss_sum_and_gradient(SymmetricReLU(weights, 0.05), batch.x, batch.y)
         return weights - rate * (gradient / count + DECAY * regulariser_gradient(weights)), None
 
-    # Gates jump, so that descent ends hopping about the point of rest, on each processor its own way
-    # and by a deviation of .02 in `pure`: the mean over its last steps is at rest.
+    # Gates jump, so that descent ends hopping about the point of rest, on each processor its own
+    # way, by a deviation of .02 in `pure`: the mean over its last steps is at rest.
     def last(weights, _):
         weights, _ = step(weights, 0.02)
         return weights, both_sides(SymmetricReLU(weights, 0.05), problem, batch, key=KEY)
