@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from featpur_sim._ground.checks import count, double
+from featpur_sim._ground.checks import ConfigError, count, double
 from featpur_sim._ground.switches import steady
 from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.box import q1_box_dual
@@ -248,15 +248,15 @@ def chosen(stages: Sequence[str] | None) -> tuple[str, ...]:
         stages: names, or None for all.
 
     Raises:
-        ValueError: an unknown stage, or one name instead of a list.
+        ConfigError: an unknown stage, or one name instead of a list.
     """
     if stages is None:
         return STAGES
     if isinstance(stages, str):
-        raise ValueError(f"stages must be a list of names, got {stages!r}: write [{stages!r}].")
+        raise ConfigError(f"stages must be a list of names, got {stages!r}: write [{stages!r}].")
     for name in stages:
         if name not in STAGES:
-            raise ValueError(f"stages contains {name!r}; the stages are {', '.join(STAGES)}.")
+            raise ConfigError(f"stages contains {name!r}: choose among {', '.join(STAGES)}.")
     return tuple(name for name in STAGES if name in stages)
 
 

@@ -18,7 +18,7 @@ from jax import Array
 from featpur_sim.certify.ascent import Moments, Pace, adam_direction, fade
 from featpur_sim.certify.batching import float32, in_batches
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q2_box import complete_box, q2_box_dual
+from featpur_sim.certify.q2_box import complete_box, search_box
 from featpur_sim.certify.relaxation import ball_multiplier, neuron_minimum
 from featpur_sim.certify.rounding import DualPoint, curvature_excess
 
@@ -124,32 +124,33 @@ def q2_dual(
     Returns:
         The dual point, its excess proved.
     """
-    if problem.box:
-        return q2_box_dual(problem, low, high, slope, curvature, pace)
     network = problem.network
     unit = network.scale * network.shape
     values = (network.weights, network.bias[None], unit[None], *pace)
     fixed = tuple(float32(value) for value in values)
     rows = (problem.pre_activation, low, high, problem.radius, slope, curvature / unit)
-    slopes, level = in_batches(
-        lambda *batch: cast(tuple[Array, ...], _search(*batch, *fixed)), rows, BATCH
-    )
-    return complete(problem, np.asarray(slopes, np.float64), np.asarray(level, np.float64) * unit)
+    search = search_box if problem.box else _search
+    found = in_batches(lambda *batch: cast(tuple[Array, ...], search(*batch, *fixed)), rows, BATCH)
+    slopes, level, *multiplier = (np.asarray(part, np.float64) for part in found)
+    return complete(problem, slopes, level * unit, *multiplier)
 
 
-def complete(problem: Problem, slope: np.ndarray, curvature: np.ndarray) -> DualPoint:
+def complete(
+    problem: Problem, slope: np.ndarray, curvature: np.ndarray, near: np.ndarray | None = None
+) -> DualPoint:
     """The best μ (ν in ℓ∞) and δ̂ for any (θ, q), in float64, with a proof that μI − Q ⪰ −e·I.
 
     Args:
         problem: network, points and radii.
         slope: θ, [n, m].
         curvature: q, [n, m].
+        near: in ℓ∞ a ν to start from, [n, d].
 
     Returns:
         The dual point.
     """
     if problem.box:
-        return complete_box(problem, slope, curvature)
+        return complete_box(problem, slope, curvature, near)
     weights = problem.weights
     quadratic = np.stack([weights.T @ (q[:, None] * weights) for q in curvature])
     values, vectors = np.linalg.eigh(quadratic)

@@ -16,13 +16,11 @@ import jax.scipy.linalg
 import numpy as np
 from jax import Array
 
-from featpur_sim.certify.ascent import Moments, Pace, adam_direction, fade
-from featpur_sim.certify.batching import float32, in_batches
+from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.relaxation import box_multiplier, neuron_minimum
 from featpur_sim.certify.rounding import DualPoint, curvature_excess
 
-BATCH = 8
 # Of a pace's rate: A follows q at once, where the ball's search solves for μ anew.
 RATE_SHARE = 0.3
 LAST_BARRIER = 3e-3  # η in units of ε²Σν/d at the start; with less, more steps leave A ≻ 0
@@ -84,7 +82,7 @@ def _newton(
 
 
 @jax.jit
-def _search(
+def search_box(
     u: Array,
     low: Array,
     high: Array,
@@ -100,7 +98,8 @@ def _search(
 ) -> tuple[Array, Array, Array]:
     """Maximises Q2's bound over θ, q = level·unit, both [n, m], and ν [n, d].
 
-    Rows are [n, ·], bias and unit [1, m]; the barrier's exponent runs with the steps.
+    Arguments are those of q2.py's. Rows are [n, ·], bias and unit [1, m]; the barrier's exponent
+    runs with the steps.
     """
     epsilon = radius[:, None]
 
@@ -133,7 +132,7 @@ def _search(
         moment = a**2 + eta * jnp.einsum("mi,nij,mj->nm", weights, inverse, weights)
         by_slope, slope_moments = adam_direction(a - t, state.slope_moments, count)
         by_level, level_moments = adam_direction((t**2 - moment) * unit, state.level_moments, count)
-        step_size = rate * fade(count, steps)
+        step_size = RATE_SHARE * rate * fade(count, steps)
         ahead = _Point(
             slope + step_size * by_slope, level + step_size * by_level, multiplier + by_newton
         )
@@ -152,38 +151,6 @@ def _search(
     moments = Moments.zero(slope), Moments.zero(level)
     state = _Search(first, first, first, jnp.full_like(radius, -jnp.inf), *moments)
     return cast(_Search, jax.lax.fori_loop(0, steps.astype(int), ascend, state)).best_point
-
-
-def q2_box_dual(
-    problem: Problem,
-    low: np.ndarray,
-    high: np.ndarray,
-    slope: np.ndarray,
-    curvature: np.ndarray,
-    pace: Pace,
-) -> DualPoint:
-    """Searches for Q2's best dual point over the box from a given one.
-
-    Args:
-        problem: network, points and radii, in ℓ∞.
-        low: lower ends of t, [n, m].
-        high: upper ends of t, [n, m].
-        slope: θ to start from, [n, m].
-        curvature: q to start from, [n, m].
-        pace: steps, rate and barrier.
-
-    Returns:
-        The dual point, its excess proved.
-    """
-    network = problem.network
-    unit = network.scale * network.shape
-    rate = RATE_SHARE * pace.rate
-    values = network.weights, network.bias[None], unit[None], pace.steps, rate, pace.barrier
-    fixed = tuple(float32(value) for value in values)
-    rows = (problem.pre_activation, low, high, problem.radius, slope, curvature / unit)
-    found = in_batches(lambda *batch: cast(tuple[Array, ...], _search(*batch, *fixed)), rows, BATCH)
-    slopes, level, multiplier = (np.asarray(part, np.float64) for part in found)
-    return complete_box(problem, slopes, level * unit, multiplier)
 
 
 def complete_box(

@@ -14,7 +14,8 @@ from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import STANDARD, Protocol
-from featpur_sim.certify import DEFAULT_EFFORT, STAGES, Contradiction, Effort, NotCertified
+from featpur_sim.certify import DEFAULT_EFFORT, Contradiction, Effort, NotCertified
+from featpur_sim.certify.cascade import chosen
 from featpur_sim.measure.both_sides import Sandwich, Squeeze, require_certifiable
 from featpur_sim.runs.budget import Budget
 from featpur_sim.runs.campaign import Campaign, Part
@@ -105,7 +106,7 @@ def certify_run(
         Contradiction: an attack breaks a certified point; ``evidence`` names seed and phase too.
     """
     norm = run.config.adversarial.norm if norm is None else norm
-    chosen = _check(run, radii, norm, points, stages, seeds, seed, phases)
+    names = _check(run, radii, norm, points, stages, seeds, seed, phases)
     if directory is not None:
         require_ours(directory, CERTIFICATE)
     budget = Budget() if budget is None else budget
@@ -127,7 +128,7 @@ def certify_run(
                 attack_key,
                 problem.dense_direction(),
                 protocol,
-                chosen,
+                names,
                 effort,
             )
             for relative in radii:
@@ -137,7 +138,7 @@ def certify_run(
 
     def rows(campaign: Campaign) -> list[Row]:
         tau = run.config.adversarial.radius
-        common = {"norm": norm, "stages": list(chosen), "test_seed": seed, "function": FUNCTION}
+        common = {"norm": norm, "stages": list(names), "test_seed": seed, "function": FUNCTION}
         return [
             {"phase": phase, "radius": relative * tau, "relative_radius": relative}
             | _row(run, campaign, phase, relative)
@@ -153,12 +154,12 @@ def certify_run(
         return rows(campaign)
     identity = identify(
         [(p.squeeze.model, p.squeeze.points, p.squeeze.radius, p.squeeze.key) for p in parts],
-        (norm, chosen, protocol, effort, FORMAT),
+        (norm, names, protocol, effort, FORMAT),
         settings={
             "norm": norm,
             "points": points,
             "radius": list(radii),
-            "stages": chosen,
+            "stages": names,
             "seeds": seeds,
             "phases": list(phases),
             "protocol": f"{protocol.name}/{protocol.version}",
@@ -353,16 +354,12 @@ def _check(run, radii, norm, points, stages, seeds, seed, phases) -> tuple[str, 
     unknown = [phase for phase in phases if phase not in run.networks]
     if unknown or not phases:
         raise ConfigError(f"phases = {list(phases)}: choose among {', '.join(run.networks)}.")
-    wrong = [name for name in stages or () if name not in STAGES]
-    if wrong:
-        raise NotCertified(
-            f"stages = {wrong[0]!r} does not exist: choose among {', '.join(STAGES)}."
-        )
+    wanted = chosen(stages or None)
     require_certifiable(run.networks["clean"])
     _require_own_coordinates(run, norm)
     for phase in phases:
         _require_finite(run, phase, seeds)
-    return tuple(STAGES if not stages else (name for name in STAGES if name in stages))
+    return wanted
 
 
 def _require_own_coordinates(run: SavedRun, norm: str) -> None:

@@ -86,7 +86,9 @@ def test_certify_prints_a_table_or_nothing(featpur, mine):
     code, out, err = featpur("certify", mine, *CHEAP, "--radius", "1", "--seeds", "1")
     assert code == 0 and "certified ≤ truth ≤ attacked" in out and "quick/1" in out
     assert "40 points over 1 seed," in out.replace("\n", " ")
-    assert "certificate.json" in err and err.rstrip().splitlines()[-1].startswith("open: ")
+    # Whether a point stays open is a matter of the processor's rounding: training differs by it.
+    ends = "open: ", "all 80 points decided."
+    assert "certificate.json" in err and err.rstrip().splitlines()[-1].startswith(ends)
     (row, _) = json.loads((mine / "certificate.json").read_text(encoding="utf-8"))
     assert row["n"] == 40 and row["certified_ci"] is None
     assert featpur("certify", mine, *CHEAP, "--radius", "1", "-q") == (0, "", "")
@@ -189,7 +191,7 @@ def test_a_run_stops_on_a_contradiction_too(featpur, tiny, tmp_path, wrong_bound
         (("--radius", "-1"), "got -1.0."),
         (("--radius", "nan"), "got nan."),
         (("--norm", "l1"), "norm is 'l1': certificates exist for 'l2' and 'linf'"),
-        (("--stages", "q3"), "stages = 'q3'"),
+        (("--stages", "q3"), "stages contains 'q3': choose among linear, q1, q2, branch."),
         (("--points", "0"), "points must be an integer ≥ 1 (at most 2³¹ − 1), got 0."),
         (("--seeds", "3"), "seeds = 3: the run has 2"),
     ],

@@ -219,9 +219,16 @@ def _reservoir(key: PRNGKey, least: int) -> _Normals:
     """Standard normals for many steps: a stretch of one long vector, from a place and with a sign
     that are drawn each time.
 
-    Fresh ones would be nine tenths of what a step costs. No step sees a number at the same neuron
-    and sample again but by chance, and the vector's mean and variance are made 0 and 1, so that
-    what repeats does not add up.
+    Fresh ones would double what a step costs. No step sees a number at the same neuron and sample
+    again but by chance, and the vector's mean and variance are made 0 and 1, so that what repeats
+    does not add up.
+
+    Args:
+        key: of the vector.
+        least: the most numbers that a draw asks for; the vector has `_STRETCHES` times as many.
+
+    Returns:
+        (key, rows, columns) ↦ [rows, columns] float32.
     """
     values = jax.random.normal(key, (_STRETCHES * least,), jnp.float32)
     values = values - jnp.mean(values)
