@@ -171,7 +171,7 @@ def test_a_comparison_is_on_the_problem_of_the_seed_that_it_shows(tiny, tmp_path
     save_run(tmp_path, experiment.result, experiment.weights, [])
     saved = load_run(tmp_path)
     failed = saved._replace(result=saved.result.assign(status=("seed", ["diverged", "ok"])))
-    monkeypatch.setattr(compare, "competitors", lambda problem, radius, steps: [])
+    monkeypatch.setattr(compare, "competitors", lambda *_, **__: [])
     rows = compare.compare_run(failed, samples=400, radii=[1.0], certify_points=100)
     assert [row["class"] for row in rows] == [compare.PURE, compare.CLEAN, compare.PURIFIED]
     then = experiment.result.robust_accuracy.sel(phase="adversarial", attack="PGD", seed=2)
