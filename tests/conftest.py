@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 import pytest
+from tiny_runs import tiny_settings
 
 from featpur_sim import SparseCoding, SymmetricReLU
 from featpur_sim.claims import of_run as claims
@@ -48,12 +49,18 @@ LONG = Path(__file__).with_name("long.txt")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what tests/long.txt lists: tests or whole files that the short run leaves out."""
-    listed = {line for line in LONG.read_text(encoding="utf-8").splitlines() if line[:1] != "#"}
+    """Mark what tests/long.txt lists, tests or whole files, by the section that they stand in."""
+    marks, section = {}, ""
+    for line in LONG.read_text(encoding="utf-8").splitlines():
+        if line[:1] == "[":
+            section = line.strip("[]")
+        elif line[:1] not in ("", "#"):
+            marks[line] = getattr(pytest.mark, section)
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if not listed.isdisjoint({test, test.partition("::")[0]}):
-            item.add_marker(pytest.mark.long)
+        for listed in (test, test.partition("::")[0]):
+            if listed in marks:
+                item.add_marker(marks[listed])
 
 
 @pytest.fixture(autouse=True)
@@ -108,29 +115,7 @@ def unchecked():
 @pytest.fixture(scope="session")
 def tiny():
     """Settings of a run that takes a second; ``tiny(seeds=3, clean={"batch": 8})`` changes some."""
-
-    def settings(**changes):
-        base = {
-            "name": "tiny",
-            "seed": 3,
-            "seeds": 2,
-            "records": 4,
-            "problem": {"d": 16, "k": 3},
-            "network": {"neurons": 32},
-            "clean": {"steps": 400, "batch": 64, "bias": {"stop": 0.05}},
-            "adversarial": {"steps": 400, "batch": 64, "radius": 0.17},
-            "evaluation": {
-                "samples": 2000,
-                "radii": [0.0, 0.5, 1.0],
-                "pgd_steps": 5,
-                "certify_points": 0,
-            },
-        }
-        for name, value in changes.items():
-            base[name] = base[name] | value if isinstance(value, dict) else value
-        return base
-
-    return settings
+    return tiny_settings
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,15 @@ import pytest
 LONG = Path(__file__).with_name("long.txt").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("line", [line for line in LONG if line[:1] != "#"])
+LINES = [line for line in LONG if line and line[0] not in "#["]
+
+
+def test_the_sections_are_marks_and_no_line_stands_twice():
+    assert [line for line in LONG if line[:1] == "["] == ["[long]", "[thorough]"]
+    assert len(LINES) == len(set(LINES))
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_line_names_what_is_there(line):
     path, _, test = line.partition("::")
     text = (Path(__file__).parents[1] / path).read_text(encoding="utf-8")

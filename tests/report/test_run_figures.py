@@ -1,6 +1,5 @@
 """Figures: labelled, honest bands, failed seeds left out, written whole or not at all."""
 
-import functools
 import re
 from pathlib import Path
 
@@ -10,38 +9,12 @@ import pytest
 import scipy.stats
 import xarray as xr
 from matplotlib.colors import to_rgb
+from tiny_runs import tiny_result
 
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report._style import render
-from featpur_sim.runs.config import parse
-from featpur_sim.runs.experiment import run_experiment
 
 CLEAN = to_rgb("#D55E00")
-
-
-@functools.cache
-def tiny_result() -> xr.Dataset:
-    """A real run of two seeds, far too short to learn; test_report.py reads it too."""
-    phase = {"steps": 20, "batch": 16}
-    return run_experiment(
-        parse(
-            {
-                "name": "tiny",
-                "seeds": 2,
-                "records": 4,
-                "problem": {"d": 16, "k": 3},
-                "network": {"neurons": 32},
-                "clean": phase | {"bias": {"schedule": "linear-ramp", "stop": 0.05}},
-                "adversarial": phase | {"radius": 0.15},
-                "evaluation": {
-                    "samples": 100,
-                    "radii": [0.0, 1.0, 2.0],
-                    "pgd_steps": 2,
-                    "pgd_restarts": 1,
-                },
-            }
-        )
-    ).result
 
 
 def with_failed_seed(result: xr.Dataset) -> xr.Dataset:
@@ -101,14 +74,14 @@ def test_every_figure_has_a_caption_with_all_fields_filled(result):
         text = figures.caption(name, result)
         assert "{" not in text
         assert "2 seeds" in text or name == "coordinates"
-    assert "100 test samples" in figures.caption("robust_accuracy", result)
+    assert "2000 test samples" in figures.caption("robust_accuracy", result)
 
 
 def counted_interval(values):
-    """By the rule of docs/claims.md, on 100 points a seed."""
+    """By the rule of docs/claims.md, on 2000 points a seed."""
     S, mean = len(values), values.mean()
-    q = (100 * S * mean + 2) / (100 * S + 4)
-    spread = max(values.std(ddof=1), np.sqrt(q * (1 - q) / 100))
+    q = (2000 * S * mean + 2) / (2000 * S + 4)
+    spread = max(values.std(ddof=1), np.sqrt(q * (1 - q) / 2000))
     half = scipy.stats.t.ppf(0.975, S - 1) * spread / np.sqrt(S)
     return max(mean - half, 0), min(mean + half, 1)
 
@@ -142,7 +115,7 @@ def test_bars_and_their_intervals(result):
 def test_phases_share_one_step_axis(result):
     ratio = figures.purification(result).axes[0]
     steps = line(ratio, "measured, adversarial phase").get_xdata()
-    assert (steps[0], steps[-1]) == (20, 40)
+    assert (steps[0], steps[-1]) == (400, 800)
     labels = ratio.get_legend_handles_labels()[1]
     assert "k/d = 0.19 [D] §5.1" in labels
     assert "1/(τ√k·d) = 0.24 [D] §5.1" in labels

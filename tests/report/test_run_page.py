@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from markupsafe import escape
-from test_run_figures import tiny_result, with_failed_seed
+from test_run_figures import with_failed_seed
+from tiny_runs import tiny_result
 
 from featpur_sim.claims.family import RULE
 from featpur_sim.claims.meanings import MEANINGS

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from test_run_figures import CLEAN, bands, line, tiny_result, with_failed_seed
+from test_run_figures import CLEAN, bands, line, with_failed_seed
+from tiny_runs import tiny_result
 
 import featpur_sim as fp
 from featpur_sim._ground.checks import ConfigError
