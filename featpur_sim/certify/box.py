@@ -8,7 +8,8 @@ Over the box {|δ_j| ≤ ε} the trust-region term is bounded below, for any ν 
 
 With diag(μ) ⪰ Q, the choice ν = μ + |v|/(2ε) is already at least section 8's −ε‖v‖₁ − ε²Σμ_j,
 because then A ⪰ diag(|v|)/(2ε); here ν = λμ + e with e > 0 is searched for together with (θ, λ),
-which is tighter, and any ν at the (θ, λ) found, in float64.
+which is tighter. Where that leaves a point short of its goal and a better ν at the (θ, λ) found
+could carry it there, that ν is searched for in float64.
 """
 
 import math
@@ -27,7 +28,7 @@ from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q1 import GRID, LEVEL_RATE, RATE
 from featpur_sim.certify.q2_box import complete_box
 from featpur_sim.certify.relaxation import envelope_slope, neuron_minimum
-from featpur_sim.certify.rounding import DualPoint
+from featpur_sim.certify.rounding import UNIT, DualPoint
 
 BATCH = 32
 
@@ -148,7 +149,7 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
         enough: as for `featpur_sim.certify.q1.q1_dual`.
 
     Returns:
-        The dual point, its excess proved.
+        The dual point, its excess proved: for ν = λμ + e it is λ times the network's.
     """
     network = problem.network
     majorant = network.majorant
@@ -172,5 +173,30 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
     found = ascended(ascend, state, rows, steps, enough, BATCH)
     slope, extra = (np.asarray(part, np.float64) for part in (found.best_slope, found.best_extra))
     level = np.asarray(found.best_level, np.float64) * network.scale
-    start = level[:, None] * majorant + extra
-    return complete_box(problem, slope, level[:, None] * network.shape, start)
+    multiplier = level[:, None] * majorant + extra
+    direction = slope @ network.weights
+    minimiser = np.empty_like(direction)
+    for i, (lam, nu, v) in enumerate(zip(level, multiplier, direction, strict=True)):
+        minimiser[i] = np.linalg.solve(np.diag(nu) - lam * network.quadratic, -v / 2)
+    # The roundings of λ·c, λ·μ and the sum.
+    rounding = 8 * UNIT * level * (majorant.max() + network.top)
+    excess = level * network.majorant_excess * (1 + 4 * UNIT) + rounding
+    dual = DualPoint(slope, level[:, None] * network.shape, multiplier, minimiser, excess)
+    bound, goal = problem.bound(dual), enough if math.isfinite(enough) else 0.0
+    short = np.flatnonzero((bound <= goal) & (bound + _room(problem, dual, direction) > goal))
+    if len(short):
+        part = problem.select(short)
+        better = complete_box(part, slope[short], dual.curvature[short], multiplier[short])
+        for name in ("multiplier", "minimiser", "excess"):
+            getattr(dual, name)[short] = getattr(better, name)
+    return dual
+
+
+def _room(problem: Problem, dual: DualPoint, direction: np.ndarray) -> np.ndarray:
+    """What another ν could add to the bound at most, [n]: T is no more than at a δ in the box."""
+    radius = problem.radius[:, None]
+    delta = np.clip(dual.minimiser, -radius, radius)
+    bent = (dual.curvature * (delta @ problem.weights.T) ** 2).sum(1)
+    reached = (direction * delta).sum(1) - bent
+    spent = (radius**2 * dual.multiplier).sum(1) - (direction * dual.minimiser).sum(1) / 2
+    return reached + spent

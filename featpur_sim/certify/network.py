@@ -56,5 +56,10 @@ class Network:
 
     @cached_property
     def majorant(self) -> np.ndarray:
-        """μ of about the least sum with diag(μ) ⪰ Q₀, [d]; not proved."""
+        """μ of about the least sum with diag(μ) ⪰ Q₀, [d]; how nearly says `majorant_excess`."""
         return box_multiplier(self.quadratic, np.zeros_like(self.quadratic[0]), 1.0)
+
+    @cached_property
+    def majorant_excess(self) -> float:
+        """A proved e ≥ 0 with diag(μ) − Q₀ ⪰ −e·I."""
+        return curvature_excess(self.weights, self.shape, self.majorant)

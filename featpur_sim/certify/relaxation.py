@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# η of `box_multiplier`, over Σ ντ²/d at its start: the first from a given ν, the last, and the
-# factor from one to the next.
-_GIVEN, _LAST, _FALL = 1e-2, 1e-6, 0.1
-# Newton's decrement below which a step is a full one and the next η may come.
-_NEAR = 0.25
+# η of `box_multiplier`: the last over Σ ντ²/d at its start, and the factor from one to the next.
+_LAST, _FALL = 1e-6, 0.1
+# Newton's decrement, over √η, from which on the next η may come; the share of the promised descent
+# that a step has to bring; the shortest one that is tried.
+_NEAR, _DESCENT, _SHORTEST = 1.0, 0.1, 1e-6
 
 
 def soft_threshold(pre_activation: Any, bias: Any) -> Any:
@@ -161,9 +161,9 @@ def box_multiplier(
 
     least, by Newton's method, η falling [D].
 
-    The barrier is self-concordant, so damped steps stay inside and converge from anywhere; what is
-    bounded ends within 2dη of the best. With v = 0 and τ = 1 it is the ν of least sum with diag(ν)
-    ⪰ Q.
+    At the least, the first two terms are within 2dη of their best. From a given ν, η begins where
+    that is the gap to what a δ in the box reaches; from a smaller one, steps crawl along the edge.
+    With v = 0 and τ = 1 it is the ν of least sum with diag(ν) ⪰ Q.
 
     Args:
         matrix: Q, symmetric, [d, d] float64.
@@ -179,16 +179,50 @@ def box_multiplier(
     lack = -float(np.linalg.eigvalsh(np.diag(near) - matrix)[0])
     multiplier: np.ndarray = near + 2 * max(lack, 0.0) + 1e-9 * (near.max() + abs(lack)) + tiny
     unit = square * float(multiplier.mean())
-    barrier = unit if start is None else _GIVEN * unit
-    while barrier > _LAST * unit:
-        barrier *= _FALL
-        decrement = math.inf
-        while decrement > _NEAR:
-            inverse: np.ndarray = np.linalg.inv(np.diag(multiplier) - matrix)
-            delta = -inverse @ direction / 2
-            gradient = delta**2 + barrier * (np.diag(inverse) + 1 / multiplier) - square
-            bent = 2 * np.outer(delta, delta) * inverse + barrier * inverse**2
-            step: np.ndarray = np.linalg.solve(bent + np.diag(barrier / multiplier**2), gradient)
-            decrement = math.sqrt(max(gradient @ step / barrier, 0.0))
-            multiplier = multiplier + step / (1 + decrement * (decrement > _NEAR))
-    return multiplier
+    barrier = unit
+    if start is not None:
+        delta = -np.linalg.solve(np.diag(multiplier) - matrix, direction) / 2
+        inside = np.clip(delta, -radius, radius)
+        reached = direction @ inside - inside @ matrix @ inside
+        gap = reached - direction @ delta / 2 + square * multiplier.sum()
+        barrier = max(float(gap) / (2 * len(multiplier)), _LAST * unit)
+    while True:
+        multiplier = _centred(matrix, direction, square, barrier, multiplier)
+        if barrier <= _LAST * unit:
+            return multiplier
+        barrier = max(_FALL * barrier, _LAST * unit)
+
+
+def _centred(
+    matrix: np.ndarray, direction: np.ndarray, square: float, barrier: float, multiplier: np.ndarray
+) -> np.ndarray:
+    """Newton's method at one η, each step halved until it is inside and descends."""
+
+    def height(at: np.ndarray) -> float:
+        if at.min() <= 0:
+            return math.inf
+        try:
+            factor: np.ndarray = np.linalg.cholesky(np.diag(at) - matrix)
+        except np.linalg.LinAlgError:
+            return math.inf
+        half = np.linalg.solve(factor, direction)
+        log = 2 * np.log(np.diag(factor)).sum() + np.log(at).sum()
+        return float(half @ half / 4 + square * at.sum() - barrier * log)
+
+    now = height(multiplier)
+    while True:
+        inverse: np.ndarray = np.linalg.inv(np.diag(multiplier) - matrix)
+        delta = -inverse @ direction / 2
+        gradient = delta**2 + barrier * (np.diag(inverse) + 1 / multiplier) - square
+        bent = 2 * np.outer(delta, delta) * inverse + barrier * inverse**2
+        step: np.ndarray = np.linalg.solve(bent + np.diag(barrier / multiplier**2), gradient)
+        descent = float(gradient @ step)
+        share, then = 1.0, height(multiplier + step)
+        while not then <= now - _DESCENT * share * descent and share > _SHORTEST:
+            share /= 2
+            then = height(multiplier + share * step)
+        if not then < now:  # what is left is rounding
+            return multiplier
+        multiplier, now = multiplier + share * step, then
+        if descent <= _NEAR**2 * barrier:
+            return multiplier

@@ -8,13 +8,14 @@ from scipy.optimize import linprog, minimize
 from small_networks import descend, random_network
 from test_milp import exact_box_minimum
 
-from featpur_sim.certify import certify
+from featpur_sim.certify import box, certify
 from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.branch import half_box_reach
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q2 import complete, q2_dual
+from featpur_sim.certify.q2_box import complete_box
 from featpur_sim.certify.relaxation import box_multiplier
 from featpur_sim.certify.rounding import curvature_excess
 
@@ -59,6 +60,45 @@ def test_no_other_multipliers_are_better(sign, warm):
         solved = minimize(spent, begin, (matrix, direction), method="Nelder-Mead", options=options)
         best = min(best, solved.fun)
     assert np.isfinite(best) and found <= best * (1 + 1e-4)
+
+
+def test_a_start_far_too_low_does_not_crawl(monkeypatch):
+    """ν a hundredth of what |v|/2ε asks for: it took 40,000 steps along the edge."""
+    rng = np.random.default_rng(0)
+    factor, direction = rng.normal(size=(40, 30)) / 300, rng.normal(size=30)
+    matrix = factor.T @ factor
+    start = np.full(30, 1.1 * np.linalg.norm(matrix, 2))
+    assert 100 * start.max() < np.median(np.abs(direction)) / (2 * EPSILON)
+    steps, real = [], np.linalg.inv
+    monkeypatch.setattr("numpy.linalg.inv", lambda matrix: steps.append(1) or real(matrix))
+    found = spent(box_multiplier(matrix, direction, EPSILON, start), matrix, direction)
+    assert len(steps) < 100
+    afar = spent(box_multiplier(matrix, direction, EPSILON), matrix, direction)
+    assert found == pytest.approx(afar, rel=1e-5)
+
+
+def test_q1_searches_another_multiplier_only_where_it_may_decide(monkeypatch):
+    weights, bias, points = random_network(2, width=32, size=10, count=60, bias=0.3)
+    problem = Problem.build(weights, bias, points, 0.1, norm="linf")
+    problem.network.majorant  # noqa: B018 (a search of its own, once a network)
+    calls = []
+
+    def counted(problem, slope, curvature, start):
+        calls.append(len(problem))
+        return complete_box(problem, slope, curvature, start)
+
+    monkeypatch.setattr(box, "complete_box", counted)
+    dual = q1_box_dual(problem)
+    bound = problem.bound(dual)
+    best = problem.bound(complete_box(problem, dual.slope, dual.curvature, dual.multiplier))
+    assert 0 < (bound > 0).sum() < 60 and sum(calls) < 30
+    # What was left out is decided either way.
+    np.testing.assert_array_equal(bound > 0, best > 0)
+    calls.clear()
+    enough = float(np.median(bound))
+    raised = problem.bound(q1_box_dual(problem, enough=enough))
+    assert sum(calls) < 30
+    np.testing.assert_array_equal(raised > 0, best > 0)
 
 
 def test_half_box_reach_is_the_linear_program_and_rounded_up():
