@@ -8,14 +8,13 @@ from scipy.optimize import linprog, minimize
 from small_networks import descend, random_network
 from test_milp import exact_box_minimum
 
-from featpur_sim.certify import box, certify
+from featpur_sim.certify import certify
 from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.box import q1_box_dual
 from featpur_sim.certify.branch import half_box_reach
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q2 import complete, q2_dual
-from featpur_sim.certify.q2_box import complete_box
 from featpur_sim.certify.relaxation import box_multiplier
 from featpur_sim.certify.rounding import curvature_excess
 
@@ -75,30 +74,6 @@ def test_a_start_far_too_low_does_not_crawl(monkeypatch):
     assert len(steps) < 100
     afar = spent(box_multiplier(matrix, direction, EPSILON), matrix, direction)
     assert found == pytest.approx(afar, rel=1e-5)
-
-
-def test_q1_searches_another_multiplier_only_where_it_may_decide(monkeypatch):
-    weights, bias, points = random_network(2, width=32, size=10, count=60, bias=0.3)
-    problem = Problem.build(weights, bias, points, 0.1, norm="linf")
-    problem.network.majorant  # noqa: B018 (a search of its own, once a network)
-    calls = []
-
-    def counted(problem, slope, curvature, start):
-        calls.append(len(problem))
-        return complete_box(problem, slope, curvature, start)
-
-    monkeypatch.setattr(box, "complete_box", counted)
-    dual = q1_box_dual(problem)
-    bound = problem.bound(dual)
-    best = problem.bound(complete_box(problem, dual.slope, dual.curvature, dual.multiplier))
-    assert 0 < (bound > 0).sum() < 60 and sum(calls) < 30
-    # What was left out is decided either way.
-    np.testing.assert_array_equal(bound > 0, best > 0)
-    calls.clear()
-    enough = float(np.median(bound))
-    raised = problem.bound(q1_box_dual(problem, enough=enough))
-    assert sum(calls) < 30
-    np.testing.assert_array_equal(raised > 0, best > 0)
 
 
 def test_half_box_reach_is_the_linear_program_and_rounded_up():
