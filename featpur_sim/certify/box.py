@@ -8,8 +8,8 @@ Over the box {|δ_j| ≤ ε} the trust-region term is bounded below, for any ν 
 
 With diag(μ) ⪰ Q, the choice ν = μ + |v|/(2ε) is already at least section 8's −ε‖v‖₁ − ε²Σμ_j,
 because then A ⪰ diag(|v|)/(2ε); here ν = λμ + e with e > 0 is searched for together with (θ, λ),
-which is tighter. The best ν at the (θ, λ) found would raise the bound by about a hundredth of
-itself, for five to ten times the time of the search: that is left to Q2.
+which is tighter. The best ν at the (θ, λ) found takes longer than this search and decides few
+points more: that is left to Q2.
 """
 
 import math

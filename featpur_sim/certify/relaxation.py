@@ -196,7 +196,7 @@ def box_multiplier(
 def _centred(
     matrix: np.ndarray, direction: np.ndarray, square: float, barrier: float, multiplier: np.ndarray
 ) -> np.ndarray:
-    """Newton's method at one η, each step halved until it is inside and descends."""
+    """ν [d] at one η from ν [d], by Newton's method, steps halved until inside and descending."""
 
     def height(at: np.ndarray) -> float:
         if at.min() <= 0:
