@@ -8,8 +8,10 @@ Over the box {|δ_j| ≤ ε} the trust-region term is bounded below, for any ν 
 
 With diag(μ) ⪰ Q, the choice ν = μ + |v|/(2ε) is already at least section 8's −ε‖v‖₁ − ε²Σμ_j,
 because then A ⪰ diag(|v|)/(2ε); here ν = λμ + e with e > 0 is searched for together with (θ, λ),
-which is tighter. The best ν at the (θ, λ) found takes longer than this search and decides few
-points more: that is left to Q2.
+which is tighter. δ̂ is found by conjugate gradients, warm from one step to the next: e keeps A well
+conditioned (up to 250 at the presets, scaled by its diagonal), so that a few products do what a
+factorisation would. Where that leaves a point short of its goal and a better ν at the (θ, λ) found
+could carry it there, that ν is searched for in float64.
 """
 
 import math
@@ -18,18 +20,21 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg
 import numpy as np
 from jax import Array
 
 from featpur_sim.certify.ascent import Moments, adam_direction, fade
 from featpur_sim.certify.batching import ascended, float32, in_batches
 from featpur_sim.certify.problem import Problem
-from featpur_sim.certify.q1 import GRID, LEVEL_RATE, RATE
+from featpur_sim.certify.q1 import GRID, LEVEL_RATE, RATE, TYPICAL
+from featpur_sim.certify.q2_box import complete_box
 from featpur_sim.certify.relaxation import envelope_slope, neuron_minimum
 from featpur_sim.certify.rounding import UNIT, DualPoint
 
 BATCH = 32
+_TINY = 1e-30
+# Steps of conjugate gradients: in a step of the search, from the last one's δ̂; at its end.
+_PRODUCTS, _PRODUCTS_AT_END = 8, 60
 
 
 class _Search(NamedTuple):
@@ -42,6 +47,7 @@ class _Search(NamedTuple):
     slope: Array
     level: Array
     extra: Array
+    delta: Array
     slope_moments: Moments
     level_moments: Moments
 
@@ -57,14 +63,44 @@ class _Fixed(NamedTuple):
     unit: Array
 
     @property
-    def remainder(self) -> Array:
-        """diag(μ) − Q₀."""
-        return jnp.diag(self.majorant[0]) - self.quadratic
-
-    @property
     def floor(self) -> Array:
         """What diag(λμ) − λQ₀ may lack in float32, and e's floor."""
         return 1e-4 * self.unit * self.majorant.mean()
+
+
+def solved(quadratic: Any, level: Any, multiplier: Any, direction: Any, start: Any, n: int) -> Any:
+    """δ̂ = −½ A⁻¹v, A = diag(ν) − λQ₀, by conjugate gradients scaled by A's diagonal.
+
+    Written for NumPy and JAX arrays alike.
+
+    Args:
+        quadratic: Q₀, [d, d].
+        level: λ, [n, 1].
+        multiplier: ν with A ≻ 0, [n, d].
+        direction: v, [n, d].
+        start: δ to start from, [n, d].
+        n: steps, one product with Q₀ each.
+
+    Returns:
+        δ, [n, d]; vᵀδ + δᵀAδ falls from step to step towards −¼ vᵀA⁻¹v.
+    """
+
+    def times(delta: Any) -> Any:
+        return multiplier * delta - level * (delta @ quadratic)
+
+    scale = multiplier - level * quadratic.diagonal()
+    delta, residual = start, -direction / 2 - times(start)
+    search = scaled = residual / scale
+    size = (residual * scaled).sum(1, keepdims=True)
+    for _ in range(n):
+        image = times(search)
+        # Where nothing is left to do, 0/tiny.
+        step = size / (search * image).sum(1, keepdims=True).clip(_TINY)
+        delta, residual = delta + step * search, residual - step * image
+        scaled, before = residual / scale, size
+        size = (residual * scaled).sum(1, keepdims=True)
+        search = scaled + size / before.clip(_TINY) * search
+    return delta
 
 
 @partial(jax.jit, static_argnames="grid")
@@ -88,7 +124,8 @@ def _begin(fixed: _Fixed, grid: tuple[float, ...], *rows: Array) -> _Search:
     moments = Moments.zero(slope), Moments.zero(level)
     # With this e the bound is no worse than what chose it, but for the floor.
     value = values.max(0) - radius**2 * extra.shape[1] * fixed.floor
-    return _Search(value, slope, level, extra, slope, level, extra, *moments)
+    corner = -epsilon * jnp.sign(slope @ fixed.weights)
+    return _Search(value, slope, level, extra, slope, level, extra, corner, *moments)
 
 
 @jax.jit
@@ -98,26 +135,25 @@ def _ascend(
     """Steps ``first`` to ``last`` of Adam's ``steps``: θ [n, m], e [n, d], λ = level·unit [n]."""
     u, reach, radius = rows
     epsilon, unit, shape = radius[:, None], fixed.unit, fixed.shape
-    remainder = fixed.remainder
 
-    def bound(slope: Array, level: Array, extra: Array) -> tuple[Array, Array, Array, Array]:
+    def bound(
+        slope: Array, level: Array, extra: Array, last: Array
+    ) -> tuple[Array, Array, Array, Array]:
         scaled = level[:, None] * unit
         phi, t = neuron_minimum(u, -reach, reach, slope, scaled * shape, fixed.bias)
         direction = slope @ fixed.weights
-        system = (
-            scaled[..., None] * remainder[None] + jnp.eye(remainder.shape[0])[None] * extra[:, None]
-        )
-        root = cast(Array, jnp.linalg.cholesky(system))
-        delta = jax.scipy.linalg.cho_solve((root, True), -direction[..., None] / 2)[..., 0]
-        dual = (direction * delta).sum(1) / 2
-        dual = dual - (epsilon**2 * (scaled * fixed.majorant + extra)).sum(1)
-        by_level = (shape * t**2).sum(1) + (delta * (delta @ remainder)).sum(1)
-        by_level = (by_level - epsilon[:, 0] ** 2 * fixed.majorant.sum()) * unit
-        return phi.sum(1) + dual, delta @ fixed.weights.T - t, by_level, delta
+        multiplier = scaled * fixed.majorant + extra
+        delta = solved(fixed.quadratic, scaled, multiplier, direction, last, _PRODUCTS)
+        bent = delta @ fixed.quadratic
+        free = (direction * delta + multiplier * delta**2 - scaled * bent * delta).sum(1)
+        dual = free - (epsilon**2 * multiplier).sum(1)
+        by_level = (shape * t**2).sum(1) - (bent * delta).sum(1)
+        by_level = by_level + (fixed.majorant * (delta**2 - epsilon**2)).sum(1)
+        return phi.sum(1) + dual, delta @ fixed.weights.T - t, by_level * unit, delta
 
     def step(i: Array, state: _Search) -> _Search:
         count = i.astype(u.dtype)
-        value, by_slope, by_level, delta = bound(state.slope, state.level, state.extra)
+        value, by_slope, by_level, delta = bound(state.slope, state.level, state.extra, state.delta)
         better = value > state.best
         slope_step, slope_moments = adam_direction(by_slope, state.slope_moments, count)
         level_step, level_moments = adam_direction(by_level, state.level_moments, count)
@@ -132,6 +168,7 @@ def _ascend(
             state.slope + RATE * rate * slope_step,
             jnp.maximum(state.level + LEVEL_RATE * rate * level_step, 0),
             jnp.maximum(state.extra * factor, fixed.floor),
+            delta,
             slope_moments,
             level_moments,
         )
@@ -139,13 +176,29 @@ def _ascend(
     return cast(_Search, jax.lax.fori_loop(first, last, step, state))
 
 
-def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) -> DualPoint:
+def _from(slope: np.ndarray, level: np.ndarray, extra: np.ndarray, delta: np.ndarray) -> _Search:
+    """A search that starts from given θ, λ, e and δ̂; its first step says what they are worth."""
+    # Host arrays, as in_batches leaves them, each its own: the search writes into them.
+    worst: Any = np.full(len(level), -np.inf, np.float32)
+    given: Any = [a.astype(np.float32) for a in (slope, level, extra, slope, level, extra, delta)]
+    zero: Any = [np.zeros_like(a) for a in (given[0], given[0], given[1], given[1])]
+    return _Search(worst, *given, Moments(*zero[:2]), Moments(*zero[2:]))
+
+
+def q1_box_dual(
+    problem: Problem,
+    steps: int = 300,
+    enough: float = math.inf,
+    start: DualPoint | None = None,
+) -> DualPoint:
     """Searches for Q1's best dual point over the box.
 
     Args:
         problem: network, points and radii, in ℓ∞.
-        steps: Adam steps, one Cholesky factorisation each.
-        enough: as for `featpur_sim.certify.q1.q1_dual`.
+        steps: Adam steps, `_PRODUCTS` of conjugate gradients each.
+        enough: as for `featpur_sim.certify.q1.q1_dual`. Where it is ∞, points that a better ν at
+            the (θ, λ) found could certify get the best one.
+        start: what this found for the points at other radii.
 
     Returns:
         The dual point, its excess proved: for ν = λμ + e it is λ times the network's.
@@ -161,23 +214,47 @@ def q1_box_dual(problem: Problem, steps: int = 300, enough: float = math.inf) ->
         float32(network.scale),
     )
     rows = problem.pre_activation, problem.reach, problem.radius
+    if start is None:
+        grid = GRID if math.isinf(enough) else (TYPICAL,)
 
-    def begin(*rows: np.ndarray) -> _Search:
-        return cast(_Search, _begin(fixed, GRID, *rows))
+        def begin(*rows: np.ndarray) -> _Search:
+            return cast(_Search, _begin(fixed, grid, *rows))
+
+        state = in_batches(begin, rows, BATCH)
+    else:
+        level = start.curvature[:, 0] / network.shape[0]
+        extra = start.multiplier - level[:, None] * majorant
+        state = _from(start.slope, level / network.scale, extra, start.minimiser)
 
     def ascend(*arguments: Any) -> _Search:
         return cast(_Search, _ascend(fixed, *arguments))
 
-    state = in_batches(begin, rows, BATCH)
     found = ascended(ascend, state, rows, steps, enough, BATCH)
-    slope, extra = (np.asarray(part, np.float64) for part in (found.best_slope, found.best_extra))
-    level = np.asarray(found.best_level, np.float64) * network.scale
-    multiplier = level[:, None] * majorant + extra
-    direction = slope @ network.weights
-    minimiser = np.empty_like(direction)
-    for i, (lam, nu, v) in enumerate(zip(level, multiplier, direction, strict=True)):
-        minimiser[i] = np.linalg.solve(np.diag(nu) - lam * network.quadratic, -v / 2)
+    slope, extra, delta = (
+        np.asarray(part, np.float64) for part in (found.best_slope, found.best_extra, found.delta)
+    )
+    level = np.asarray(found.best_level, np.float64)[:, None] * network.scale
+    multiplier, direction = level * majorant + extra, slope @ network.weights
+    minimiser = solved(network.quadratic, level, multiplier, direction, delta, _PRODUCTS_AT_END)
     # The roundings of λ·c, λ·μ and the sum.
-    rounding = 8 * UNIT * level * (majorant.max() + network.top)
-    excess = level * network.majorant_excess * (1 + 4 * UNIT) + rounding
-    return DualPoint(slope, level[:, None] * network.shape, multiplier, minimiser, excess)
+    rounding = 8 * UNIT * level[:, 0] * (majorant.max() + network.top)
+    excess = level[:, 0] * network.majorant_excess * (1 + 4 * UNIT) + rounding
+    dual = DualPoint(slope, level * network.shape, multiplier, minimiser, excess)
+    return _completed(problem, dual, direction) if math.isinf(enough) else dual
+
+
+def _completed(problem: Problem, dual: DualPoint, direction: np.ndarray) -> DualPoint:
+    """The same, with the best ν where that could decide: T is no more than at a δ in the box."""
+    radius = problem.radius[:, None]
+    delta = np.clip(dual.minimiser, -radius, radius)
+    bent = (dual.curvature * (delta @ problem.weights.T) ** 2).sum(1)
+    reached = (direction * delta).sum(1) - bent
+    proved = (direction * dual.minimiser).sum(1) / 2 - (radius**2 * dual.multiplier).sum(1)
+    bound = problem.bound(dual)
+    short = np.flatnonzero((bound <= 0) & (bound + reached - proved > 0))
+    if len(short):
+        own = problem.select(short), dual.slope[short], dual.curvature[short]
+        better = complete_box(*own, dual.multiplier[short])
+        for array, new in zip(dual, better, strict=True):
+            array[short] = new
+    return dual

@@ -124,9 +124,9 @@ def _ascend(
 def _from(slope: np.ndarray, level: np.ndarray) -> _Search:
     """A search that starts from given θ and λ; its first step says what they are worth."""
     # Host arrays, as in_batches leaves them, each its own: the search writes into them.
-    zero: Any = [np.zeros_like(a) for a in (slope, slope, level, level)]
+    zero: Any = [np.zeros_like(a, np.float32) for a in (slope, slope, level, level)]
     worst: Any = np.full(len(level), -np.inf, np.float32)
-    begin: Any = [worst, *(a.copy() for a in (slope, level, slope, level))]
+    begin: Any = [worst, *(a.astype(np.float32) for a in (slope, level, slope, level))]
     begin += [Moments(*zero[:2]), Moments(*zero[2:])]
     return _Search(*begin)
 
@@ -135,7 +135,7 @@ def q1_dual(
     problem: Problem,
     steps: int = 300,
     enough: float = math.inf,
-    start: tuple[np.ndarray, np.ndarray] | None = None,
+    start: DualPoint | None = None,
 ) -> DualPoint:
     """Searches for Q1's best dual point.
 
@@ -144,7 +144,7 @@ def q1_dual(
         steps: Adam steps.
         enough: a bound with which the search for a point ends, as its float32 arithmetic sees it;
             it then starts from a single λ.
-        start: (θ [n, m], λ [n]) to start from.
+        start: what this found for the points at other radii.
 
     Returns:
         The dual point; the proved λmax(Q₀) keeps its excess at 0.
@@ -169,7 +169,8 @@ def q1_dual(
 
         state = in_batches(begin, rows, BATCH)
     else:
-        state = _from(start[0], start[1] / network.scale)
+        level = start.curvature[:, 0] / network.shape[0]
+        state = _from(start.slope, level / network.scale)
 
     def ascend(*arguments: Any) -> _Search:
         return cast(_Search, _ascend(fixed, *arguments))

@@ -109,8 +109,10 @@ class _Search:
 
     def __init__(self, problem: Problem, steps: int, enough: float) -> None:
         self.problem, self.steps, self.enough = problem, steps, enough
-        count, width = problem.pre_activation.shape
-        self.slope, self.level = np.zeros((count, width), np.float32), np.zeros(count)
+        count, (width, size) = len(problem), problem.weights.shape
+        own = size if problem.box else 1
+        shapes = (count, width), (count, width), (count, own), (count, size), (count,)
+        self.dual = DualPoint(*(np.zeros(shape) for shape in shapes))
 
     def at(self, radius: float, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Proved bounds for the points ``index``, and where f seems least in their balls."""
@@ -127,7 +129,7 @@ class _Search:
                 raise Contradiction(int(index[rows[error.index]]), error.evidence) from None
             minimiser[rows] = own.project(dual.minimiser)
 
-        begun = self.level[index] > 0
+        begun = self.dual.curvature[index, 0] > 0
         # Where Q1 has been, it starts from more than the linear relaxation gives.
         fresh, again = np.flatnonzero(~begun), np.flatnonzero(begun)
         if len(fresh):
@@ -138,11 +140,9 @@ class _Search:
         return bound, minimiser
 
     def _q1(self, part: Problem, index: np.ndarray) -> DualPoint:
-        if part.box:
-            return q1_box_dual(part, self.steps, self.enough)
-        begun = self.level[index[0]] > 0
-        start = (self.slope[index], self.level[index]) if begun else None
-        dual = q1_dual(part, self.steps, self.enough, start)
-        self.slope[index] = dual.slope
-        self.level[index] = dual.curvature[:, 0] / part.network.shape[0]
-        return dual
+        known = DualPoint(*(array[index] for array in self.dual))
+        start = known if known.curvature[0, 0] > 0 else None
+        found = (q1_box_dual if part.box else q1_dual)(part, self.steps, self.enough, start)
+        for array, new in zip(self.dual, found, strict=True):
+            array[index] = new
+        return found

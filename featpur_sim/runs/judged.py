@@ -108,7 +108,7 @@ class Judged:
         certified, spared = np.zeros_like(self.broken), np.zeros_like(self.broken)
         starts = np.zeros((*self.broken.shape, self.lanes.problem.d), np.float32)
         seeds = np.flatnonzero(self.judged.any(1)).tolist()
-        for s, proof in zip(seeds, _proofs(self._prove, seeds, self.norm), strict=True):
+        for s, proof in zip(seeds, _proofs(self._prove, seeds), strict=True):
             index = np.flatnonzero(self.judged[s])
             certified[:, s, index] = proof.certificate.certified
             spared[:, s, index] = proof.withstands
@@ -166,15 +166,11 @@ class Judged:
         return certified.T, attacked.T
 
 
-def _proofs(prove: Callable[[int], Proof], seeds: list[int], norm: Norm) -> list[Proof]:
+def _proofs(prove: Callable[[int], Proof], seeds: list[int]) -> list[Proof]:
     """Seed after seed, on all cores: the arrays of one are too small to fill them.
 
     The first one goes alone: threads that meet a program for the first time would each compile it.
-    In ℓ∞ all do: its dual factorises batches of matrices, which jaxlib (0.10.2) spreads over the
-    pool of threads that it runs in. Two at once fill a pool of two, and each waits for the other
-    for ever.
     """
-    alone = len(seeds) if norm == "linf" else 1
-    first = [prove(s) for s in seeds[:alone]]
+    first = [prove(s) for s in seeds[:1]]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return [*first, *threads.map(prove, seeds[alone:])]
+        return [*first, *threads.map(prove, seeds[1:])]

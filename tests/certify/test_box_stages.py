@@ -2,15 +2,16 @@
 
 from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 from small_networks import descend, random_network
 from test_milp import exact_box_minimum
 
-from featpur_sim.certify import certify
+from featpur_sim.certify import box, certify
 from featpur_sim.certify.ascent import Pace
-from featpur_sim.certify.box import q1_box_dual
+from featpur_sim.certify.box import q1_box_dual, solved
 from featpur_sim.certify.branch import half_box_reach
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
@@ -74,6 +75,76 @@ def test_a_start_far_too_low_does_not_crawl(monkeypatch):
     assert len(steps) < 100
     afar = spent(box_multiplier(matrix, direction, EPSILON), matrix, direction)
     assert found == pytest.approx(afar, rel=1e-5)
+
+
+def test_conjugate_gradients_solve_and_descend():
+    rng = np.random.default_rng(6)
+    factor, direction = rng.normal(size=(50, 30)), rng.normal(size=(4, 30))
+    quadratic, level = factor.T @ factor, rng.uniform(0.5, 2, (4, 1))
+    multiplier = level * np.linalg.norm(quadratic, 2) * rng.uniform(1.05, 3, (4, 30))
+    system = multiplier[:, None] * np.eye(30) - level[..., None] * quadratic
+    exact = np.linalg.solve(system, -direction[..., None] / 2)[..., 0]
+
+    def value(delta):
+        return (direction * delta).sum(1) + np.einsum("ni,nij,nj->n", delta, system, delta)
+
+    def run(n, start, xp=np):
+        return solved(*map(xp.asarray, (quadratic, level, multiplier, direction, start)), n)
+
+    begin = rng.normal(size=exact.shape)
+    steps = [value(run(n, begin)) for n in range(8)]
+    assert np.all(np.diff(steps, axis=0) < 0)
+    assert np.allclose(run(30, begin), exact, rtol=1e-9, atol=0)
+    # Beyond the solution nothing moves, and nothing is divided by zero.
+    assert np.allclose(run(60, exact), exact, rtol=1e-12, atol=0)
+    assert np.allclose(run(30, begin, jnp), exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0.02, 0.1, 0.5])
+def test_q1_ends_at_the_least_of_its_quadratic(radius):
+    """So that nothing is lost to a gradient that is not 0."""
+    weights, bias, points = random_network(7, width=96, size=24, count=30, bias=0.3)
+    problem = Problem.build(weights, bias, points, radius, norm="linf")
+    dual = q1_box_dual(problem, enough=0.0)
+    bent = dual.curvature * (dual.minimiser @ problem.weights.T)
+    gradient = dual.slope @ problem.weights + 2 * (
+        dual.multiplier * dual.minimiser - bent @ problem.weights
+    )
+    assert np.abs(gradient).max() < 1e-9 * np.abs(dual.slope @ problem.weights).max()
+
+
+def test_the_best_multipliers_are_searched_for_where_they_could_decide(monkeypatch):
+    weights, bias, points = random_network(8, width=48, size=16, count=300, bias=0.3)
+    searched, gained, real = 0, 0, box.complete_box
+
+    def spy(part, *arguments):
+        nonlocal searched
+        searched += len(part)
+        return real(part, *arguments)
+
+    monkeypatch.setattr(box, "complete_box", spy)
+    for radius in (0.05, 0.07, 0.09):
+        problem = Problem.build(weights, bias, points, radius, norm="linf")
+        before = q1_box_dual(problem, enough=1e9)  # the same search, without that end
+        short = problem.bound(before) <= 0
+        part = problem.select(np.flatnonzero(short))
+        own = before.slope[short], before.curvature[short], before.multiplier[short]
+        best = part.bound(real(part, *own)) > 0
+        chosen = problem.bound(q1_box_dual(problem)) > 0
+        assert chosen[~short].all() and np.array_equal(chosen[short], best)
+        gained += best.sum()
+    assert 3 <= gained < searched < 0.2 * 3 * len(points)
+
+
+def test_a_search_goes_on_from_where_it_ended_at_a_larger_radius():
+    weights, bias, points = random_network(9, width=48, size=16, count=60, bias=0.3)
+    larger, smaller = (Problem.build(weights, bias, points, r, norm="linf") for r in (0.1, 0.07))
+    found = q1_box_dual(larger, enough=1e9)
+    begun = smaller.bound(q1_box_dual(smaller, 1, 1e9, found))
+    fresh = smaller.bound(q1_box_dual(smaller, 1, 1e9))
+    end = smaller.bound(q1_box_dual(smaller, 300, 1e9))
+    assert (end - begun).mean() < 0.2 * (end - fresh).mean()
+    assert np.all(smaller.bound(q1_box_dual(smaller, 300, 1e9, found)) > end - 2e-3)
 
 
 def test_half_box_reach_is_the_linear_program_and_rounded_up():
