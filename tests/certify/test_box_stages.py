@@ -16,6 +16,7 @@ from featpur_sim.certify.branch import half_box_reach
 from featpur_sim.certify.linear import linear_dual
 from featpur_sim.certify.problem import Problem
 from featpur_sim.certify.q2 import complete, q2_dual
+from featpur_sim.certify.q2_box import triangle_inverse
 from featpur_sim.certify.relaxation import box_multiplier
 from featpur_sim.certify.rounding import curvature_excess
 
@@ -145,6 +146,16 @@ def test_a_search_goes_on_from_where_it_ended_at_a_larger_radius():
     end = smaller.bound(q1_box_dual(smaller, 300, 1e9))
     assert (end - begun).mean() < 0.2 * (end - fresh).mean()
     assert np.all(smaller.bound(q1_box_dual(smaller, 300, 1e9, found)) > end - 2e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64, 100])
+def test_triangles_are_inverted(size):
+    factor = np.random.default_rng(10).normal(size=(3, 2 * size, size))
+    root = np.linalg.cholesky(factor.swapaxes(1, 2) @ factor)
+    found = triangle_inverse(jnp.asarray(root, jnp.float32))
+    exact = np.linalg.inv(root)
+    assert np.allclose(found, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+    assert np.isnan(triangle_inverse(jnp.full((1, size, size), jnp.nan))).any()
 
 
 def test_half_box_reach_is_the_linear_program_and_rounded_up():
