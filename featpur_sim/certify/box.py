@@ -179,10 +179,11 @@ def _ascend(
 def _from(slope: np.ndarray, level: np.ndarray, extra: np.ndarray, delta: np.ndarray) -> _Search:
     """A search that starts from given θ, λ, e and δ̂; its first step says what they are worth."""
     # Host arrays, as in_batches leaves them, each its own: the search writes into them.
+    begin: Any = [a.astype(np.float32) for a in (slope, level, extra, slope, level, extra, delta)]
+    zero: Any = [np.zeros_like(a) for a in (*begin[:2], *begin[:2])]
+    begin += [Moments(*zero[::2]), Moments(*zero[1::2])]
     worst: Any = np.full(len(level), -np.inf, np.float32)
-    given: Any = [a.astype(np.float32) for a in (slope, level, extra, slope, level, extra, delta)]
-    zero: Any = [np.zeros_like(a) for a in (given[0], given[0], given[1], given[1])]
-    return _Search(worst, *given, Moments(*zero[:2]), Moments(*zero[2:]))
+    return _Search(worst, *begin)
 
 
 def q1_box_dual(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from featpur_sim._ground.blas import one_blas_thread
 from featpur_sim._ground.checks import ConfigError, count, double
 from featpur_sim._ground.switches import steady
 from featpur_sim.certify.ascent import Pace
@@ -324,6 +325,7 @@ def certify(
     return run_stages(ledger, names, effort, stop)
 
 
+@one_blas_thread()
 def run_stages(
     ledger: Ledger,
     names: tuple[str, ...],

@@ -68,7 +68,8 @@ def triangle_inverse(root: Array) -> Array:
     blocks = 1 / jnp.einsum("nii->ni", root)[..., None, None]
     for block in (1 << level for level in range((size - 1).bit_length())):
         grid = root.reshape(-1, *(whole // (2 * block), 2 * block) * 2)
-        below = jnp.moveaxis(jnp.diagonal(grid[:, :, block:, :, :block], axis1=1, axis2=3), -1, 1)
+        below = cast(Array, jnp.diagonal(grid[:, :, block:, :, :block], axis1=1, axis2=3))
+        below = jnp.moveaxis(below, -1, 1)
         first, second = blocks[:, 0::2], blocks[:, 1::2]
         corner = -second @ below @ first
         upper = jnp.concatenate([first, jnp.zeros_like(first)], 3)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from featpur_sim._ground.blas import one_blas_thread
 from featpur_sim._ground.checks import double
 from featpur_sim._ground.switches import steady
 from featpur_sim.certify.box import q1_box_dual
@@ -42,6 +43,7 @@ class RadiiCertificate:
 
 
 @steady
+@one_blas_thread()
 def certify_radii(
     weights: Any,
     bias: Any,

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from featpur_sim._ground.blas import one_blas_thread
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.types import Bool, Float, Int
 from featpur_sim.attacks.kinds import AttackKind
@@ -166,6 +167,7 @@ class Judged:
         return certified.T, attacked.T
 
 
+@one_blas_thread()
 def _proofs(prove: Callable[[int], Proof], seeds: list[int]) -> list[Proof]:
     """Seed after seed, on all cores: the arrays of one are too small to fill them.
 
