@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_networks import descend, exact_minimum, network_value, random_network, threshold
 
+from featpur_sim._ground.switches import x64
 from featpur_sim.certify import (
     DEFAULT_EFFORT,
     HIGH_EFFORT,
@@ -165,7 +166,7 @@ def test_callers_precision_is_left_alone_and_does_not_matter(small):
     weights, bias, points = small
     before = certify(weights, bias, points, 0.3, effort=QUICK)
     assert not jax.config.read("jax_enable_x64")
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+    with x64(True), jax.numpy_rank_promotion("raise"):
         with jax.numpy_dtype_promotion("strict"):
             inside = certify(weights, bias, points, 0.3, effort=QUICK)
     assert np.array_equal(before.certified, inside.certified)
