@@ -5,8 +5,9 @@ generator of random numbers and more, for code of its own. The package computes 
 reduced dynamics in float64), broadcasts, takes NaN for data (a seed that diverged, a radius that
 does not exist) and draws with Threefry. So every public function that computes holds these switches
 at their defaults until it returns, and gives the same bits whatever they are outside. What is left
-to the user: a jit of their own around ours with float64 on (a JAX that lacks `jax.enable_x64`, before
-0.8, lowers ours with their switch, and says that it cannot), the device and its platform, the default precision of matrix products, caches and logs.
+to the user: the device and its platform, the default precision of matrix products, caches and logs;
+and before JAX 0.8 a jit of their own around ours under float64, which lowers ours under it too, and
+fails.
 """
 
 import functools
