@@ -23,7 +23,8 @@ from featpur_sim.runs.config import PerNeuronConfig, RunConfig
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.reduced import duration_of, require_reducible, schedule_of
 from featpur_sim.theory.dynamics import population
-from featpur_sim.theory.dynamics.population import Law, Population, Statistics, Thresholds
+from featpur_sim.theory.dynamics.population import Population, Statistics, Thresholds
+from featpur_sim.theory.dynamics.samples import Law
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12

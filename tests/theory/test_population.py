@@ -10,12 +10,13 @@ import pytest
 from featpur_sim import FGM, SparseCoding, SymmetricReLU, decompose
 from featpur_sim.data.sparse_coding import Batch
 from featpur_sim.models.losses import loss_sum_and_gradient, regulariser_gradient
-from featpur_sim.theory.dynamics import population
-from featpur_sim.theory.dynamics.population import Law, Population, Thresholds
+from featpur_sim.theory.dynamics import population, samples
+from featpur_sim.theory.dynamics.population import Population, Thresholds
+from featpur_sim.theory.dynamics.samples import Law
 
 M, D = 24, 32
 sample = jax.jit(
-    lambda key, law, n, d, m: population._sample(key, law, n, d, m, population._fresh),
+    lambda key, law, n, d, m: samples.sample(key, law, n, d, m, samples.fresh),
     static_argnums=(2, 3, 4),
 )
 
@@ -23,8 +24,8 @@ sample = jax.jit(
 @functools.partial(jax.jit, static_argnums=1)
 def of_a_step(key, n):
     """The inputs and labels of step 0 of `evolve`."""
-    normals = population._reservoir(jax.random.fold_in(key, population._RESERVOIR), n * max(M, D))
-    return population._sample(jax.random.fold_in(key, 0), LAW, n, D, M, normals)[:2]
+    normals = samples.reservoir(jax.random.fold_in(key, samples.RESERVOIR), n * max(M, D))
+    return samples.sample(jax.random.fold_in(key, 0), LAW, n, D, M, normals)[:2]
 
 
 LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
@@ -119,7 +120,7 @@ def test_normals_that_repeat_do_not_add_up():
 
     @jax.jit
     def walk(key):
-        draw = population._reservoir(key, rows * columns)
+        draw = samples.reservoir(key, rows * columns)
 
         def step(total, own):
             view = draw(own, rows, columns)

@@ -9,29 +9,30 @@ with q_i isotropic and ‖q_i‖² = ρ_i², where j(i) and l(i) are the two lar
 initial weights towards the label and ψ, with mean 1, is one profile of the dense mixture for all
 neurons. The second feature matters late: a tenth of the purified neurons carry two. Gradient
 descent moves along the projection on this family: the batch and the step size are those of the run,
-so its sampling noise is too. A step costs n·m operations, not n·m·d. The gauge is w* = 1, M = I; no
-simulation code is used.
+so its sampling noise is too (`samples`). A step costs n·m operations, not n·m·d. The gauge is w* =
+1, M = I; no simulation code is used.
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from featpur_sim._ground.types import Array, Bool, Float, Int, PRNGKey, Real, Scalar
+from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.equations import AttackName
+from featpur_sim.theory.dynamics.samples import (
+    RESERVOIR,
+    Inputs,
+    Labels,
+    Law,
+    PerNeuron,
+    fresh,
+    reservoir,
+    sample,
+)
 from featpur_sim.theory.dynamics.trajectory import largest_of
-
-_Inputs = Float[Array, "n d"]
-_Labels = Float[Array, " n"]
-# A neuron's numbers lie side by side: to take a feature's inputs is then to copy a row.
-_PerNeuron = Float[Array, "m n"]
-# How many batches of normals are drawn for a stretch of steps, and what their key is folded with:
-# no step has that number.
-_STRETCHES, _RESERVOIR = 4, 2**31 - 1
 
 
 class Population(NamedTuple):
@@ -50,18 +51,6 @@ class Population(NamedTuple):
     """β_i, the whole coordinate like α_i"""
     second: Int[Array, "*S m"]
     """l(i) ≠ j(i)"""
-
-
-class Law(NamedTuple):
-    """What the samples and the steps depend on; all of it is data."""
-
-    k: Scalar
-    p_one: Scalar
-    sigma_x: Scalar
-    rate: Scalar
-    """η"""
-    decay: Scalar
-    """λ"""
 
 
 class Thresholds(NamedTuple):
@@ -198,71 +187,14 @@ def evolve(
         adversarial: whether inputs are attacked.
     """
     width = max(state.alpha.size, state.profile.size)
-    normals = _reservoir(jax.random.fold_in(key, _RESERVOIR), batch * width)
+    normals = reservoir(jax.random.fold_in(key, RESERVOIR), batch * width)
 
     def step(index: Int[Array, ""], current: Population) -> Population:
         b, own = threshold(current, thresholds, index), jax.random.fold_in(key, index)
-        samples = _sample(own, law, batch, state.profile.size, state.alpha.size, normals)
+        samples = sample(own, law, batch, state.profile.size, state.alpha.size, normals)
         return _step(current, b, radius, law, samples, adversarial)
 
     return cast(Population, jax.lax.fori_loop(start, stop, step, state))
-
-
-_Normals = Callable[[PRNGKey, int, int], Float[Array, "rows columns"]]
-
-
-def _fresh(key: PRNGKey, rows: int, columns: int) -> Float[Array, "rows columns"]:
-    return jax.random.normal(key, (rows, columns), jnp.float32)
-
-
-def _reservoir(key: PRNGKey, least: int) -> _Normals:
-    """Standard normals for many steps: a stretch of one long vector, from a place and with a sign
-    that are drawn each time.
-
-    Fresh ones would double what a step costs. No step sees a number at the same neuron and sample
-    again but by chance, and the vector's mean and variance are made 0 and 1, so that what repeats
-    does not add up.
-
-    Args:
-        key: of the vector.
-        least: the most numbers that a draw asks for; the vector has `_STRETCHES` times as many.
-
-    Returns:
-        (key, rows, columns) ↦ [rows, columns] float32.
-    """
-    values = jax.random.normal(key, (_STRETCHES * least,), jnp.float32)
-    values = values - jnp.mean(values)
-    values = values / jnp.sqrt(jnp.mean(values**2))
-
-    def draw(key: PRNGKey, rows: int, columns: int) -> Float[Array, "rows columns"]:
-        place_key, sign_key = jax.random.split(key)
-        place = jax.random.randint(place_key, (), 0, values.size - rows * columns + 1)
-        stretch = jax.lax.dynamic_slice(values, (place,), (rows * columns,))
-        return jax.random.rademacher(sign_key, (), jnp.float32) * stretch.reshape(rows, columns)
-
-    return draw
-
-
-def _sample(
-    key: PRNGKey, law: Law, n: int, d: int, m: int, normals: _Normals
-) -> tuple[_Inputs, _Labels, _PerNeuron]:
-    """x [n, d], y [n] and the neurons' views of their residual, standard normal [m, n]."""
-    entry_key, noise_key, residual_key = jax.random.split(key, 3)
-    bits = jax.random.bits(entry_key, (n, d), jnp.uint32)
-    # 31 bits say whether and how large an entry is, the last one its sign.
-    level = bits >> 1
-
-    def below(probability: Scalar) -> Bool[Array, "n d"]:
-        return level < (probability * jnp.float32(2**31)).astype(jnp.uint32)
-
-    size = jnp.where(below((law.p_one + law.k) / d), 1 / jnp.sqrt(law.k), 0.0)
-    size = jnp.where(below(law.p_one / d), 1.0, size)
-    z = jnp.where(bits & 1, size, -size)
-    margin = jnp.sum(z, axis=1)
-    # A tie is a sum of a few numbers of size 1 and 1/√k: rounding leaves less than 1e-5.
-    y = jnp.where(jnp.abs(margin) > 1e-5, jnp.sign(margin), 0.0)
-    x = z + law.sigma_x / d**0.5 * normals(noise_key, n, d)
-    return x, y, normals(residual_key, m, n)
 
 
 def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
@@ -273,22 +205,22 @@ def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     )
 
 
-def _preactivation(state: Population, x: _Inputs, along: _PerNeuron) -> _PerNeuron:
+def _preactivation(state: Population, x: Inputs, along: PerNeuron) -> PerNeuron:
     """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
     first, second = (part[:, None] for part in _local(state))
     carried = first * x.T[state.feature] + second * x.T[state.second]
     return carried + state.dense[:, None] * (x @ state.profile) + along
 
 
-def _along(state: Population, x: _Inputs, view: _PerNeuron) -> _PerNeuron:
+def _along(state: Population, x: Inputs, view: PerNeuron) -> PerNeuron:
     """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
     square = jnp.sum(x**2, axis=1)
     return jnp.sqrt(state.residual / x.shape[1])[:, None] * jnp.sqrt(square) * view
 
 
 def _attack(
-    state: Population, u: _PerNeuron, b: Float[Array, " m"], radius: Real, y: _Labels, x: _Inputs
-) -> tuple[_Inputs, _PerNeuron]:
+    state: Population, u: PerNeuron, b: Float[Array, " m"], radius: Real, y: Labels, x: Inputs
+) -> tuple[Inputs, PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
     first, second = _local(state)
@@ -306,7 +238,7 @@ def _step(
     b: Float[Array, " m"],
     radius: Real,
     law: Law,
-    samples: tuple[_Inputs, _Labels, _PerNeuron],
+    samples: tuple[Inputs, Labels, PerNeuron],
     adversarial: bool,
 ) -> Population:
     x, y, view = samples
@@ -424,7 +356,7 @@ def _score(
 ) -> tuple[Scalar, Scalar]:
     """Accuracy, and the fraction of open gates."""
     d = state.profile.size
-    x, y, view = _sample(key, law, n, d, state.alpha.size, _fresh)
+    x, y, view = sample(key, law, n, d, state.alpha.size, fresh)
     if attack == "dense":
         x = x - radius / d**0.5 * y[:, None]
     along = _along(state, x, view)
