@@ -93,7 +93,7 @@ def direct(config):
 def populations(config, kept, seed, steps, measured):
     """Statistics of the population at the given steps of both phases, for one seed."""
     # A generator that is cheap on CPU: the samples are most of a step's cost.
-    key, radius = jax.random.key(seed, impl="rbg"), jnp.float32(config.adversarial.radius)
+    key, radius = jax.random.key(seed), jnp.float32(config.adversarial.radius)
     rows, b = {}, jnp.asarray(kept["bias"][seed])
     state = population.of_weights(kept["clean"][seed]) if measured else population.at_start(
         kept["start"][seed]
@@ -109,9 +109,7 @@ def populations(config, kept, seed, steps, measured):
                 batch=getattr(config, phase).batch, adversarial=phase == "adversarial",
             )  # fmt: skip
             now, b = step, population.threshold(state, thresholds, step)
-            rows[phase, step] = population.measure(
-                state, b, radius, law, jax.random.key(1, impl="rbg")
-            )
+            rows[phase, step] = population.measure(state, b, radius, law, jax.random.key(1))
     return rows
 
 

@@ -128,7 +128,7 @@ def drawn(config, seed):
         for _ in range(0, m, block)
     ]
     whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:m], *parts)
-    return whole._replace(profile=parts[0].profile), jax.random.key(seed, impl="rbg")
+    return whole._replace(profile=parts[0].profile), jax.random.key(seed)
 
 
 def closure(config, phases, clock):

@@ -29,8 +29,6 @@ from featpur_sim.theory.dynamics.samples import Law
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
 _SAMPLES = 4000
-# Its samples are most of what a step costs; this generator is cheap on a CPU.
-_GENERATOR = "rbg"
 
 
 def require_closed(config: RunConfig) -> None:
@@ -93,11 +91,6 @@ def settings_digest(config: RunConfig) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
-def _four_words(key: Array) -> Array:
-    data = jax.random.key_data(key)
-    return jnp.concatenate([data, data ^ jnp.uint32(0x9E3779B9)])
-
-
 def start_of(config: RunConfig, seed: int) -> tuple[Population, PRNGKey]:
     """The closure of one seed of a run before its first step, and the key of its samples.
 
@@ -109,7 +102,7 @@ def start_of(config: RunConfig, seed: int) -> tuple[Population, PRNGKey]:
     problem = simulated(config, make_problem(config, seed + 1))
     network = make_network(config, start_keys[seed])
     state = population.at_start(np.asarray(network.weights) * np.asarray(problem.wstar))
-    return state, jax.random.wrap_key_data(_four_words(sample_keys[seed]), impl=_GENERATOR)
+    return state, sample_keys[seed]
 
 
 def follow(
@@ -120,7 +113,7 @@ def follow(
     Args:
         config: of the run; its network is not read.
         state: before the first step, such as `start_of`.
-        key: of the samples; a generator that is cheap on the device.
+        key: of the samples.
         records: how often each phase stops, after its start, at equal numbers of steps.
 
     Yields:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from featpur_sim import FGM, SparseCoding, SymmetricReLU, decompose
 from featpur_sim.data.sparse_coding import Batch
@@ -15,17 +16,13 @@ from featpur_sim.theory.dynamics.population import Population, Thresholds
 from featpur_sim.theory.dynamics.samples import Law
 
 M, D = 24, 32
-sample = jax.jit(
-    lambda key, law, n, d, m: samples.sample(key, law, n, d, m, samples.fresh),
-    static_argnums=(2, 3, 4),
-)
+sample = jax.jit(samples.sample, static_argnums=(2, 3, 4))
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def of_a_step(key, n):
     """The inputs and labels of step 0 of `evolve`."""
-    normals = samples.reservoir(jax.random.fold_in(key, samples.RESERVOIR), n * max(M, D))
-    return samples.sample(jax.random.fold_in(key, 0), LAW, n, D, M, normals)[:2]
+    return samples.sample(jax.random.fold_in(key, 0), LAW, n, D, M)[:2]
 
 
 LAW = Law(*(jnp.float32(v) for v in (4.0, 1.0, 0.3, 0.5, 1e-3)))
@@ -114,31 +111,23 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
     assert np.mean(grown) > 0
 
 
-def test_normals_that_repeat_do_not_add_up():
-    """Over many steps a neuron's view of one sample is a walk of independent steps, or nearly."""
-    steps, (rows, columns) = 2000, (20, 32)
-
-    @jax.jit
-    def walk(key):
-        draw = samples.reservoir(key, rows * columns)
-
-        def step(total, own):
-            view = draw(own, rows, columns)
-            return total + view, (jnp.mean(view, axis=1), jnp.mean(view**2))
-
-        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
-        return jax.lax.scan(step, jnp.zeros((rows, columns)), keys)
-
-    ends, means, squares = [], [], []
-    for seed in range(10):
-        total, (mean, square) = walk(jax.random.key(seed))
-        ends.append(np.asarray(total).ravel() / steps**0.5)
-        means.append(np.asarray(mean))
-        squares.append(np.asarray(square))
-    assert np.mean(squares) == pytest.approx(1, abs=0.01)
-    # 6,400 ends of walks: their variance is 1 up to what overlapping stretches share.
-    assert np.var(ends) == pytest.approx(1, abs=0.1)
-    assert np.std(means) * columns**0.5 == pytest.approx(1, abs=0.1)
+def test_normals_are_normal_and_independent():
+    rows, columns = 1001, 999
+    drawn = np.asarray(samples.normals(jax.random.key(4), rows, columns), float)
+    error = 1 / drawn.size**0.5
+    for power, moment, spread in ((1, 0, 1), (2, 1, 2**0.5), (3, 0, 15**0.5), (4, 3, 96**0.5)):
+        assert abs((drawn**power).mean() - moment) < 4 * spread * error
+    for limit in (0.5, 2.0, 3.0, 4.0):
+        share = 2 * norm.sf(limit)
+        assert abs((np.abs(drawn) > limit).mean() - share) < 4 * share**0.5 * error
+    # The two of a word are half of all numbers apart.
+    flat, half = drawn.ravel(), -(-drawn.size // 2)
+    for lag in (1, columns, half - 1, half, half + 1):
+        for power in (1, 2):
+            correlation = np.corrcoef(flat[lag:] ** power, flat[:-lag] ** power)[0, 1]
+            assert abs(correlation) < 4 / (drawn.size - lag) ** 0.5
+    other = np.asarray(samples.normals(jax.random.key(5), rows, columns), float)
+    assert abs(np.corrcoef(other.ravel(), flat)[0, 1]) < 4 * error
 
 
 def test_entries_have_the_probabilities_of_the_law():

@@ -22,16 +22,7 @@ import numpy as np
 
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.equations import AttackName
-from featpur_sim.theory.dynamics.samples import (
-    RESERVOIR,
-    Inputs,
-    Labels,
-    Law,
-    PerNeuron,
-    fresh,
-    reservoir,
-    sample,
-)
+from featpur_sim.theory.dynamics.samples import Inputs, Labels, Law, PerNeuron, sample
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
 
@@ -186,12 +177,10 @@ def evolve(
         batch: n.
         adversarial: whether inputs are attacked.
     """
-    width = max(state.alpha.size, state.profile.size)
-    normals = reservoir(jax.random.fold_in(key, RESERVOIR), batch * width)
 
     def step(index: Int[Array, ""], current: Population) -> Population:
         b, own = threshold(current, thresholds, index), jax.random.fold_in(key, index)
-        samples = sample(own, law, batch, state.profile.size, state.alpha.size, normals)
+        samples = sample(own, law, batch, state.profile.size, state.alpha.size)
         return _step(current, b, radius, law, samples, adversarial)
 
     return cast(Population, jax.lax.fori_loop(start, stop, step, state))
@@ -356,7 +345,7 @@ def _score(
 ) -> tuple[Scalar, Scalar]:
     """Accuracy, and the fraction of open gates."""
     d = state.profile.size
-    x, y, view = sample(key, law, n, d, state.alpha.size, fresh)
+    x, y, view = sample(key, law, n, d, state.alpha.size)
     if attack == "dense":
         x = x - radius / d**0.5 * y[:, None]
     along = _along(state, x, view)
