@@ -47,7 +47,7 @@ def test_thresholds_are_those_of_the_schedule(tiny):
 
 @pytest.mark.slow
 def test_the_closure_predicts_the_mixtures_of_a_run():
-    """The sparse preset at (64, 5), five seeds, no constant fitted: κ/α 7 % low after clean training;
+    """The sparse preset at (64, 5), five seeds, nothing fitted: κ/α 7 % low after clean training, and
     after adversarial training within the seeds' scatter, of which 20 % are three errors.
     """
     config = sparse_regime(seeds=5)
