@@ -47,8 +47,8 @@ def test_thresholds_are_those_of_the_schedule(tiny):
 
 @pytest.mark.slow
 def test_the_closure_predicts_the_mixtures_of_a_run():
-    """The sparse preset at (64, 5), five seeds, nothing fitted: κ/α 7 % low after clean training, and
-    after adversarial training within the seeds' scatter, of which 20 % are three errors.
+    """The sparse preset at (64, 5), five seeds, nothing fitted: κ/α 7 % low after clean training,
+    and after adversarial training within the seeds' scatter, of which 20 % are three errors.
     """
     config = sparse_regime(seeds=5)
     closure = {row["phase"]: row for row in closure_run(config, records=1)}
