@@ -10,8 +10,8 @@ With diag(μ) ⪰ Q, the choice ν = μ + |v|/(2ε) is already at least section 
 because then A ⪰ diag(|v|)/(2ε); here ν = λμ + e with e > 0 is searched for together with (θ, λ),
 which is tighter. δ̂ is found by conjugate gradients, warm from one step to the next: e keeps A well
 conditioned (up to 250 at the presets, scaled by its diagonal), so that a few products do what a
-factorisation would. Where that leaves a point short of its goal and a better ν at the (θ, λ) found
-could carry it there, that ν is searched for in float64.
+factorisation would. A point that stays open gets the best ν at the (θ, λ) found, in float64, where
+that could certify it.
 """
 
 import math

@@ -29,6 +29,8 @@ from featpur_sim.theory.dynamics.samples import Law
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
 _SAMPLES = 4000
+# How samples are drawn: a closure that was saved under another way is not held against a run.
+_DRAWS = "threefry, quantiles"
 
 
 def require_closed(config: RunConfig) -> None:
@@ -86,9 +88,9 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
 
 
 def settings_digest(config: RunConfig) -> str:
-    """Sixteen digits that stand for what the closure of a run depends on."""
+    """Sixteen digits that stand for what the closure of a run depends on, its draws too."""
     asked = config.model_dump_json(exclude={"name", "evaluation", "records", "own"})
-    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{_DRAWS} {asked}".encode()).hexdigest()[:16]
 
 
 def start_of(config: RunConfig, seed: int) -> tuple[Population, PRNGKey]:
