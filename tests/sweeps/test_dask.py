@@ -1,8 +1,11 @@
 """The same batches on a Dask cluster: the same bits, whoever computes them and whoever dies."""
 
+import asyncio
+import functools
 import os
 import signal
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import xarray as xr
 from quick_survey import noting_survey, quick_survey
 from test_run import SETTINGS, bits
+from tornado.ioloop import IOLoop
 
 from featpur_sim._ground.meter import SILENT, Silent
 from featpur_sim.runs.config import ConfigError
@@ -54,11 +58,29 @@ def clients(monkeypatch):
     return made
 
 
+@functools.cache
+def running_loop():
+    """An event loop in a thread of its own: Dask gives one that it starts itself ten seconds only,
+    which a busy machine has exceeded."""
+    running = threading.Event()
+
+    async def serve():
+        made.append(IOLoop.current())
+        running.set()
+        await asyncio.Event().wait()
+
+    made = []
+    threading.Thread(target=asyncio.run, args=(serve(),), daemon=True).start()
+    running.wait()
+    return made[0]
+
+
 def threads(workers):
     """A cluster of threads."""
     return distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=":0"
-    )
+        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=":0",
+        loop=running_loop(),
+    )  # fmt: skip
 
 
 def break_in_half(problem, run, keys, evaluation, tau, norm):
