@@ -127,7 +127,7 @@ def drawn(config, seed):
         population.at_start(config.network.sigma_0 * rng.standard_normal((block, d), np.float32))
         for _ in range(0, m, block)
     ]
-    whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:m], *parts)
+    whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1)[..., :m], *parts)
     return whole._replace(profile=parts[0].profile), jax.random.key(seed)
 
 

@@ -41,13 +41,10 @@ def closed(config):
     states = follow(config, state, key, records=1)
     while (phase, step) != ("clean", config.clean.steps):
         phase, step, state, b = next(states)
-    m, d = state.alpha.size, state.profile.size
-    rows = np.arange(m)
-    weights = np.outer(state.dense, state.profile)
-    weights[rows, state.feature] = state.alpha
-    weights[rows, state.second] = state.beta
-    residual = np.random.default_rng(config.seed).standard_normal((m, d))
-    residual[rows, state.feature] = residual[rows, state.second] = 0
+    weights, feature = np.outer(state.dense, state.profile), np.asarray(state.feature).T
+    np.put_along_axis(weights, feature, np.asarray(state.carried).T, axis=1)
+    residual = np.random.default_rng(config.seed).standard_normal(weights.shape)
+    np.put_along_axis(residual, feature, 0, axis=1)
     length = np.sqrt(np.asarray(state.residual)) / np.linalg.norm(residual, axis=1)
     weights += length[:, None] * residual
     wstar = make_problem(config, 1).gauge().wstar

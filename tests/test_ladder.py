@@ -102,11 +102,13 @@ def test_a_start_of_its_own_is_that_of_a_run_in_law(scripts):
     ladder, _ = scripts
     config = ladder.settings(128, 0.4, 0)
     own, (of_run, _) = ladder.drawn(config, 0)[0], ladder.start_of(config, 0)
-    assert own.alpha.shape == (512,) and own.profile.shape == (128,)
-    for name in ("alpha", "beta", "residual"):
-        ours, theirs = (np.mean(np.asarray(getattr(state, name))) for state in (own, of_run))
-        assert ours == pytest.approx(theirs, rel=0.05)
-    assert int(own.feature.max()) > 100 and bool((own.feature != own.second).all())
+    assert own.carried.shape == of_run.carried.shape == own.feature.shape == (16, 512)
+    assert own.profile.shape == (128,)
+    for name in ("carried", "residual"):
+        ours, theirs = (np.asarray(getattr(state, name)).mean(-1) for state in (own, of_run))
+        np.testing.assert_allclose(ours, theirs, rtol=0.05)
+    features = np.sort(np.asarray(own.feature), axis=0)
+    assert features.max() > 100 and (np.diff(features, axis=0) > 0).all()
 
 
 def canned():

@@ -23,14 +23,14 @@ from featpur_sim.runs.config import PerNeuronConfig, RunConfig
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.reduced import duration_of, require_reducible, schedule_of
 from featpur_sim.theory.dynamics import population
-from featpur_sim.theory.dynamics.population import Population, Statistics, Thresholds
+from featpur_sim.theory.dynamics.population import FOLLOWED, Population, Statistics, Thresholds
 from featpur_sim.theory.dynamics.samples import Law
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
 _SAMPLES = 4000
-# How samples are drawn: a closure that was saved under another way is not held against a run.
-_DRAWS = "threefry, quantiles"
+# How it is made: a closure that was saved under another way is not held against a run.
+_MADE = f"threefry, quantiles, {FOLLOWED} coordinates"
 
 
 def require_closed(config: RunConfig) -> None:
@@ -88,22 +88,24 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
 
 
 def settings_digest(config: RunConfig) -> str:
-    """Sixteen digits that stand for what the closure of a run depends on, its draws too."""
+    """Sixteen digits that stand for what the closure of a run depends on, how it is made too."""
     asked = config.model_dump_json(exclude={"name", "evaluation", "records", "own"})
-    return hashlib.sha256(f"{_DRAWS} {asked}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{_MADE} {asked}".encode()).hexdigest()[:16]
 
 
-def start_of(config: RunConfig, seed: int) -> tuple[Population, PRNGKey]:
+def start_of(config: RunConfig, seed: int, followed: int = FOLLOWED) -> tuple[Population, PRNGKey]:
     """The closure of one seed of a run before its first step, and the key of its samples.
 
     Args:
         config: of the run.
         seed: counted from 0.
+        followed: coordinates of a neuron, as for `population.at_start`.
     """
     start_keys, _, sample_keys, _ = seed_keys(config)
     problem = simulated(config, make_problem(config, seed + 1))
     network = make_network(config, start_keys[seed])
-    state = population.at_start(np.asarray(network.weights) * np.asarray(problem.wstar))
+    coordinates = np.asarray(network.weights) * np.asarray(problem.wstar)
+    state = population.at_start(coordinates, followed)
     return state, sample_keys[seed]
 
 
@@ -122,7 +124,7 @@ def follow(
         Phase, step, state and thresholds.
     """
     radius = jnp.float32(config.adversarial.radius)
-    frozen = jnp.zeros_like(state.alpha)
+    frozen = jnp.zeros_like(state.dense)
     for number, phase in enumerate(("clean", "adversarial")):
         c, own = getattr(config, phase), jax.random.fold_in(key, number)
         law, thresholds = law_of(config, phase), thresholds_of(config, phase, frozen)

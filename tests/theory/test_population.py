@@ -35,25 +35,29 @@ def fixed(b):
 
 
 def make(residual=0.0, seed=0):
+    """Three coordinates followed: one large, one half as large, one small."""
     rng = np.random.default_rng(seed)
+    psi = 1 + 0.3 * rng.standard_normal(D)
     values = (
-        rng.uniform(0.5, 1.0, M), rng.uniform(0.0, 0.05, M), np.full(M, residual),
-        1 + 0.3 * rng.standard_normal(D),
+        np.stack([rng.uniform(*between, M) for between in ((0.5, 1.0), (0.3, 0.4), (-0.1, -0.05))]),
+        rng.uniform(0.0, 0.05, M), np.full(M, residual), psi / psi.mean(),
     )  # fmt: skip
-    alpha, c, rho2, psi = (jnp.asarray(v, jnp.float32) for v in values)
-    feature = rng.integers(0, D, M)
-    second = (feature + rng.integers(1, D, M)) % D
-    beta = jnp.asarray(rng.uniform(0.2, 0.4, M), jnp.float32)
-    return Population(
-        alpha, c, rho2, psi / psi.mean(), jnp.asarray(feature), beta, jnp.asarray(second)
-    )
+    carried, c, rho2, psi = (jnp.asarray(v, jnp.float32) for v in values)
+    feature = np.argsort(rng.random((M, D)), axis=1)[:, :3].T
+    return Population(carried, jnp.asarray(feature, jnp.int32), c, rho2, psi)
+
+
+def outside(state):
+    """[M, D]: 1 where a neuron's coordinate is not followed."""
+    others = np.ones((M, D))
+    np.put_along_axis(others, np.asarray(state.feature).T, 0, axis=1)
+    return others
 
 
 def weights(state):
     """The explicit weights of a population without residuals."""
     w = np.asarray(state.dense)[:, None] * np.asarray(state.profile)
-    w[np.arange(M), np.asarray(state.feature)] = np.asarray(state.alpha)
-    w[np.arange(M), np.asarray(state.second)] = np.asarray(state.beta)
+    np.put_along_axis(w, np.asarray(state.feature).T, np.asarray(state.carried).T, axis=1)
     return jnp.asarray(w)
 
 
@@ -71,18 +75,15 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial):
     _, gradient, count = loss_sum_and_gradient(network, x, y)
     total = gradient / count + 1e-3 * regulariser_gradient(network.weights)
     change = np.asarray(-0.5 * total, float)
-    rows, feature = np.arange(M), np.asarray(state.feature)
-    # The rounding of α twice, 2u|α|, and of the sums over samples and inputs: about 3e-6; the
+    # The rounding of C twice, 2u|C|, and of the sums over samples and inputs: about 3e-6; the
     # change is some thousand times that.
-    np.testing.assert_allclose(moved.alpha - state.alpha, change[rows, feature], atol=5e-6)
-    second = np.asarray(state.second)
-    np.testing.assert_allclose(moved.beta - state.beta, change[rows, second], atol=2e-6)
+    own = np.take_along_axis(change, np.asarray(state.feature).T, axis=1).T
+    np.testing.assert_allclose(moved.carried - state.carried, own, atol=5e-6)
     # On ψ the network moves the other coordinates; own ones are left out.
-    psi = np.asarray(state.profile, float)
+    psi, others = np.asarray(state.profile, float), outside(state)
     decay = 1e-3 * (1 + np.linalg.norm(network.weights, axis=1))
-    push = change + 0.5 * decay[:, None] * np.asarray(network.weights)
-    push[rows, feature] = push[rows, second] = 0
-    expected = push @ psi / (psi @ psi) - 0.5 * decay * np.asarray(state.dense)
+    push = others * (change + 0.5 * decay[:, None] * np.asarray(network.weights))
+    expected = push @ psi / (others @ psi**2) - 0.5 * decay * np.asarray(state.dense)
     np.testing.assert_allclose(moved.dense - state.dense, expected, atol=2e-6)
     # ψ moves by what all neurons together push off the profile.
     c = np.asarray(state.dense, float)
@@ -105,7 +106,8 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
         gate = np.abs(u) > 0.2
         f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
         g = np.abs(y) / (1 + np.exp(y * f)) / np.abs(y).sum()
-        expected = 0.25 * (g**2 * (np.asarray(x) ** 2).sum(1)) @ gate
+        square = np.asarray(x) ** 2 @ outside(state).T
+        expected = 0.25 * np.sum(g[:, None] ** 2 * gate * square, axis=0)
         np.testing.assert_allclose(moved.residual, expected, rtol=1e-4)
         grown.append(np.asarray(moved.residual))
     assert np.mean(grown) > 0
@@ -144,11 +146,9 @@ def test_entries_have_the_probabilities_of_the_law():
 
 def test_weights_of_the_family_are_recovered():
     state = make()
-    found = population.of_weights(np.asarray(weights(state)))
+    found = population.of_weights(np.asarray(weights(state)), followed=3)
     np.testing.assert_array_equal(found.feature, state.feature)
-    np.testing.assert_array_equal(found.second, state.second)
-    np.testing.assert_allclose(found.alpha, state.alpha, rtol=1e-6)
-    np.testing.assert_allclose(found.beta, state.beta, rtol=1e-6)
+    np.testing.assert_allclose(found.carried, state.carried, rtol=1e-6)
     np.testing.assert_allclose(found.dense, state.dense, atol=2e-6)
     np.testing.assert_allclose(found.profile, state.profile, atol=2e-4)
     assert (np.asarray(found.residual) < 1e-4).all()
@@ -157,9 +157,22 @@ def test_weights_of_the_family_are_recovered():
 def test_the_start_keeps_every_norm():
     w = 0.01 * np.random.default_rng(0).standard_normal((M, D))
     state = population.at_start(w)
-    norm = state.alpha**2 + state.beta**2 + (D - 2) * state.dense**2 + state.residual
+    others = D - population.FOLLOWED
+    norm = jnp.sum(state.carried**2, axis=0) + others * state.dense**2 + state.residual
     np.testing.assert_allclose(norm, (w**2).sum(1), rtol=1e-5)
-    np.testing.assert_allclose(state.alpha, w.max(1), rtol=1e-6)
+    np.testing.assert_allclose(state.carried, -np.sort(-w, axis=1)[:, : len(state.carried)].T)
+    assert len(population.at_start(w[:, :6]).carried) == 3
+
+
+def test_the_residual_is_seen_as_an_isotropic_vector_on_the_other_coordinates():
+    """Given the inputs, ⟨q, x⟩ over explicit q has the variance that the views are drawn with."""
+    state, n, draws = make(residual=0.3), 16, 4000
+    x = of_a_step(jax.random.key(3), n)[0]
+    q = np.random.default_rng(1).standard_normal((draws, M, D)) * outside(state)
+    q *= 0.3**0.5 / np.linalg.norm(q, axis=2, keepdims=True)
+    spread = np.std(q @ np.asarray(x, float).T, axis=0)
+    ones = population._along(state, x, jnp.ones((M, n)))
+    np.testing.assert_allclose(ones, spread, rtol=5 / (2 * draws) ** 0.5)
 
 
 def test_measured_accuracies_are_those_of_the_network():
@@ -182,7 +195,7 @@ def test_measured_accuracies_are_those_of_the_network():
         }
         margin = np.asarray(y * network(x + moves[attack](radius)))
         assert float(score) == pytest.approx((margin[labelled] > 0).mean(), abs=1e-3), attack
-    assert float(found.alpha) == pytest.approx(float(np.mean(state.alpha)), rel=1e-5)
+    assert float(found.alpha) == pytest.approx(float(np.mean(state.carried[0])), rel=1e-5)
     assert float(found.carriers) == 1.0
 
 

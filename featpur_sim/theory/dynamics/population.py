@@ -1,16 +1,17 @@
-"""The heterogeneous closure: every neuron keeps its own α, β, c and ρ² (docs/dynamics.md, step 8).
+"""The heterogeneous closure: every neuron keeps numbers of its own (docs/dynamics.md, step 8).
 
 One value of (α, c, ρ²) for all neurons misses what the lottery at the start leaves behind: some
 features get one neuron, some ten, and those with few neurons grow larger. Here neuron i has
 
-    w_i = α_i e_{j(i)} + β_i e_{l(i)} + c_i Σ_{j'≠j(i),l(i)} ψ_{j'} e_{j'} + q_i,
+    w_i = Σ_{j∈S(i)} C_ij e_j + c_i Σ_{j∉S(i)} ψ_j e_j + q_i,
 
-with q_i isotropic and ‖q_i‖² = ρ_i², where j(i) and l(i) are the two largest coordinates of its
-initial weights towards the label and ψ, with mean 1, is one profile of the dense mixture for all
-neurons. The second feature matters late: a tenth of the purified neurons carry two. Gradient
-descent moves along the projection on this family: the batch and the step size are those of the run,
-so its sampling noise is too (`samples`). A step costs n·m operations, not n·m·d. The gauge is w* =
-1, M = I; no simulation code is used.
+S(i) the K largest coordinates of its initial weights towards the label, which are followed one by
+one, ψ, with mean 1, one profile of the dense mixture for all neurons, and q_i isotropic on the
+other d − K with ‖q_i‖² = ρ_i². The largest followed one is the neuron's feature; which one that
+will be is open for long, and a tenth of the purified neurons carry two. Gradient descent moves
+along the projection on this family: the batch and the step size are those of the run, so its
+sampling noise is too (`samples`). A step costs K·n·m operations, not n·m·d. The gauge is w* = 1,
+M = I; no simulation code is used.
 """
 
 import functools
@@ -22,26 +23,28 @@ import numpy as np
 
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.equations import AttackName
+from featpur_sim.theory.dynamics.followed import entries, times, transposed_times
 from featpur_sim.theory.dynamics.samples import Inputs, Labels, Law, PerNeuron, sample
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
+# K: with 2, α came out 20 % too high at d = 256 and half of the carriers were missing
+# (docs/dynamics.md, "How many coordinates").
+FOLLOWED = 16
+
 
 class Population(NamedTuple):
-    """The state: 4m + d numbers."""
+    """The state: (2K + 2)m + d numbers."""
 
-    alpha: Float[Array, "*S m"]
+    carried: Float[Array, "*S K m"]
+    """C_ij, j in S(i)"""
+    feature: Int[Array, "*S K m"]
+    """S(i)"""
     dense: Float[Array, "*S m"]
     """c_i"""
     residual: Float[Array, "*S m"]
     """ρ_i²"""
     profile: Float[Array, "*S d"]
     """ψ"""
-    feature: Int[Array, "*S m"]
-    """j(i)"""
-    beta: Float[Array, "*S m"]
-    """β_i, the whole coordinate like α_i"""
-    second: Int[Array, "*S m"]
-    """l(i) ≠ j(i)"""
 
 
 class Thresholds(NamedTuple):
@@ -58,8 +61,7 @@ class Thresholds(NamedTuple):
 class Statistics(NamedTuple):
     """Means over the carriers (|α| at least half the largest), and accuracies.
 
-    α is the larger of a neuron's two coordinates; the other counts in κ and in ρ², as in
-    `decompose`.
+    α is the largest of a neuron's coordinates; the others count in κ and in ρ², as in `decompose`.
     """
 
     alpha: Scalar
@@ -77,40 +79,46 @@ class Statistics(NamedTuple):
     dense_accuracy: Scalar
 
 
-def at_start(coordinates: Float[np.ndarray, "m d"]) -> Population:
-    """The untrained network: the neuron's features are its largest coordinates towards the label.
+def at_start(coordinates: Float[np.ndarray, "m d"], followed: int = FOLLOWED) -> Population:
+    """The untrained network; its largest coordinates towards the label are followed.
 
     Args:
         coordinates: C = WM diag(w*) of the initial weights.
+        followed: K, half of all where d is smaller than 2K.
     """
-    order = np.argsort(coordinates, axis=1)
-    return _project(coordinates, order[:, -1], order[:, -2], profile=False)
+    return _project(coordinates, _largest(coordinates, followed), profile=False)
 
 
-def of_weights(coordinates: Float[np.ndarray, "m d"]) -> Population:
+def of_weights(coordinates: Float[np.ndarray, "m d"], followed: int = FOLLOWED) -> Population:
     """The closest member of the family to a trained network, ψ by alternating least squares.
 
     Args:
         coordinates: C = WM diag(w*).
+        followed: K, half of all where d is smaller than 2K: the largest, and those farthest from
+            the mean of the neuron's others.
     """
-    rows, feature = np.arange(len(coordinates)), np.argmax(np.abs(coordinates), axis=1)
+    rows, first = np.arange(len(coordinates)), np.argmax(np.abs(coordinates), axis=1)
     rest = np.array(coordinates, float)
-    rest[rows, feature] = np.nan
-    rest = np.abs(rest - np.nanmean(rest, axis=1, keepdims=True))
-    return _project(coordinates, feature, np.nanargmax(rest, axis=1), profile=True)
+    rest[rows, first] = np.nan
+    far = np.abs(rest - np.nanmean(rest, axis=1, keepdims=True))
+    far[rows, first] = np.inf
+    return _project(coordinates, _largest(far, followed), profile=True)
+
+
+def _largest(values: Float[np.ndarray, "m d"], followed: int) -> Int[np.ndarray, "m K"]:
+    """The columns of the largest entries of every row, largest first."""
+    behind = values.shape[1] - min(followed, values.shape[1] // 2)
+    among = np.argpartition(values, behind, axis=1)[:, behind:]
+    order = np.argsort(-np.take_along_axis(values, among, axis=1), axis=1)
+    return np.take_along_axis(among, order, axis=1)
 
 
 def _project(
-    coordinates: Float[np.ndarray, "m d"],
-    feature: Int[np.ndarray, " m"],
-    second: Int[np.ndarray, " m"],
-    profile: bool,
+    coordinates: Float[np.ndarray, "m d"], feature: Int[np.ndarray, "m K"], profile: bool
 ) -> Population:
-    m, d = len(coordinates), coordinates.shape[1]
-    rows = np.arange(m)
-    alpha, beta = coordinates[rows, feature], coordinates[rows, second]
+    m, d = coordinates.shape
     others = np.ones((m, d))
-    others[rows, feature] = others[rows, second] = 0
+    np.put_along_axis(others, feature, 0, axis=1)
     rest = others * coordinates
     psi = np.ones(d)
     c = (rest @ psi) / (others @ psi**2)
@@ -120,23 +128,25 @@ def _project(
         c = (rest @ psi) / (others @ psi**2)
     residual = np.sum((rest - others * c[:, None] * psi) ** 2, axis=1)
     return Population(
-        alpha=jnp.asarray(alpha, jnp.float32),
+        carried=jnp.asarray(np.take_along_axis(coordinates, feature, axis=1).T, jnp.float32),
+        feature=jnp.asarray(feature.T, jnp.int32),
         dense=jnp.asarray(c, jnp.float32),
         residual=jnp.asarray(residual, jnp.float32),
         profile=jnp.asarray(psi, jnp.float32),
-        feature=jnp.asarray(feature, jnp.int32),
-        beta=jnp.asarray(beta, jnp.float32),
-        second=jnp.asarray(second, jnp.int32),
     )
 
 
 def largest_coordinate(state: Population) -> Float[Array, " m"]:
-    """max_j |C_ij|: a carried one, or the largest of the residual, a Gaussian vector. [D]"""
-    d = state.profile.shape[-1]
-    # The largest of d Gaussians in absolute value is that of 2d signed ones, nearly.
-    among = largest_of(2 * d) * jnp.sqrt(state.residual / d)
-    carried = jnp.maximum(jnp.abs(state.alpha), jnp.abs(state.beta))
-    return jnp.maximum(carried, jnp.abs(state.dense) + among)
+    """max_j |C_ij|: a followed one, or the largest of the residual, a Gaussian vector. [D]"""
+    # The largest of some Gaussians in absolute value is that of twice as many signed ones, nearly.
+    among = largest_of(2 * _others(state)) * jnp.sqrt(state.residual / _others(state))
+    followed = jnp.max(jnp.abs(state.carried), axis=0)
+    return jnp.maximum(followed, jnp.abs(state.dense) + among)
+
+
+def _others(state: Population) -> int:
+    """d − K"""
+    return state.profile.size - len(state.carried)
 
 
 def threshold(
@@ -180,31 +190,33 @@ def evolve(
 
     def step(index: Int[Array, ""], current: Population) -> Population:
         b, own = threshold(current, thresholds, index), jax.random.fold_in(key, index)
-        samples = sample(own, law, batch, state.profile.size, state.alpha.size)
+        samples = sample(own, law, batch, state.profile.size, state.dense.size)
         return _step(current, b, radius, law, samples, adversarial)
 
     return cast(Population, jax.lax.fori_loop(start, stop, step, state))
 
 
-def _local(state: Population) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
-    """What stands out of the dense part at j(i) and at l(i)."""
-    return (
-        state.alpha - state.dense * state.profile[state.feature],
-        state.beta - state.dense * state.profile[state.second],
-    )
+def _local(state: Population) -> Float[Array, "K m"]:
+    """What stands out of the dense part in S(i)."""
+    return state.carried - state.dense * state.profile[state.feature]
 
 
 def _preactivation(state: Population, x: Inputs, along: PerNeuron) -> PerNeuron:
-    """u_i from x_{j(i)}, x_{l(i)}, ⟨ψ, x⟩ and ⟨q_i, x⟩."""
-    first, second = (part[:, None] for part in _local(state))
-    carried = first * x.T[state.feature] + second * x.T[state.second]
-    return carried + state.dense[:, None] * (x @ state.profile) + along
+    """u_i from x in S(i), ⟨ψ, x⟩ and ⟨q_i, x⟩."""
+    own = times(_local(state), state.feature, x)
+    return own + state.dense[:, None] * (x @ state.profile) + along
+
+
+def _square_outside(state: Population, x: Inputs) -> PerNeuron:
+    """Σ_{j∉S(i)} x_j²"""
+    own = times(jnp.ones_like(state.carried), state.feature, x**2)
+    return jnp.maximum(jnp.sum(x**2, axis=1) - own, 0.0)
 
 
 def _along(state: Population, x: Inputs, view: PerNeuron) -> PerNeuron:
-    """⟨q_i, x⟩ ~ N(0, ρ_i²‖x‖²/d)."""
-    square = jnp.sum(x**2, axis=1)
-    return jnp.sqrt(state.residual / x.shape[1])[:, None] * jnp.sqrt(square) * view
+    """⟨q_i, x⟩ ~ N(0, ρ_i²/(d − K) Σ_{j∉S(i)} x_j²)."""
+    size = jnp.sqrt(state.residual / _others(state))
+    return size[:, None] * jnp.sqrt(_square_outside(state, x)) * view
 
 
 def _attack(
@@ -212,11 +224,8 @@ def _attack(
 ) -> tuple[Inputs, PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
-    first, second = _local(state)
-    pure = jnp.zeros_like(x.T).at[state.feature].add(gate * first[:, None])
-    pure = pure.at[state.second].add(gate * second[:, None]).T
-    mixed = state.dense @ gate
-    gradient = pure + mixed[:, None] * state.profile
+    own = transposed_times(_local(state), state.feature, gate, x.shape[1])
+    gradient = own + (state.dense @ gate)[:, None] * state.profile
     norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate)
     unit = -y * radius / jnp.maximum(norm, 1e-12)
     return unit[:, None] * gradient, unit * gate * state.residual[:, None]
@@ -241,30 +250,28 @@ def _step(
     f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b[:, None], 0.0), axis=0)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
     push = slope * y * gate
-    square = jnp.sum(state.profile**2)
-    first = jnp.sum(push * x.T[state.feature], axis=1)
-    second = jnp.sum(push * x.T[state.second], axis=1)
-    carried = state.profile[state.feature] * first + state.profile[state.second] * second
-    dense = (push @ (x @ state.profile) - carried) / square
+    own = state.profile[state.feature]
+    whole = jnp.sum(state.profile**2)
+    square = whole - jnp.sum(own**2, axis=0)
+    carried = entries(push, state.feature, x)
+    dense = (push @ (x @ state.profile) - jnp.sum(own * carried, axis=0)) / square
     residual = jnp.sum(push * along, axis=1)
-    noise = gate @ (slope**2 * jnp.sum(x**2, axis=1))
+    noise = jnp.sum(gate * slope**2 * _square_outside(state, x), axis=1)
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
     profile = (state.dense @ push) @ x
-    profile = profile.at[state.feature].add(-state.dense * first)
-    profile = profile.at[state.second].add(-state.dense * second)
+    profile = profile.at[state.feature].add(-state.dense * carried)
     profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
-    profile = profile - state.profile * (profile @ state.profile) / square
-    norm = jnp.sqrt(state.alpha**2 + state.beta**2 + square * state.dense**2 + state.residual)
+    profile = profile - state.profile * (profile @ state.profile) / whole
+    followed = jnp.sum(state.carried**2, axis=0)
+    norm = jnp.sqrt(followed + square * state.dense**2 + state.residual)
     decay, eta = law.decay * (1 + norm), law.rate
     grown = state.residual + 2 * eta * (residual - decay * state.residual) + eta**2 * noise
     return Population(
-        state.alpha + eta * (first - decay * state.alpha),
+        state.carried + eta * (carried - decay * state.carried),
+        state.feature,
         state.dense + eta * (dense - decay * state.dense),
         jnp.maximum(grown, 0.0),
         state.profile + eta * profile,
-        state.feature,
-        state.beta + eta * (second - decay * state.beta),
-        state.second,
     )
 
 
@@ -286,10 +293,10 @@ def measure(
     accuracy, active = _score(state, b, 0.0, law, key, "none", n)
     dense_accuracy, _ = _score(state, b, radius, law, key, "dense", n)
     rest = state.dense * jnp.mean(state.profile)
-    swapped = jnp.abs(state.beta) > jnp.abs(state.alpha)
-    carried = jnp.where(swapped, state.beta, state.alpha)
-    other = jnp.where(swapped, state.alpha, state.beta)
-    kappa = ((d - 2) * rest + other) / (d - 1)
+    first = jnp.argmax(jnp.abs(state.carried), axis=0)
+    carried = jnp.take_along_axis(state.carried, first[None], axis=0)[0]
+    kappa = (_others(state) * rest + jnp.sum(state.carried, axis=0) - carried) / (d - 1)
+    off = jnp.sum((state.carried - kappa) ** 2, axis=0) - (carried - kappa) ** 2
     size = jnp.abs(carried)
     carrier = size >= 0.5 * jnp.max(size)
 
@@ -301,7 +308,7 @@ def measure(
         alpha,
         jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
         mean(kappa / jnp.where(carried == 0, 1.0, carried)),
-        mean(state.residual + (d - 2) * (rest - kappa) ** 2 + (other - kappa) ** 2),
+        mean(state.residual + _others(state) * (rest - kappa) ** 2 + off),
         jnp.mean(carrier.astype(jnp.float32)),
         active,
         accuracy,
@@ -345,7 +352,7 @@ def _score(
 ) -> tuple[Scalar, Scalar]:
     """Accuracy, and the fraction of open gates."""
     d = state.profile.size
-    x, y, view = sample(key, law, n, d, state.alpha.size)
+    x, y, view = sample(key, law, n, d, state.dense.size)
     if attack == "dense":
         x = x - radius / d**0.5 * y[:, None]
     along = _along(state, x, view)

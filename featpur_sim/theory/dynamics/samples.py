@@ -4,14 +4,15 @@
 The gauge is w* = 1, M = I.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 from scipy.special import ndtri
 
-from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
+from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar, UInt32
 
 Inputs = Float[Array, "n d"]
 Labels = Float[Array, " n"]
@@ -35,6 +36,14 @@ class Law(NamedTuple):
     """λ"""
 
 
+def words(key: PRNGKey, count: int) -> UInt32[Array, " count"]:
+    """Uniform on 32 bits: both words of each block of Threefry, where `jax.random.bits` keeps
+    their exclusive or; so half the time.
+    """
+    blocks = jnp.arange(-(-count // 2) * 2, dtype=jnp.uint32)
+    return cast(Array, threefry_2x32(jax.random.key_data(key), blocks))[:count]
+
+
 def normals(key: PRNGKey, rows: int, columns: int) -> Float[Array, "rows columns"]:
     """Standard normals to sixteen bits, two from a word: a third of what exact ones take.
 
@@ -42,15 +51,15 @@ def normals(key: PRNGKey, rows: int, columns: int) -> Float[Array, "rows columns
     purified networks came out a quarter too low, with twice the spread over seeds (preset
     sparse-regime, ten seeds).
     """
-    words = jax.random.bits(key, (-(-rows * columns // 2),), jnp.uint32)
-    index = jnp.concatenate([words & 0xFFFF, words >> 16])[: rows * columns]
+    pairs = words(key, -(-rows * columns // 2))
+    index = jnp.concatenate([pairs & 0xFFFF, pairs >> 16])[: rows * columns]
     return jnp.take(_QUANTILES, index.astype(jnp.int32), mode="clip").reshape(rows, columns)
 
 
 def sample(key: PRNGKey, law: Law, n: int, d: int, m: int) -> tuple[Inputs, Labels, PerNeuron]:
     """x [n, d], y [n] and the neurons' views of their residual, standard normal [m, n]."""
     entry_key, noise_key, residual_key = jax.random.split(key, 3)
-    bits = jax.random.bits(entry_key, (n, d), jnp.uint32)
+    bits = words(entry_key, n * d).reshape(n, d)
     # 31 bits say whether and how large an entry is, the last one its sign.
     level = bits >> 1
 

@@ -1,0 +1,53 @@
+"""Products with an m×d matrix of which K entries a row are not zero: the coordinates that the
+heterogeneous closure follows (docs/dynamics.md, step 8).
+
+The entries are values [K, m] at columns [K, m]. Where d is at most 32 K the whole matrix is written
+out, since a product of matrices is then no slower than taking rows; above, memory and time go
+with K, not with d.
+"""
+
+import jax.numpy as jnp
+
+from featpur_sim._ground.types import Array, Float, Int
+
+Values = Float[Array, "K m"]
+Columns = Int[Array, "K m"]
+
+# On a processor with AVX-512: a row costs 1.2 ns of CPU a number, a product d/30 ns.
+_WRITTEN_OUT = 32
+
+
+def times(values: Values, columns: Columns, x: Float[Array, "n d"]) -> Float[Array, "m n"]:
+    """A xᵀ"""
+    if _small(columns, x.shape[1]):
+        return _matrix(values, columns, x.shape[1]) @ x.T
+    pairs = zip(values, columns, strict=True)
+    return sum((value[:, None] * x.T[column] for value, column in pairs), jnp.zeros(()))
+
+
+def transposed_times(
+    values: Values, columns: Columns, gate: Float[Array, "m n"], d: int
+) -> Float[Array, "n d"]:
+    """gateᵀ A"""
+    if _small(columns, d):
+        return gate.T @ _matrix(values, columns, d)
+    found = jnp.zeros((d, gate.shape[1]), gate.dtype)
+    for value, column in zip(values, columns, strict=True):
+        found = found.at[column].add(gate * value[:, None])
+    return found.T
+
+
+def entries(push: Float[Array, "m n"], columns: Columns, x: Float[Array, "n d"]) -> Values:
+    """Of push x, those at the columns."""
+    if _small(columns, x.shape[1]):
+        return jnp.take_along_axis(push @ x, columns.T, axis=1).T
+    return jnp.stack([jnp.sum(push * x.T[column], axis=1) for column in columns])
+
+
+def _small(columns: Columns, d: int) -> bool:
+    return d <= _WRITTEN_OUT * len(columns)
+
+
+def _matrix(values: Values, columns: Columns, d: int) -> Float[Array, "m d"]:
+    rows = jnp.arange(columns.shape[1])
+    return jnp.zeros((len(rows), d), values.dtype).at[rows, columns].set(values)
