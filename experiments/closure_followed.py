@@ -1,6 +1,7 @@
 """How many coordinates of a neuron the closure has to follow: docs/dynamics.md.
 
-    python experiments/closure_followed.py
+    python experiments/closure_followed.py sparse
+    python experiments/closure_followed.py dense
 
 Direct runs and closures of the same initial weights, K coordinates a neuron: closure over run, with
 the 95 % interval over seeds; for accuracies closure less run.
@@ -11,7 +12,7 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ladder import PHASES, POINTS, Clock, direct, settings
+from ladder import PHASES, POINTS, Clock, direct
 
 from featpur_sim.runs.closure import follow, law_of, start_of
 from featpur_sim.runs.presets import dense_regime, sparse_regime
@@ -22,11 +23,7 @@ SHOWN = {
     "alpha": "α", "ratio": "κ/α", "carriers": "carriers", "active": "active",
     "dense_accuracy": "dense attack",
 }  # fmt: skip
-RUNS = {
-    "dense regime, (100, 5)": lambda seed: dense_regime(seeds=1, seed=seed),
-    "sparse regime, (64, 5)": lambda seed: sparse_regime(seeds=1, seed=seed),
-    "ladder, (256, 9)": lambda seed: settings(256, 0.4, seed),
-}
+RUNS = {"dense": dense_regime, "sparse": sparse_regime}
 
 
 def ends(config):
@@ -54,25 +51,23 @@ def cell(name, ours, theirs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("regime", choices=RUNS, help="preset of 'featpur reproduce'")
     parser.add_argument("--followed", nargs="*", type=int, default=[2, 4, 8, 16, 32], help="K")
-    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     head = ["run", "K", "phase", *SHOWN.values()]
     print("|", " | ".join(head), "|\n" + "|---" * len(head) + "|", flush=True)
-    for name in given.runs:
-        configs = [RUNS[name](seed) for seed in range(given.seeds)]
-        runs = [ends(config) for config in configs]
-        for followed in given.followed:
-            closures = [closure_ends(config, followed) for config in configs]
-            for phase in PHASES:
-                cells = [
-                    cell(
-                        what, *([float(e[phase][what]) for e in each] for each in (closures, runs))
-                    )
-                    for what in SHOWN
-                ]
-                print("|", " | ".join([name, str(followed), phase, *cells]), "|", flush=True)
+    configs = [RUNS[given.regime](seeds=1, seed=seed) for seed in range(given.seeds)]
+    name = f"{given.regime} regime, ({configs[0].problem.d}, {configs[0].problem.k:g})"
+    runs = [ends(config) for config in configs]
+    for followed in given.followed:
+        closures = [closure_ends(config, followed) for config in configs]
+        for phase in PHASES:
+            both = [[of[phase] for of in each] for each in (closures, runs)]
+            cells = [
+                cell(what, *([float(end[what]) for end in each] for each in both)) for what in SHOWN
+            ]
+            print("|", " | ".join([name, str(followed), phase, *cells]), "|", flush=True)
 
 
 if __name__ == "__main__":

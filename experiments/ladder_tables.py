@@ -142,10 +142,10 @@ def print_values(rows):
 
 
 def print_exponents(rows):
-    """Local exponents, all methods over the same sizes, and what only two or one of them reach."""
+    """Local exponents, all methods over the same sizes, and over what only two or one reach."""
     print("\nExponents in d at k = round(d^a), slope [95 % over seeds; homogeneous: over nodes].")
     head = ["quantity", "a", "d", "formula", "direct", "closure", "homogeneous"]
-    head += ["formula, d ≥ 10⁴", "homogeneous, d ≥ 10⁴"]
+    head += ["direct, every d", "formula, d ≥ 10⁴", "homogeneous, d ≥ 10⁴"]
     lines = []
     for name, (_, field, formula) in QUANTITIES.items():
         every = {m: [value(rows, m, a, name) for a in EXPONENTS] for m in COLOURS}
@@ -167,6 +167,7 @@ def print_exponents(rows):
             line = [name, a, span, predicted(here)]
             methods = ("direct", "population", "homogeneous")
             line += [exponent(tables[m], here, spreads[m]) for m in methods]
+            line += [exponent(tables["direct"], list(tables["direct"]), spreads["direct"])]
             line += [predicted(far), exponent(tables["homogeneous"], far, spreads["homogeneous"])]
             lines.append(line)
     print_table(head, lines)

@@ -9,7 +9,7 @@ from featpur_sim.theory.dynamics import followed
 M, D, K, N = 7, 40, 3, 5
 
 
-@pytest.mark.parametrize("written_out", [0, 32])
+@pytest.mark.parametrize("written_out", [0, 100])
 def test_products_are_those_of_the_matrix(written_out, monkeypatch):
     monkeypatch.setattr(followed, "_WRITTEN_OUT", written_out)
     rng = np.random.default_rng(0)
