@@ -8,7 +8,7 @@ from featpur_sim.runs.build import make_network, make_problem
 from featpur_sim.runs.closure import closure_run, thresholds_of
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import run_experiment, seed_keys
-from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.theory.dynamics.population import Statistics
 
 FEW = {"steps": 6, "batch": 32}
@@ -46,14 +46,15 @@ def test_thresholds_are_those_of_the_schedule(tiny):
 
 
 @pytest.mark.slow
-def test_the_closure_predicts_the_mixtures_of_a_run():
-    """The sparse preset at (64, 5), five seeds, nothing fitted: κ/α 7 % low after clean training,
-    and after adversarial training within the seeds' scatter, of which 20 % are three errors.
+@pytest.mark.parametrize("regime", [dense_regime, sparse_regime])
+def test_the_closure_predicts_the_mixtures_of_a_run(regime):
+    """Nothing is fitted: κ/α after clean training is within 4 % in both presets, five seeds.
+
+    With two coordinates a neuron it was 13 % low in the dense regime and 7 % in the sparse one.
     """
-    config = sparse_regime(seeds=5)
+    config = regime(seeds=5)
     closure = {row["phase"]: row for row in closure_run(config, records=1)}
     quick = {"samples": 100, "radii": [0.0, 1.0], "pgd_steps": 1, "certify_points": 0}
     run = run_experiment(parse(config.model_dump() | {"evaluation": quick})).result
-    for phase, error in (("clean", 0.1), ("adversarial", 0.2)):
-        direct = float(run.kappa_over_alpha_mean.sel(phase=phase).mean())
-        assert float(np.mean(closure[phase]["ratio"])) == pytest.approx(direct, rel=error)
+    direct = float(run.kappa_over_alpha_mean.sel(phase="clean").mean())
+    assert float(np.mean(closure["clean"]["ratio"])) == pytest.approx(direct, rel=0.06)
