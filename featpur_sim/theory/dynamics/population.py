@@ -10,8 +10,8 @@ one, ψ, with mean 1, one profile of the dense mixture for all neurons, and q_i 
 other d − K with ‖q_i‖² = ρ_i². The largest followed one is the neuron's feature; which one that
 will be is open for long, and a tenth of the purified neurons carry two. Gradient descent moves
 along the projection on this family: the batch and the step size are those of the run, so its
-sampling noise is too (`samples`). A step costs K·n·m operations, not n·m·d. The gauge is w* = 1,
-M = I; no simulation code is used.
+sampling noise is too (`samples`). Memory goes with n·m and K·m, and where d is large so do
+operations (`followed`). The gauge is w* = 1, M = I; no simulation code is used.
 """
 
 import functools
@@ -27,8 +27,8 @@ from featpur_sim.theory.dynamics.followed import entries, times, transposed_time
 from featpur_sim.theory.dynamics.samples import Inputs, Labels, Law, PerNeuron, sample
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
-# K: with 2, α came out 20 % too high at d = 256 and half of the carriers were missing
-# (docs/dynamics.md, "How many coordinates").
+# K: with 2, α of the dense regime comes out 31 % too high, and after purification half of its
+# carriers are missing (docs/dynamics.md, "How many coordinates").
 FOLLOWED = 16
 
 

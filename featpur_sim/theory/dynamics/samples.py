@@ -38,7 +38,7 @@ class Law(NamedTuple):
 
 def words(key: PRNGKey, count: int) -> UInt32[Array, " count"]:
     """Uniform on 32 bits: both words of each block of Threefry, where `jax.random.bits` keeps
-    their exclusive or; so half the time.
+    their exclusive or; so half the time. The key is of JAX's default kind, ``threefry2x32``.
     """
     blocks = jnp.arange(-(-count // 2) * 2, dtype=jnp.uint32)
     return cast(Array, threefry_2x32(jax.random.key_data(key), blocks))[:count]
