@@ -65,7 +65,7 @@ def require_reducible(config: RunConfig) -> None:
         if value != needed:
             raise ConfigError(
                 f"{name} = {value!r}: the reduced dynamics are derived for {needed!r} only "
-                "(docs/dynamics.md). Change it, or use 'featpur run'."
+                "(docs/dynamics.md). Change it, or use 'featpur run' without --closure."
             )
     if p.k + p.p_one > p.d:
         raise ConfigError(
