@@ -14,7 +14,11 @@ from featpur_sim._ground.show import line, runs, shown
 from featpur_sim._ground.switches import steady
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar
 from featpur_sim.data import dictionaries
-from featpur_sim.data._threefry import normal_from_words, random_words, sign_and_uniform_from_words
+from featpur_sim.data._random_words import (
+    normal_from_words,
+    random_words,
+    sign_and_uniform_from_words,
+)
 from featpur_sim.data.laws import HiddenLaw, TwoLevel
 
 # Rounding of Σ w*_j z_j in float32 stays below this many units in the last place of Σ|w*_j z_j|;

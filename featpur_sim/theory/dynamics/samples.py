@@ -4,14 +4,14 @@
 The gauge is w* = 1, M = I.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 from scipy.special import ndtri
 
+from featpur_sim._ground.threefry import threefry_2x32
 from featpur_sim._ground.types import Array, Bool, Float, PRNGKey, Scalar, UInt32
 
 Inputs = Float[Array, "n d"]
@@ -40,8 +40,10 @@ def words(key: PRNGKey, count: int) -> UInt32[Array, " count"]:
     """Uniform on 32 bits: both words of each block of Threefry, where `jax.random.bits` keeps
     their exclusive or; so half the time. The key is of JAX's default kind, ``threefry2x32``.
     """
-    blocks = jnp.arange(-(-count // 2) * 2, dtype=jnp.uint32)
-    return cast(Array, threefry_2x32(jax.random.key_data(key), blocks))[:count]
+    half = -(-count // 2)
+    first = jnp.arange(half, dtype=jnp.uint32)
+    both = threefry_2x32(jax.random.key_data(key), first, first + jnp.uint32(half))
+    return jnp.concatenate(both)[:count]
 
 
 def normals(key: PRNGKey, rows: int, columns: int) -> Float[Array, "rows columns"]:

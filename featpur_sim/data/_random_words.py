@@ -1,39 +1,15 @@
-"""Counter-based random words: Threefry-2x32 with 20 rounds.
+"""Random words addressed by the row and the column of a sample matrix.
 
-The generator is the one behind ``jax.random``'s default keys (J. Salmon et al., *Parallel random
-numbers: as easy as 1, 2, 3*, SC 2011), evaluated at counters that we choose: the row and the
-column of a sample matrix. Two gains over ``jax.random.bits``: row ``r`` of a batch is the same
-however the batch is cut into chunks, and the rounds are unrolled, so that XLA fuses them with the
-arithmetic that consumes them instead of writing every round to memory.
+Row ``r`` of a batch is the same however the batch is cut into chunks, which
+``jax.random.bits`` does not promise.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from featpur_sim._ground.threefry import threefry_2x32
 from featpur_sim._ground.types import Float, PRNGKey, UInt32
-
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-_KEY_PARITY = 0x1BD11BDA
-_ROUNDS = 20
-
-
-def threefry_2x32(
-    key: UInt32[jax.Array, "2"], x0: UInt32[jax.Array, "*s"], x1: UInt32[jax.Array, "*s"]
-) -> tuple[UInt32[jax.Array, "*s"], UInt32[jax.Array, "*s"]]:
-    """Encrypt the counters ``(x0, x1)`` under ``key``: two independent 32-bit words per counter."""
-    k0, k1 = key[0], key[1]
-    keys = (k0, k1, k0 ^ k1 ^ jnp.uint32(_KEY_PARITY))
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for i in range(_ROUNDS):
-        rotation = _ROTATIONS[i % 8]
-        x0 = x0 + x1
-        x1 = ((x1 << jnp.uint32(rotation)) | (x1 >> jnp.uint32(32 - rotation))) ^ x0
-        if i % 4 == 3:
-            j = i // 4 + 1
-            x0 = x0 + keys[j % 3]
-            x1 = x1 + keys[(j + 1) % 3] + jnp.uint32(j)
-    return x0, x1
 
 
 def random_words(
