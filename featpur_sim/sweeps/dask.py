@@ -7,6 +7,7 @@ here that ends, after a time that is stated, in a message.
 """
 
 import contextlib
+import gc
 import logging
 import queue
 import signal
@@ -66,7 +67,7 @@ def cluster(scheduler: str) -> Iterator[Execute]:
     """
     workers = local_workers(scheduler)
     try:
-        import distributed
+        from distributed import Client
     except ImportError:
         raise ConfigError(
             "--scheduler needs Dask: python -m pip install 'featpur_sim[dask]'."
@@ -75,17 +76,23 @@ def cluster(scheduler: str) -> Iterator[Execute]:
         address: Any = scheduler
         if workers is not None:
             address = stack.enter_context(_started(workers))
-        try:
-            # As the default it would compute whatever else this process asks of Dask, and a client
-            # that finds no scheduler would stay the default for good.
-            client = distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"--scheduler {scheduler}: no Dask scheduler answers there ({_line(error)})."
-            ) from None
-        stack.enter_context(client)
+        stack.enter_context(client := _connected(Client, address, scheduler))
         revive = None if workers is None else _replacing(address, workers)
         yield execute_on(client, revive=revive)
+
+
+def _connected(make: Callable[..., Any], address: Any, scheduler: str) -> Any:
+    """A client of the scheduler at an address; ConfigError if nobody answers there."""
+    try:
+        # As the default it would compute whatever else this process asks of Dask, and a client
+        # that finds no scheduler would stay the default for good.
+        return make(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = _line(error)
+    # What is left of that client is closed by its finaliser, which takes the lock that every other
+    # client or cluster holds while it starts: run during that, it would wait for itself.
+    gc.collect()
+    raise ConfigError(f"--scheduler {scheduler}: no Dask scheduler answers there ({reason}).")
 
 
 def execute_on(

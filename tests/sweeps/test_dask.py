@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import os
 import signal
 import sys
@@ -113,6 +114,9 @@ def test_bad_clusters_are_one_line(monkeypatch):
         with pytest.raises(ConfigError, match=words) as caught, cluster(scheduler):
             pass
         assert "\n" not in str(caught.value)
+        # One that is closed later, by the garbage collector, may wait for itself.
+        clients = [one for one in gc.get_objects() if type(one) is distributed.Client]
+        assert {client.status for client in clients} <= {"closed", "newly-created"}
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(
         ConfigError, match=r"needs Dask: python -m pip install 'featpur_sim\[dask\]'"
