@@ -1,9 +1,9 @@
 """The two training regimes over (d, k): accuracies, κ/α and overlaps before and after purification.
 
-Prints the tables of docs/claims.md. About fifteen minutes on two cores:
+Prints the rows of docs/claims.md, "Over sizes":
 
-    python experiments/regimes.py            # every row
-    python experiments/regimes.py 64 --seeds 2
+    python experiments/regimes.py dense
+    python experiments/regimes.py sparse --d 64 --seeds 2     # only rows with this d
 """
 
 import argparse
@@ -36,7 +36,7 @@ def dense_config(d: int, k: int, seeds: int, seed: int):
         for phase in ("clean", "adversarial"):
             config[phase]["batch"] = 1024
         config["adversarial"]["radius"] = 0.1
-    return parse(config)
+    return shown_alone(config)
 
 
 def sparse_config(row, seeds: int, seed: int):
@@ -48,6 +48,12 @@ def sparse_config(row, seeds: int, seed: int):
     if monotone:
         config["clean"]["bias"]["ceiling"] = 0.1
     config["adversarial"] |= {"steps": adversarial, "learning_rate": rate}
+    return shown_alone(config)
+
+
+def shown_alone(config: dict):
+    """Settings that measure what the table shows: no other radius, no certificate."""
+    config["evaluation"] |= {"radii": [0.0, 1.0], "certify_points": 0}
     return parse(config)
 
 
@@ -90,23 +96,26 @@ def measure(config) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("d", nargs="*", type=int, help="only rows with these d")
+    parser.add_argument("regime", choices=["dense", "sparse"])
+    parser.add_argument("--d", type=int, nargs="*", default=[], help="only rows with these d")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     head = "clean acc | dense attack | PGD | κ/α | k/d | θ(ic) / θ(ia) / θ(ca) | pure, PGD | seeds"
     print(f"| regime | d | k | {head} |", flush=True)
     print("|" + "---|" * 11)
-    for d, k in DENSE:
-        if not options.d or d in options.d:
-            cells = measure(dense_config(d, k, options.seeds, options.seed))
-            print(f"| dense | {d} | {k} | {cells} |", flush=True)
-    for row in SPARSE:
-        d, k, nu, sigma_0, *_, monotone = row
-        if not options.d or d in options.d:
-            kind = "monotone" if monotone else f"ν_f {nu}, σ₀ {sigma_0}"
-            cells = measure(sparse_config(row, options.seeds, options.seed))
-            print(f"| sparse, {kind} | {d} | {k} | {cells} |", flush=True)
+    rows = DENSE if options.regime == "dense" else SPARSE
+    for row in rows:
+        d, k, *rest = row
+        if options.d and d not in options.d:
+            continue
+        if options.regime == "dense":
+            kind, config = "dense", dense_config(d, k, options.seeds, options.seed)
+        else:
+            nu, sigma_0, *_, monotone = rest
+            kind = "sparse, monotone" if monotone else f"sparse, ν_f {nu}, σ₀ {sigma_0}"
+            config = sparse_config(row, options.seeds, options.seed)
+        print(f"| {kind} | {d} | {k} | {measure(config)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_a_row_that_was_not_kept_is_noticed():
 def test_every_kept_result_names_its_commands():
     for path in RESULTS.glob("*.txt"):
         commands = re.findall(r"^\$ (.*)$", path.read_text(encoding="utf-8"), re.M)
-        here = [c.format(here="experiments") for c in ENTRIES[path.stem]["commands"]]
+        here = [c.format(here="experiments", data="DIR") for c in ENTRIES[path.stem]["commands"]]
         assert commands == here, path
 
 

@@ -17,6 +17,7 @@ from featpur_sim._ground.checks import ConfigError
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
+from featpur_sim._ground.threads import side_by_side
 from featpur_sim._ground.types import Array, Float, PRNGKey
 from featpur_sim.runs.build import make_network, make_problem, simulated
 from featpur_sim.runs.config import PerNeuronConfig, RunConfig
@@ -53,7 +54,7 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
     """The order parameters of both phases of a run, seed by seed, from its settings.
 
     The closure of seed s begins with the initial weights that the run draws for it; its samples
-    are its own.
+    are its own. Seeds go side by side, from record to record.
 
     Args:
         config: as for `featpur_sim.runs.experiment.run_experiment`.
@@ -68,23 +69,27 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
         ConfigError: the settings are outside the closure (`require_closed`).
     """
     require_closed(config)
-    found: dict[tuple[str, int], list[Statistics]] = {}
-    done, total = 0, config.seeds * 2 * (records + 1)
-    meter.at("closure", done, total)
-    for seed in range(config.seeds):
-        state, key = start_of(config, seed)
-        for phase, step, current, b in follow(config, state, key, records):
-            radius, law = jnp.float32(config.adversarial.radius), law_of(config, phase)
-            own = jax.random.fold_in(key, 2)
-            statistics = population.measure(current, b, radius, law, own, n=_SAMPLES)
-            found.setdefault((phase, step), []).append(statistics)
-            done += 1
-            meter.at("closure", done, total, f"seed {seed + 1}")
-    return [
-        {"phase": phase, "step": step, "settings": settings_digest(config)}
-        | {name: [float(getattr(s, name)) for s in each] for name in Statistics._fields}
-        for (phase, step), each in found.items()
-    ]
+    courses = [_statistics(config, seed, records) for seed in range(config.seeds)]
+    rows, total = [], 2 * (records + 1)
+    meter.at("closure", 0, total)
+    for done in range(1, total + 1):
+        (phase, step, _), *_ = each = side_by_side(next, courses)
+        lists = {name: [values[name] for *_, values in each] for name in Statistics._fields}
+        rows.append({"phase": phase, "step": step, "settings": settings_digest(config)} | lists)
+        meter.at("closure", done, total)
+    return rows
+
+
+def _statistics(
+    config: RunConfig, seed: int, records: int
+) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """Phase, step and what is measured, from record to record of one seed."""
+    state, key = start_of(config, seed)
+    radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(key, 2)
+    for phase, step, current, b in follow(config, state, key, records):
+        law = law_of(config, phase)
+        found = population.measure(current, b, radius, law, own, n=_SAMPLES)
+        yield phase, step, {name: float(value) for name, value in found._asdict().items()}
 
 
 def settings_digest(config: RunConfig) -> str:

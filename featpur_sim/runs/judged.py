@@ -5,9 +5,7 @@ proved. An attack's accuracy stays what its definition says: nothing in a ball c
 that is certified there, rounding included.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 
 from featpur_sim._ground.blas import one_blas_thread
 from featpur_sim._ground.norms import Norm
+from featpur_sim._ground.threads import side_by_side
 from featpur_sim._ground.types import Bool, Float, Int
 from featpur_sim.attacks.kinds import AttackKind
 from featpur_sim.certify import Contradiction, Effort
@@ -173,6 +172,4 @@ def _proofs(prove: Callable[[int], Proof], seeds: list[int]) -> list[Proof]:
 
     The first one goes alone: threads that meet a program for the first time would each compile it.
     """
-    first = [prove(s) for s in seeds[:1]]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return [*first, *threads.map(prove, seeds[1:])]
+    return [*map(prove, seeds[:1]), *side_by_side(prove, seeds[1:])]
