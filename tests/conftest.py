@@ -68,10 +68,10 @@ def few_programs():
     """Forget compiled programs, of 2 MB each, once they are many; the cache on disk has them.
 
     They also take memory maps, of which Linux gives a process 65,530: XLA's compiler ends in a
-    segmentation fault without one. 1,000 MB are some 6,000 maps.
+    segmentation fault without one. 2,500 MB are some 15,000 maps.
     """
     yield
-    if _resident() > 1000:
+    if _resident() > 2500:
         jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
