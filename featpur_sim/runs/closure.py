@@ -40,7 +40,7 @@ def require_closed(config: RunConfig) -> None:
     Raises:
         ConfigError: it names the setting that it does not.
     """
-    require_reducible(config)
+    require_reducible(config, smoothing=("none", "closed"))
     bias = config.clean.bias
     if isinstance(bias, PerNeuronConfig) and bias.monotone:
         raise ConfigError(
@@ -148,7 +148,9 @@ def law_of(config: RunConfig, phase: str) -> Law:
     """The constants of one phase of a run."""
     p, c = config.problem, getattr(config, phase)
     values: tuple[Any, ...] = (p.k, p.p_one, p.sigma_x, c.learning_rate, c.weight_decay)
-    return Law(*(jnp.float32(value) for value in values))
+    smooth = config.network.smoothing != "none"
+    law = Law(*(jnp.float32(value) for value in values))
+    return law._replace(sigma_rho=jnp.float32(config.network.sigma_rho)) if smooth else law
 
 
 def thresholds_of(config: RunConfig, phase: str, frozen: Float[Array, " m"]) -> Thresholds:

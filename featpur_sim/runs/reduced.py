@@ -40,8 +40,12 @@ from featpur_sim.theory.dynamics.trajectory import (
 )
 
 
-def require_reducible(config: RunConfig) -> None:
+def require_reducible(config: RunConfig, smoothing: tuple[str, ...] = ("none",)) -> None:
     """Whether the reduced model describes a run of these settings.
+
+    Args:
+        config: of the run.
+        smoothing: the kinds that the model has.
 
     Raises:
         ConfigError: it names the setting that it does not.
@@ -52,7 +56,7 @@ def require_reducible(config: RunConfig) -> None:
         ("problem.law", p.law, "two-level"),
         ("problem.wstar", p.wstar, "signs"),
         ("problem.features", p.features or p.d, p.d),
-        ("network.smoothing", config.network.smoothing, "none"),
+        ("network.smoothing", config.network.smoothing, *smoothing),
         ("clean.optimizer", config.clean.optimizer, "sgd"),
         ("adversarial.optimizer", a.optimizer, "sgd"),
         ("adversarial.attack", a.attack, "fgm"),
@@ -61,10 +65,11 @@ def require_reducible(config: RunConfig) -> None:
         ("clean.dataset_size", config.clean.dataset_size, None),
         ("adversarial.dataset_size", a.dataset_size, None),
     ]
-    for name, value, needed in rules:
-        if value != needed:
+    for name, value, *allowed in rules:
+        if value not in allowed:
+            needed = " or ".join(map(repr, allowed))
             raise ConfigError(
-                f"{name} = {value!r}: the reduced dynamics are derived for {needed!r} only "
+                f"{name} = {value!r}: the reduced dynamics are derived for {needed} only "
                 "(docs/dynamics.md). Change it, or use 'featpur run' without --closure."
             )
     if p.k + p.p_one > p.d:

@@ -11,7 +11,7 @@ from featpur_sim.claims.claim import rows
 from featpur_sim.claims.of_closure import CLOSURE, closure_cases, load_closure
 from featpur_sim.runs.closure import require_closed, settings_digest
 from featpur_sim.runs.config import ConfigError, dump, parse
-from featpur_sim.runs.presets import sparse_regime
+from featpur_sim.runs.presets import sparse_regime, theorem
 from featpur_sim.theory.dynamics.population import Statistics
 
 SEEDS = 3
@@ -116,3 +116,7 @@ def test_settings_outside_the_closure_are_named(tiny):
         require_closed(parse(tiny(problem={"wstar": "uniform", "wstar_range": [0.5, 1.0]})))
     with pytest.raises(ConfigError, match=r"clean\.bias\.monotone = true"):
         require_closed(sparse_regime(d=16, k=3, monotone=True))
+    noise = {"smoothing": "sampled", "sigma_rho": 0.1}
+    with pytest.raises(ConfigError, match=r"network\.smoothing = 'sampled': .* 'none' or 'closed'"):
+        require_closed(parse(tiny(network=noise)))
+    require_closed(theorem())

@@ -62,14 +62,16 @@ def weights(state):
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-def test_a_step_is_the_projection_of_the_networks_own(adversarial):
+@pytest.mark.parametrize("noise", [{}, {"sigma_rho": 0.1, "smoothing": "closed"}])
+def test_a_step_is_the_projection_of_the_networks_own(adversarial, noise):
     state, b, key = make(), jnp.full(M, 0.2), jax.random.key(3)
+    law = LAW._replace(sigma_rho=jnp.float32(0.1)) if noise else LAW
     radius = jnp.float32(0.1)
     moved = population.evolve(
-        state, fixed(b), radius, LAW, key, 0, 1, batch=64, adversarial=adversarial
+        state, fixed(b), radius, law, key, 0, 1, batch=64, adversarial=adversarial
     )
     x, y = of_a_step(key, 64)
-    network = SymmetricReLU(weights(state), b)
+    network = SymmetricReLU(weights(state), b, **noise)
     if adversarial:
         x = x + FGM(0.1)(network, Batch(x=x, y=y, z=x), key=key)
     _, gradient, count = loss_sum_and_gradient(network, x, y)

@@ -24,6 +24,7 @@ import numpy as np
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.equations import AttackName
 from featpur_sim.theory.dynamics.followed import entries, times, transposed_times
+from featpur_sim.theory.dynamics.gates import answers
 from featpur_sim.theory.dynamics.samples import Inputs, Labels, Law, PerNeuron, sample
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
@@ -220,11 +221,10 @@ def _along(state: Population, x: Inputs, view: PerNeuron) -> PerNeuron:
 
 
 def _attack(
-    state: Population, u: PerNeuron, b: Float[Array, " m"], radius: Real, y: Labels, x: Inputs
+    state: Population, gate: PerNeuron, radius: Real, y: Labels
 ) -> tuple[Inputs, PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
-    gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
-    own = transposed_times(_local(state), state.feature, gate, x.shape[1])
+    own = transposed_times(_local(state), state.feature, gate, state.profile.size)
     gradient = own + (state.dense @ gate)[:, None] * state.profile
     norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate)
     unit = -y * radius / jnp.maximum(norm, 1e-12)
@@ -242,12 +242,11 @@ def _step(
     x, y, view = samples
     along = _along(state, x, view)
     u = _preactivation(state, x, along)
+    f, gate = answers(u, b, law.sigma_rho)
     if adversarial:
-        move, residual_move = _attack(state, u, b, radius, y, x)
+        move, residual_move = _attack(state, gate, radius, y)
         x, along = x + move, along + residual_move
-        u = _preactivation(state, x, along)
-    gate = (jnp.abs(u) > b[:, None]).astype(x.dtype)
-    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b[:, None], 0.0), axis=0)
+        f, gate = answers(_preactivation(state, x, along), b, law.sigma_rho)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
     push = slope * y * gate
     own = state.profile[state.feature]
@@ -256,7 +255,7 @@ def _step(
     carried = entries(push, state.feature, x)
     dense = (push @ (x @ state.profile) - jnp.sum(own * carried, axis=0)) / square
     residual = jnp.sum(push * along, axis=1)
-    noise = jnp.sum(gate * slope**2 * _square_outside(state, x), axis=1)
+    noise = jnp.sum((gate * slope) ** 2 * _square_outside(state, x), axis=1)
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
     profile = (state.dense @ push) @ x
     profile = profile.at[state.feature].add(-state.dense * carried)
@@ -357,9 +356,10 @@ def _score(
         x = x - radius / d**0.5 * y[:, None]
     along = _along(state, x, view)
     if attack == "fgm":
-        move, residual_move = _attack(state, _preactivation(state, x, along), b, radius, y, x)
+        _, gate = answers(_preactivation(state, x, along), b, law.sigma_rho)
+        move, residual_move = _attack(state, gate, radius, y)
         x, along = x + move, along + residual_move
     u = _preactivation(state, x, along)
-    f = jnp.sum(jnp.sign(u) * jnp.maximum(jnp.abs(u) - b[:, None], 0.0), axis=0)
+    f, _ = answers(u, b, law.sigma_rho)
     right = jnp.sum(y * f > 0) / jnp.maximum(jnp.sum(jnp.abs(y)), 1)
     return right, jnp.mean(jnp.abs(u) > b[:, None])

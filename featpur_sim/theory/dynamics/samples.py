@@ -34,6 +34,8 @@ class Law(NamedTuple):
     """η"""
     decay: Scalar
     """λ"""
+    sigma_rho: Scalar | None = None
+    """σ_ρ of the gates, smoothed in closed form; None for ρ = 0"""
 
 
 def words(key: PRNGKey, count: int) -> UInt32[Array, " count"]:
