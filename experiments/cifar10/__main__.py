@@ -14,16 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from experiments.cifar10.settings import HEADLINE, NORMS, Settings
 
 BAD_INPUT, STOPPED, INTERRUPTED = 2, 3, 130
@@ -63,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("featpur-cifar10"), help="folder for results [%(default)s]"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, no tables")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no tables")
     for field in dataclasses.fields(Settings):
         many = isinstance(field.default, tuple)
         kind = type(field.default[0] if many else field.default)
@@ -78,38 +68,6 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-class Bars:
-    """A progress bar for each thing that is being done, on standard error."""
-
-    def __init__(self, quiet: bool):
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=Console(stderr=True),
-            disable=quiet,
-        )
-        self._tasks = {}
-
-    def __enter__(self) -> "Bars":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        # Without a bar there is nothing to close; rich would end with an empty line.
-        if self._tasks and not self._progress.disable:
-            self._progress.stop()
-
-    def move(self, name: str, done: int, total: int, status: str) -> None:
-        """Set the bar of ``name``, made when first named."""
-        if name not in self._tasks:
-            self._progress.start()
-            self._tasks[name] = self._progress.add_task(name, total=total, status="")
-        self._progress.update(self._tasks[name], completed=done, status=status)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run and return the exit code: 0 done, 2 bad input, 3 stopped part-way, 130 interrupted."""
     options = vars(arguments().parse_args(argv))
@@ -120,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     from experiments.cifar10.run import run
     from experiments.cifar10.training import Diverged
     from featpur_sim._ground.disk import claim_folder, write_text
+    from featpur_sim.cli.progress import meter
 
     began = time.perf_counter()
     try:
@@ -131,11 +90,11 @@ def main(argv: list[str] | None = None) -> int:
                 "pip install '.[cifar]' and the same command adds it.",
                 file=sys.stderr,
             )
-        with claim_folder(out), Bars(quiet) as bars:
-            result, networks = run(train_set, test_set, settings, out, bars.move)
-            bars.move("figures", 0, 1, "")
+        with claim_folder(out), meter("cifar10", quiet=quiet) as shown:
+            result, networks = run(train_set, test_set, settings, out, shown.at)
+            shown.at("figures", 0, 1)
             draw(result, networks[0], settings, out)
-            bars.move("figures", 1, 1, "")
+            shown.at("figures", 1, 1)
         text = tables.summary(result, {n: settings.radius(n) for n in NORMS}, HEADLINE)
         write_text(out / "summary.md", text)
     except ValueError as error:

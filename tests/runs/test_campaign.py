@@ -262,7 +262,9 @@ def test_branch_and_bound_looks_at_the_clock_between_batches_of_nodes(saved, min
     assert timeless(certify_run(saved, **SETTINGS, directory=mine)) == whole
 
 
-@pytest.mark.parametrize("tasks", [1, 14, 19])
+@pytest.mark.parametrize(
+    "tasks", [pytest.param(1, marks=pytest.mark.slow), 14, pytest.param(19, marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_gives_the_same_bits(saved, mine, tmp_path, kill_after, whole, tasks):
     revive = kill_after(tasks)
     with pytest.raises(Killed):
