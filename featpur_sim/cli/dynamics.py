@@ -36,8 +36,8 @@ def dynamics(
 
     Takes the file of 'featpur run'. Writes DIR/dynamics.nc and figures; with --exponents
     DIR/dynamics.json, DIR/dynamics_scorecard.json and figures; with --population, which takes
-    about as long as the run itself, DIR/population.json. 'featpur report DIR' on the folder of a
-    run adds the scorecard rows, and C14, to its report.
+    more than half as long as the run itself, DIR/population.json. 'featpur report DIR' on the
+    folder of a run adds the scorecard rows, and C14, to its report.
     """
     from featpur_sim._ground.disk import claim_or_print
     from featpur_sim._ground.manifest import require_ours
@@ -47,12 +47,12 @@ def dynamics(
     from featpur_sim.runs.reduced import require_reducible
 
     settings = configuration.load(config)
-    require_reducible(settings)
     if population and (exponents or a):
         raise configuration.ConfigError("--population does not go with --exponents: one at a time.")
     if population:
         _population(settings, out, quiet, as_json)
         return
+    require_reducible(settings)
     if exponents:
         files = ["dynamics.json", SCORECARD, *figure_files("exponents")]
     else:

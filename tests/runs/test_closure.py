@@ -1,12 +1,14 @@
 """The closure of a run: thresholds and steps of its settings, one start for each of its seeds."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from featpur_sim.runs.build import make_network, make_problem
 from featpur_sim.runs.closure import closure_run, thresholds_of
-from featpur_sim.runs.config import parse
+from featpur_sim.runs.config import dump, parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
 from featpur_sim.theory.dynamics.population import Statistics
@@ -30,6 +32,20 @@ def test_a_run_has_its_closure(tiny):
     assert rows[0]["alpha"][0] == pytest.approx(
         largest[largest >= 0.5 * largest.max()].mean(), rel=1e-5
     )
+
+
+def test_the_command_takes_smoothed_gates(tiny, featpur, tmp_path):
+    smooth = {"smoothing": "closed", "sigma_rho": 0.02}
+    config = parse(tiny(clean=FEW, adversarial=FEW, network=smooth))
+    file, out = tmp_path / "run.toml", tmp_path / "out"
+    file.write_text(dump(config), encoding="utf-8")
+    code, _, said = featpur("dynamics", file, "--out", out)
+    assert (code, out.exists()) == (2, False) and "network.smoothing = 'closed'" in said
+    assert featpur("dynamics", file, "--population", "--out", out, "--quiet") == (0, "", "")
+    rows = json.loads((out / "population.json").read_text(encoding="utf-8"))
+    assert rows == closure_run(config)
+    plain = closure_run(parse(tiny(clean=FEW, adversarial=FEW)))
+    assert rows[-1]["alpha"] != plain[-1]["alpha"]
 
 
 def test_thresholds_are_those_of_the_schedule(tiny):
