@@ -94,6 +94,15 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial, noise):
     np.testing.assert_allclose(moved.profile - state.profile, along, atol=2e-5)
 
 
+def test_an_attack_has_the_norm_of_its_radius_whatever_the_gates():
+    state = make(residual=0.3)
+    gate = jnp.asarray(np.random.default_rng(0).uniform(size=(M, 64)), jnp.float32)
+    move, along = population._attack(state, gate, jnp.float32(0.1), jnp.ones(64))
+    # Along q_i it is ⟨q_i, δ⟩/‖q_i‖.
+    square = jnp.sum(move**2, axis=1) + jnp.sum(along**2 / state.residual[:, None], axis=0)
+    np.testing.assert_allclose(square, 0.01, rtol=1e-5)
+
+
 def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
     """Without signal along q the residual grows by the norm of the noise of the mean gradient."""
     state, b = make(), jnp.full(M, 0.2)

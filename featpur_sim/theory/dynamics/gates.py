@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from featpur_sim._ground.types import Array, Float, Scalar
-
-PerNeuron = Float[Array, "m n"]
+from featpur_sim.theory.dynamics.samples import PerNeuron
 
 
 def answers(

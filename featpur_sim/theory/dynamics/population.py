@@ -226,7 +226,7 @@ def _attack(
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     own = transposed_times(_local(state), state.feature, gate, state.profile.size)
     gradient = own + (state.dense @ gate)[:, None] * state.profile
-    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate)
+    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate**2)
     unit = -y * radius / jnp.maximum(norm, 1e-12)
     return unit[:, None] * gradient, unit * gate * state.residual[:, None]
 
