@@ -45,6 +45,20 @@ def _resident():
     )
 
 
+# A third of the time of tests that compile and hardly compute; the code is XLA's all the same.
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+
+
+def pytest_configure(config):
+    """Have LLVM optimise nothing in the short and long tests, whose time is compilation.
+
+    Slow tests and the referees run the code that users run.
+    """
+    chosen = config.option.markexpr
+    if "not slow" in chosen and "not referees" in chosen and "XLA_FLAGS" not in os.environ:
+        os.environ["XLA_FLAGS"] = UNOPTIMISED
+
+
 LONG = Path(__file__).with_name("long.txt")
 
 

@@ -5,6 +5,7 @@ seed is held against the closure that began with its initial weights.
 """
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from featpur_sim._ground.manifest import rewriting
 from featpur_sim.claims.claim import Case, Claim, Row, cases
 from featpur_sim.claims.measured import Counted, Measured, over_seeds
 from featpur_sim.claims.rule import WithinDistance, WithinFactor
-from featpur_sim.runs.closure import settings_digest
+from featpur_sim.runs.closure import STATE, settings_digest
 from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.diagnosis import count, finished, only_finished
 from featpur_sim.runs.folder import load_rows, to_json
@@ -141,9 +142,10 @@ def load_closure(directory: str | Path, result: xr.Dataset) -> list[Row]:
 
 
 def save_closure(directory: str | Path, found: list[Row]) -> None:
-    """What `load_closure` reads, whole or not at all."""
+    """What `load_closure` reads, whole or not at all; what was kept to go on with goes."""
     with rewriting(directory, CLOSURE):
         write_text(Path(directory) / CLOSURE, to_json(found, indent=2) + "\n")
+    shutil.rmtree(Path(directory) / STATE, ignore_errors=True)
 
 
 def closure_cases(result: xr.Dataset, closure: list[Row]) -> list[Case]:

@@ -53,10 +53,8 @@ def ending() -> tuple[int, str]:
     global _told
     _told = True
     number = _received or signal.SIGINT
-    message = (
-        f"{_WORDS[number]}: the same command continues where training stopped. (A sweep: --resume.)"
-    )
-    return 128 + number, message
+    told = "the same command goes on from what it had saved. (A sweep: --resume.)"
+    return 128 + number, f"{_WORDS[number]}: {told}"
 
 
 def leave(code: int) -> None:

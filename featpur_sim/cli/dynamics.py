@@ -81,7 +81,7 @@ def _population(settings, out: Path, quiet: bool, as_json: bool) -> None:
         claim_or_print(out, as_json) as writable,
         meter(settings.name, quiet=quiet or as_json) as shown,
     ):
-        rows = closure_run(settings, meter=shown)
+        rows = closure_run(settings, directory=out if writable else None, meter=shown)
         if writable:
             save_closure(out, rows)
     if as_json:

@@ -1,10 +1,9 @@
 """The command line. It parses, calls the library and prints; it holds no science.
 
 Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
-same command continues where it stopped); 4 an attack contradicts a certificate (the point is saved
-in DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says when); 130
-interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (the same command
-continues); 141 the reader of the output left (`featpur … | head`).
+same command goes on from what it had saved); 4 an attack contradicts a certificate (the point is
+saved in DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says
+when); 130 interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (likewise); 141 the reader of the output left (`featpur … | head`).
 """
 
 import os
@@ -312,7 +311,7 @@ def _explain(error: Exception) -> None:
     if isinstance(error, Contradiction):
         stop(CONTRADICTED, " ".join([str(error), *getattr(error, "__notes__", [])]))
     if isinstance(error, OSError | MemoryError):
-        stop(STOPPED, f"stopped: {error}. The same command continues where training stopped.")
+        stop(STOPPED, f"stopped: {error}. The same command goes on from what it had saved.")
 
 
 def _require_a_seed(rows: list[Row]) -> None:

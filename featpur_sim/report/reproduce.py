@@ -88,7 +88,7 @@ def _closure_of(
         return kept
     config = parse_text(result.attrs["config"])
     with meter(config.name) as shown:
-        found = closure_run(config, meter=shown)
+        found = closure_run(config, directory=directory, meter=shown)
     of_closure.save_closure(directory, found)
     return found
 

@@ -5,9 +5,11 @@ parameters, and both phases take the steps of the run on samples of their own. W
 what a run of this size should measure, beside exponents that hold for large d.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +28,14 @@ from featpur_sim.runs.reduced import duration_of, require_reducible, schedule_of
 from featpur_sim.theory.dynamics import population
 from featpur_sim.theory.dynamics.population import FOLLOWED, Population, Statistics, Thresholds
 from featpur_sim.theory.dynamics.samples import Law
+from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
+from featpur_sim.training.identity import Identity, identify_settings, software
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
 _SAMPLES = 4000
+STATE = ".closure"
+_NOT_READ = {"name", "evaluation", "records", "own"}
 # How it is made: a closure that was saved under another way is not held against a run.
 _MADE = f"threefry, quantiles, {FOLLOWED} coordinates"
 
@@ -49,8 +55,32 @@ def require_closed(config: RunConfig) -> None:
         )
 
 
+class _Stop(NamedTuple):
+    """The steps of a phase from one look at it to the next."""
+
+    number: int
+    phase: str
+    first: int
+    last: int
+
+
+class _Seed(NamedTuple):
+    """The closure of one seed at one of its stops."""
+
+    state: Population
+    b: Float[Array, " m"]
+    key: PRNGKey
+
+
 @steady
-def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SILENT) -> list[Row]:
+def closure_run(
+    config: RunConfig,
+    *,
+    records: int = RECORDS,
+    directory: str | Path | None = None,
+    every: float = 30.0,
+    meter: Meter = SILENT,
+) -> list[Row]:
     """The order parameters of both phases of a run, seed by seed, from its settings.
 
     The closure of seed s begins with the initial weights that the run draws for it; its samples
@@ -59,6 +89,10 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
     Args:
         config: as for `featpur_sim.runs.experiment.run_experiment`.
         records: how often each phase is looked at, after its start.
+        directory: where the latest state is kept, in a folder ``.closure``; one that was cut off
+            there goes on, bit for bit, and what belongs to other settings is not used. None keeps
+            nothing.
+        every: seconds between two states that are kept.
         meter: told of the progress.
 
     Returns:
@@ -67,34 +101,82 @@ def closure_run(config: RunConfig, *, records: int = RECORDS, meter: Meter = SIL
 
     Raises:
         ConfigError: the settings are outside the closure (`require_closed`).
+        ResultError: nothing can be written to the folder.
     """
     require_closed(config)
-    courses = [_statistics(config, seed, records) for seed in range(config.seeds)]
-    rows, total = [], 2 * (records + 1)
-    meter.at("closure", 0, total)
-    for done in range(1, total + 1):
-        (phase, step, _), *_ = each = side_by_side(next, courses)
-        lists = {name: [values[name] for *_, values in each] for name in Statistics._fields}
-        rows.append({"phase": phase, "step": step, "settings": settings_digest(config)} | lists)
-        meter.at("closure", done, total)
+    stops, asked = _stops(config, records), _asked(config) | {"records": records}
+    kept = Checkpoint(Path(directory) / STATE, every=every) if directory else None
+    identity = identify_settings(software(), asked)
+    rows, seeds = _kept(kept, identity, config, stops, meter)
+    meter.at("closure", len(rows), len(stops))
+    for stop in stops[len(rows) :]:
+        looks = side_by_side(functools.partial(_looked, config, stop), seeds)
+        seeds = [one for one, _ in looks]
+        rows.append(_row(config, stop, np.array([found for _, found in looks]).T))
+        if kept:
+            kept.save_if_due(len(rows), functools.partial(_packed, rows, seeds), identity)
+        meter.at("closure", len(rows), len(stops))
     return rows
 
 
-def _statistics(
-    config: RunConfig, seed: int, records: int
-) -> Iterator[tuple[str, int, dict[str, float]]]:
-    """Phase, step and what is measured, from record to record of one seed."""
-    state, key = start_of(config, seed)
-    radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(key, 2)
-    for phase, step, current, b in follow(config, state, key, records):
-        law = law_of(config, phase)
-        found = population.measure(current, b, radius, law, own, n=_SAMPLES)
-        yield phase, step, {name: float(value) for name, value in found._asdict().items()}
+def _kept(
+    kept: Checkpoint | None, identity: Identity, config: RunConfig, stops: list[_Stop], meter: Meter
+) -> tuple[list[Row], list[_Seed]]:
+    """Rows and seeds as an earlier call left them, or at the start."""
+    starts = [start_of(config, seed) for seed in range(config.seeds)]
+    seeds = [_Seed(state, jnp.zeros_like(state.dense), key) for state, key in starts]
+    try:
+        found = kept.restore(identity) if kept else None
+    except CheckpointError as error:
+        meter.note(f"the closure begun in the folder is another one ({error.what}): starting anew.")
+        found = None
+    if found is None:
+        return [], seeds
+    done, arrays = found
+    meter.note(f"going on where the closure stopped: {done} of {len(stops)} looks are done.")
+    rows = [_row(config, *each) for each in zip(stops[:done], arrays["rows"], strict=True)]
+    return rows, [
+        _Seed(
+            Population(*(jnp.asarray(arrays[f"{s}.{name}"]) for name in Population._fields)),
+            jnp.asarray(arrays[f"{s}.b"]),
+            one.key,
+        )
+        for s, one in enumerate(seeds)
+    ]
+
+
+def _packed(rows: list[Row], seeds: list[_Seed]) -> dict[str, Any]:
+    """What `_kept` reads."""
+    arrays: dict[str, Any] = {
+        f"{s}.{name}": leaf
+        for s, one in enumerate(seeds)
+        for name, leaf in (one.state._asdict() | {"b": one.b}).items()
+    }
+    return arrays | {"rows": [[row[name] for name in Statistics._fields] for row in rows]}
+
+
+def _row(config: RunConfig, stop: _Stop, values: Float[np.ndarray, "statistics seeds"]) -> Row:
+    lists = dict(zip(Statistics._fields, values.tolist(), strict=True))
+    return {"phase": stop.phase, "step": stop.last, "settings": settings_digest(config)} | lists
+
+
+def _looked(config: RunConfig, stop: _Stop, before: _Seed) -> tuple[_Seed, list[float]]:
+    """A seed at a stop, and its `Statistics`."""
+    one = _advanced(config, stop, before)
+    radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(one.key, 2)
+    law = law_of(config, stop.phase)
+    found = population.measure(one.state, one.b, radius, law, own, n=_SAMPLES)
+    return one, [float(value) for value in found]
+
+
+def _asked(config: RunConfig) -> dict[str, Any]:
+    """What decides the closure of a run, by names."""
+    return {"made": _MADE} | config.model_dump(mode="json", exclude=_NOT_READ)
 
 
 def settings_digest(config: RunConfig) -> str:
     """Sixteen digits that stand for what the closure of a run depends on, how it is made too."""
-    asked = config.model_dump_json(exclude={"name", "evaluation", "records", "own"})
+    asked = config.model_dump_json(exclude=_NOT_READ)
     return hashlib.sha256(f"{_MADE} {asked}".encode()).hexdigest()[:16]
 
 
@@ -128,20 +210,34 @@ def follow(
     Yields:
         Phase, step, state and thresholds.
     """
-    radius = jnp.float32(config.adversarial.radius)
-    frozen = jnp.zeros_like(state.dense)
+    one = _Seed(state, jnp.zeros_like(state.dense), key)
+    for stop in _stops(config, records):
+        one = _advanced(config, stop, one)
+        yield stop.phase, stop.last, one.state, one.b
+
+
+def _stops(config: RunConfig, records: int) -> list[_Stop]:
+    """Where both phases are looked at, in order: at their starts, and ``records`` times after."""
+    stops = []
     for number, phase in enumerate(("clean", "adversarial")):
-        c, own = getattr(config, phase), jax.random.fold_in(key, number)
-        law, thresholds = law_of(config, phase), thresholds_of(config, phase, frozen)
-        now = 0
-        for stop in np.linspace(0, c.steps, records + 1).round().astype(int).tolist():
-            state = population.evolve(
-                state, thresholds, radius, law, own, now, stop,
-                batch=c.batch, adversarial=phase == "adversarial",
-            )  # fmt: skip
-            now = stop
-            yield phase, stop, state, population.threshold(state, thresholds, stop)
-        frozen = population.threshold(state, thresholds, c.steps)
+        steps = getattr(config, phase).steps
+        at = np.linspace(0, steps, records + 1).round().astype(int).tolist()
+        parts = zip([0, *at[:-1]], at, strict=True)
+        stops += [_Stop(number, phase, *part) for part in parts]
+    return stops
+
+
+def _advanced(config: RunConfig, stop: _Stop, one: _Seed) -> _Seed:
+    """A seed at a stop, from the one before."""
+    adversarial, own = stop.phase == "adversarial", jax.random.fold_in(one.key, stop.number)
+    # The thresholds that the clean phase ended with are those of the whole adversarial phase.
+    thresholds = thresholds_of(config, stop.phase, one.b)
+    state = population.evolve(
+        one.state, thresholds, jnp.float32(config.adversarial.radius), law_of(config, stop.phase),
+        own, stop.first, stop.last, batch=getattr(config, stop.phase).batch,
+        adversarial=adversarial,
+    )  # fmt: skip
+    return _Seed(state, population.threshold(state, thresholds, stop.last), one.key)
 
 
 def law_of(config: RunConfig, phase: str) -> Law:

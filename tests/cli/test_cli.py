@@ -519,7 +519,7 @@ __main__.main()
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert "interrupted: the same command continues where training stopped." in err
+    assert "interrupted: the same command goes on from what it had saved." in err
     assert "Traceback" not in err and not (out / RESULT).exists() and saved()
 
     leftover = out / ".featpur-0123.npz"

@@ -18,7 +18,7 @@ import featpur_sim
 from featpur_sim.cli import _signals
 
 PACKAGE = Path(featpur_sim.__file__).parent
-LAST_WORDS = "the same command continues where training stopped."
+LAST_WORDS = "the same command goes on from what it had saved."
 
 # Sends itself signals at the moment at which JAX is about to be imported.
 AT_IMPORT = """

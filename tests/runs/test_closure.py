@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from featpur_sim._ground.meter import Silent
+from featpur_sim.claims.of_closure import save_closure
 from featpur_sim.runs.build import make_network, make_problem
 from featpur_sim.runs.closure import closure_run, thresholds_of
 from featpur_sim.runs.config import dump, parse
@@ -32,6 +34,50 @@ def test_a_run_has_its_closure(tiny):
     assert rows[0]["alpha"][0] == pytest.approx(
         largest[largest >= 0.5 * largest.max()].mean(), rel=1e-5
     )
+
+
+class CutOff(Exception):
+    """Stands for Ctrl-C or a kill."""
+
+
+class Cutting(Silent):
+    """A meter that ends the work after some records, and keeps what it was told."""
+
+    def __init__(self, after):
+        self.after, self.started, self.notes = after, None, []
+
+    def at(self, stage, done, total, detail=""):
+        self.started = done if self.started is None else self.started
+        if done == self.after:
+            raise CutOff
+
+    def note(self, sentence):
+        self.notes.append(sentence)
+
+
+@pytest.mark.parametrize("after", [2, 3, 5])
+def test_a_closure_that_was_cut_off_goes_on_bit_for_bit(tiny, tmp_path, after):
+    """In the clean phase, at its end, and in the adversarial phase; the last one was not kept."""
+    config = parse(tiny(clean=FEW, adversarial=FEW))
+    with pytest.raises(CutOff):
+        closure_run(config, records=2, directory=tmp_path, every=0, meter=Cutting(after))
+    went_on = Cutting(None)
+    rows = closure_run(config, records=2, directory=tmp_path, every=0, meter=went_on)
+    assert went_on.started == after and went_on.notes[0].endswith(f" {after} of 6 looks are done.")
+    assert rows == closure_run(config, records=2)
+    save_closure(tmp_path, rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "population.json"]
+
+
+def test_a_closure_of_other_settings_is_not_gone_on_with(tiny, tmp_path):
+    config = parse(tiny(clean=FEW, adversarial=FEW))
+    other = parse(tiny(clean=FEW | {"learning_rate": 0.25}, adversarial=FEW))
+    closure_run(other, records=2, directory=tmp_path, every=0)
+    anew = Cutting(None)
+    assert closure_run(config, records=2, directory=tmp_path, meter=anew) == closure_run(
+        config, records=2
+    )
+    assert anew.started == 0 and "clean.learning_rate 0.25 → " in anew.notes[0]
 
 
 def test_the_command_takes_smoothed_gates(tiny, featpur, tmp_path):
