@@ -1,6 +1,6 @@
 """Every benchmark of this folder but the sampler's, as Markdown.
 
-taskset -c 0,1 python benchmarks/all.py --out docs/_benchmarks.md   # two cores
+taskset -c 0,1 python benchmarks/all.py --out benchmarks/results.md   # two cores
 """
 
 import argparse

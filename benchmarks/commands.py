@@ -4,12 +4,11 @@ Takes the folder of `featpur reproduce`; commands read copies of its sparse run 
 rate of matrix products beside it says what the machine gives.
 
     python benchmarks/commands.py DIR
-    python benchmarks/commands.py DIR --only report --only tutorial
+    python benchmarks/commands.py DIR --only "report DIR"
 """
 
 import argparse
 import os
-import re
 import resource
 import shutil
 import subprocess
@@ -35,7 +34,6 @@ COMMANDS = {
         *(*FEATPUR, "dynamics", "run/config.toml"),
         *("--exponents", "--a", ".4"),
     ),
-    "tutorial": (sys.executable, "tutorial.py"),
 }
 
 
@@ -66,14 +64,11 @@ def spent(command: tuple[str, ...], folder: Path, cache: Path) -> tuple[float, f
 
 def measure(name: str, run: Path) -> str:
     """A row of the table: both times of one command, each on a fresh copy of the run."""
-    tutorial = Path(__file__).parent.parent / "docs" / "tutorial.md"
-    blocks = re.findall(r"^```python\n(.*?)^```", tutorial.read_text(encoding="utf-8"), re.S | re.M)
     cells = []
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):
             with tempfile.TemporaryDirectory() as folder:
                 shutil.copytree(run, Path(folder) / "run")
-                (Path(folder) / "tutorial.py").write_text("\n".join(blocks), encoding="utf-8")
                 wall, cpu = spent(COMMANDS[name], Path(folder), Path(cache))
             cells.append(f"{wall:.0f} s, {cpu:.0f} s of CPU")
     return f"| `{name}` | {' | '.join(cells)} |"

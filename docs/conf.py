@@ -23,7 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["extensions", "_build", "_benchmarks.md"]
+exclude_patterns = ["extensions", "_build"]
 # A name that a page links to has to be there. Not looked at: what annotations name, and other
 # projects, whose inventories may be out of reach.
 nitpicky = True

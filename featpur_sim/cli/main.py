@@ -3,7 +3,8 @@
 Exit codes: 0 done; 2 bad input (nothing computed, nothing overwritten); 3 stopped part-way (the
 same command goes on from what it had saved); 4 an attack contradicts a certificate (the point is
 saved in DIR/contradiction.npz); 5 every seed died or diverged (the folder is written, and says
-when); 130 interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (likewise); 141 the reader of the output left (`featpur … | head`).
+when); 130 interrupted with Ctrl-C, 143 by SIGTERM, 129 by the end of the terminal (the same command
+goes on likewise); 141 the reader of the output left (`featpur … | head`).
 """
 
 import os
