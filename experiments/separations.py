@@ -1,4 +1,4 @@
-"""The table "A separation" of docs/lower-bound.md, from the folders of compared runs.
+"""The tables of separations of docs/lower-bound.md, from the folders of compared runs.
 
 featpur run experiments/linf-separation.toml --out linf-separation
 featpur compare linf-separation
@@ -28,11 +28,12 @@ def short(value: float | None, digits: int, up: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="after 'featpur compare'")
-    heads = ["d, k", "radius", *(f"{name} ≤" for name in CLASSES), "certified", "exact limit"]
-    heads += ["attacked", "pure network, attacked", "separated from"]
+    heads = ["d, k", "radius/τ", "radius", *(f"{name} ≤" for name in CLASSES)]
+    heads += ["certified", "exact limit", "attacked", "pure network, attacked", "separated from"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for folder in parser.parse_args().folders:
-        problem = load_run(folder).config.problem
+        config = load_run(folder).config
+        problem, tau = config.problem, config.adversarial.radius
         curves = {row["class"]: row["curve"] for row in load_comparison(folder)}
         apart = {
             name: {one.radius for one in separations(curves[known], curves[PURIFIED]) or []}
@@ -44,6 +45,7 @@ def main() -> None:
             proved = [curves.get(known, curves[PURIFIED])[place] for known in CLASSES.values()]
             cells = [
                 f"{problem.d}, {problem.k:g}",
+                f"{at['radius'] / tau:.3g}",
                 f"{at['radius']:.4g}",
                 *(short(point["class_bound"], 3, up=True) for point in proved),
                 f"{at['certified']:.4f}".replace("0.", ".", 1),

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from featpur_sim._ground.disk import atomic_path
 from featpur_sim.runs.diagnosis import OK, finished, only_finished
@@ -119,6 +120,12 @@ def curve(
     axes.plot(x, mean, color=colour, **style)
     if np.isfinite(low).any():
         axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def name_training_radius(axes: Axes, tau: float) -> None:
+    """Beside the line of the training radius; legible where curves cross it too."""
+    halo = withStroke(linewidth=2, foreground="white")
+    axes.text(tau, 0.02, " training τ", fontsize=7, color=GREY, path_effects=[halo])
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:

@@ -4,7 +4,15 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featpur_sim.report._style import BLACK, GREY, PAGE, PHASES, page, seed_interval
+from featpur_sim.report._style import (
+    BLACK,
+    GREY,
+    PAGE,
+    PHASES,
+    name_training_radius,
+    page,
+    seed_interval,
+)
 
 
 def both_sides(result: xr.Dataset) -> Figure:
@@ -42,7 +50,7 @@ def draw(axes: Axes, seeds: xr.Dataset) -> None:
         _band(axes, seeds, low, high, BLACK, "pure network", "")
     axes.plot([], [], color=GREY, label="no attack breaks it")
     axes.plot([], [], color=GREY, linestyle="-.", linewidth=0.8, label="certified")
-    axes.text(float(seeds.attrs["tau"]), 0.02, " training τ", fontsize=7, color=GREY)
+    name_training_radius(axes, float(seeds.attrs["tau"]))
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("robust accuracy")
     axes.set_xlabel("radius τ (units of x)")

@@ -32,6 +32,7 @@ from featpur_sim.report._style import (
     VERMILLION,
     curve,
     legend_above,
+    name_training_radius,
     page,
     render,
     seed_interval,
@@ -89,7 +90,7 @@ def _label_radii(panels: list[Axes], seeds: xr.Dataset) -> None:
         if seeds.attrs["norm"] == "l2" and index < 3:
             axes.secondary_xaxis("top", functions=scale).set_xlabel("τ·√k")
             axes.set_title(axes.get_title("left"), loc="left", y=1.28)
-    panels[0].text(float(seeds.attrs["tau"]), 0.02, " training τ", fontsize=7, color=GREY)
+    name_training_radius(panels[0], float(seeds.attrs["tau"]))
 
 
 def purification(result: xr.Dataset) -> Figure:

@@ -39,7 +39,6 @@ from featpur_sim.statistics import exact_lower_limit
 from featpur_sim.training.competitors import Competitor, competitors
 
 RADII = (0.5, 1.0, 1.5, 2.0)
-# Stages of the certificate: the others cost a hundred times as much and decide one point in fifty.
 # Key of the competitors: no seed of a run uses it.
 _STREAM = 2**31 - 2
 
