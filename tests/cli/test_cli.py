@@ -367,7 +367,7 @@ def test_a_full_disk_stops_part_way_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr("featpur_sim.report.reproduce.save_run", full)
         code, _, err = featpur("run", settings_file(), "--out", out)
-    assert code == 3 and "No space left on device" in err and "same command continues" in err
+    assert code == 3 and "No space left on device" in err and "same command goes on" in err
     assert not (out / RESULT).exists() and (out / ".checkpoint").is_dir()
     code, _, err = featpur("run", settings_file(), "--out", out)
     # Training was finished before: no bar for it now, and nothing is left of the checkpoint.
