@@ -155,7 +155,7 @@ def certify(
     the true robust accuracy lies between the two numbers. Default radii: 0.5, 1 and 1.5.
 
     Cheap stages come first, for all networks and radii, and hard points last. Results are written
-    as they come; stopped by --minutes or in any other way, the same command continues.
+    as they come; stopped by --minutes or in any other way, the same command goes on.
     """
     from featpur_sim._ground.disk import can_write
     from featpur_sim.attacks.protocol import PROTOCOLS

@@ -132,7 +132,7 @@ def reproduce(
     """The paper's headline: clean training, purification, scorecard, figures, report.
 
     Two regimes: dense-regime (files at the top of the folder) and sparse-regime (in a folder of
-    that name). About three minutes on two cores. Killed part-way, the same command continues.
+    that name). About three minutes on two cores. Killed part-way, the same command goes on.
     """
     from featpur_sim._ground.disk import claim_folder
     from featpur_sim.cli.progress import meter

@@ -431,7 +431,7 @@ def test_reproduce_goes_on_with_the_regime_that_was_cut_off(
 
     monkeypatch.setattr(reproduce, "run_experiment", one)
     code, _, err = featpur("reproduce", "--out", out)
-    assert code == 130 and "interrupted: the same command continues" in err
+    assert code == 130 and "interrupted: the same command goes on" in err
     first = (out / RESULT).read_bytes()
     code, _, err = featpur("reproduce", "--out", out, "--seed", "1")
     assert code == 2 and "holds another run (seed 0 → 1): undo the change" in err
