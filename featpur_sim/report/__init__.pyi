@@ -1,5 +1,6 @@
 from . import both_sides_figure as both_sides_figure
 from . import class_figure as class_figure
+from . import closure_figure as closure_figure
 from . import dynamics_figures as dynamics_figures
 from . import explorer as explorer
 from . import explorer_arrays as explorer_arrays

@@ -14,7 +14,7 @@ from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim.claims import of_classes, of_closure, of_dynamics, of_readouts, of_run
 from featpur_sim.claims.claim import Case, Claim, Row
 from featpur_sim.claims.claim import rows as held_together
-from featpur_sim.report import explorer, run_figures, run_page
+from featpur_sim.report import closure_figure, explorer, run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
 from featpur_sim.runs.certify import load_certificate
@@ -55,8 +55,10 @@ def write_report(
     runs = {directory: load_result(directory)}
     runs |= {folder: load_result(folder) for folder in _others(directory)}
     drawn = figure_files(*run_figures.ALL)
-    for folder in runs:
-        require_ours(folder, *drawn, explorer.EXPLORER)
+    closures = {folder: of_closure.load_closure(folder, result) for folder, result in runs.items()}
+    for folder, closure in closures.items():
+        also = figure_files(closure_figure.NAME) if closure else []
+        require_ours(folder, *drawn, *also, explorer.EXPLORER)
     require_ours(directory, SCORECARD, REPORT)
     cases: list[Case] = []
     shown = []
@@ -67,16 +69,17 @@ def write_report(
         own = own_claims(config, claims, allow_import)
         cases += of_run.run_cases(result, certified, own) + of_classes.class_cases(result, compared)
         cases += of_readouts.readout_cases(result, readouts)
-        cases += of_closure.closure_cases(result, of_closure.load_closure(folder, result))
+        cases += of_closure.closure_cases(result, closures[folder])
+        attacked, figures = load_attacked(folder), folder / FIGURES
         shown.append(
             run_page.Shown(
-                result, compared, certified, load_attacked(folder), folder / FIGURES, readouts
+                result, compared, certified, attacked, figures, readouts, closures[folder]
             )
         )
     rows = held_together(cases) + of_dynamics.load(directory)
     with claim_folder(directory):
         for folder, result in runs.items():
-            _draw(folder, result, drawn)
+            _draw(folder, result, drawn, closures[folder])
             explorer.write_run(folder, result)
         with rewriting(directory, SCORECARD, REPORT):
             save_scorecard(directory, rows)
@@ -84,10 +87,12 @@ def write_report(
     return rows
 
 
-def _draw(folder: Path, result: xr.Dataset, drawn: list[str]) -> None:
+def _draw(folder: Path, result: xr.Dataset, drawn: list[str], closure: list[Row]) -> None:
     if diagnosis.finished(result).any():
         with rewriting(folder, *drawn):
             run_figures.save_all(result, folder / FIGURES)
+        if closure:
+            closure_figure.save(folder, result, closure)
 
 
 def _others(directory: Path) -> list[Path]:

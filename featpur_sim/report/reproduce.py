@@ -18,6 +18,7 @@ from featpur_sim.claims import of_closure
 from featpur_sim.claims import of_run as claims
 from featpur_sim.claims.claim import Case
 from featpur_sim.claims.claim import rows as held_together
+from featpur_sim.report import closure_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
 from featpur_sim.runs.certify import keep_contradiction
@@ -90,6 +91,8 @@ def _closure_of(
     with meter(config.name) as shown:
         found = closure_run(config, directory=directory, meter=shown)
     of_closure.save_closure(directory, found)
+    if finished(result).any():
+        closure_figure.save(directory, result, found)
     return found
 
 
@@ -136,10 +139,10 @@ def reproduce(
             result, drawn = experiment.result, folder / FIGURES
         else:
             drawn = None
-        runs.append(report.Shown(result, drawn=drawn))
+        predicted = _closure_of(folder, result, meter) if closure else []
+        runs.append(report.Shown(result, drawn=drawn, closure=predicted))
         cases += claims.run_cases(result, own=config.parts.claims)
-        if closure:
-            cases += of_closure.closure_cases(result, _closure_of(folder, result, meter))
+        cases += of_closure.closure_cases(result, predicted)
     rows = held_together(cases)
     with rewriting(directory, SCORECARD, REPORT):
         save_scorecard(directory, rows)

@@ -170,9 +170,14 @@ def _finish_purification(
     for axes in panels:
         axes.axvline(boundary, color=GREY, linewidth=0.8)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    name_phases(ratio, boundary, end)
+
+
+def name_phases(axes: Axes, boundary: int, end: int) -> None:
+    """Above Axes whose x counts the steps of both phases."""
+    above = axes.get_xaxis_transform()
     for name, centre in (("clean", boundary / 2), ("adversarial", (boundary + end) / 2)):
-        above = ratio.get_xaxis_transform()
-        ratio.text(centre, 1.03, f"{name} phase", transform=above, ha="center")
+        axes.text(centre, 1.03, f"{name} phase", transform=above, ha="center")
 
 
 def overlaps(result: xr.Dataset) -> Figure:

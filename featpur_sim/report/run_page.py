@@ -22,7 +22,7 @@ from featpur_sim.claims.meanings import MEANINGS
 from featpur_sim.claims.measured import Counted, interval
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.report import class_figure as comparison_figure
-from featpur_sim.report import readout_figure
+from featpur_sim.report import closure_figure, readout_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report._style import DPI, render
 from featpur_sim.runs import diagnosis
@@ -57,6 +57,7 @@ class Shown(NamedTuple):
         attacked: rows of its evaluation.json.
         drawn: folder in which its figures have just been drawn; None draws them for the page.
         readouts: rows of its readouts.json, for the figure of C12 and C13.
+        closure: rows of its population.json, for the figure of C14.
     """
 
     result: xr.Dataset
@@ -65,6 +66,7 @@ class Shown(NamedTuple):
     attacked: Sequence[Row] = ()
     drawn: Path | None = None
     readouts: Sequence[Row] = ()
+    closure: Sequence[Row] = ()
 
 
 def build(runs: Sequence[Shown], scorecard: list[Row]) -> str:
@@ -193,6 +195,9 @@ def _describe(run: Shown) -> Row:
         if run.readouts:
             picture = render(readout_figure.draw(list(run.readouts)), "png")
             pictures.append(embedded("readouts", picture, readout_figure.CAPTION))
+        if run.closure:
+            picture = render(closure_figure.draw(result, run.closure), "png")
+            pictures.append(embedded(closure_figure.NAME, picture, closure_figure.CAPTION))
     # The run as a picture: how robust it is, and its weights before and after.
     robust = "both_sides" if "certified_accuracy" in result else "robust_accuracy"
     first = [one for one in pictures if one["name"] in (robust, "coordinates")]
