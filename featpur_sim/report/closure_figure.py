@@ -34,7 +34,8 @@ NAME = "closure"
 CAPTION = (
     "The run (lines) and what the closure predicts for it from its settings and its initial "
     "weights, with nothing fitted (points): means over seeds with 95 % t-intervals. Both phases, "
-    "one after the other. Carriers: neurons whose |α| is at least half of the largest."
+    "one after the other. Carriers: neurons whose |α| is at least half of the largest; before the "
+    "first step the closure counts coordinates towards the label alone."
 )
 # Quantity of the run → that of the closure, label on the axis, panel, colour.
 _SHOWN = (
@@ -64,7 +65,8 @@ def draw(result: xr.Dataset, rows: Sequence[Row]) -> Figure:
             _predicted(panels[panel], at, found, colour)
             panels[panel].set_ylabel(label)
         panels[0].axhline(0, color=GREY, linewidth=0.4)
-        for axes in panels[1:]:
+        panels[1].set_ylim(bottom=0)
+        for axes in panels[2:]:
             axes.set_ylim(0, 1.05)
         for axes in panels:
             axes.axvline(boundary, color=GREY, linewidth=0.8)
