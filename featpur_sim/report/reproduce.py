@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from featpur_sim._ground.disk import ResultError
-from featpur_sim._ground.manifest import rewriting
+from featpur_sim._ground.manifest import require_ours, rewriting
 from featpur_sim._ground.meter import Meter
 from featpur_sim._ground.norms import Norm
 from featpur_sim._ground.rows import Row
@@ -91,8 +91,6 @@ def _closure_of(
     with meter(config.name) as shown:
         found = closure_run(config, directory=directory, meter=shown)
     of_closure.save_closure(directory, found)
-    if finished(result).any():
-        closure_figure.save(directory, result, found)
     return found
 
 
@@ -123,9 +121,12 @@ def reproduce(
         The rows of the common scorecard, which is also written to ``directory``.
 
     Raises:
-        ResultError: a folder holds a run with other settings, or of other versions.
+        ResultError: a folder holds a run with other settings, or of other versions, or a figure
+            that would be replaced and is not ours.
     """
     folders = _folders(directory, configs)
+    for folder in folders if closure else []:
+        require_ours(folder, *figure_files(closure_figure.NAME))
     kept = [
         None if overwrite else _finished(folder, config)
         for folder, config in zip(folders, configs, strict=True)
@@ -140,6 +141,8 @@ def reproduce(
         else:
             drawn = None
         predicted = _closure_of(folder, result, meter) if closure else []
+        if predicted and finished(result).any():
+            closure_figure.save(folder, result, predicted)
         runs.append(report.Shown(result, drawn=drawn, closure=predicted))
         cases += claims.run_cases(result, own=config.parts.claims)
         cases += of_closure.closure_cases(result, predicted)

@@ -107,7 +107,7 @@ def closure_run(
     stops, asked = _stops(config, records), _asked(config) | {"records": records}
     kept = Checkpoint(Path(directory) / STATE, every=every) if directory else None
     identity = identify_settings(software(), asked)
-    rows, seeds = _kept(kept, identity, config, stops, meter)
+    rows, seeds = _resumed(kept, identity, config, stops, meter) or ([], _starts(config))
     meter.at("closure", len(rows), len(stops))
     for stop in stops[len(rows) :]:
         looks = side_by_side(functools.partial(_looked, config, stop), seeds)
@@ -119,19 +119,23 @@ def closure_run(
     return rows
 
 
-def _kept(
-    kept: Checkpoint | None, identity: Identity, config: RunConfig, stops: list[_Stop], meter: Meter
-) -> tuple[list[Row], list[_Seed]]:
-    """Rows and seeds as an earlier call left them, or at the start."""
+def _starts(config: RunConfig) -> list[_Seed]:
+    """Every seed before its first step, without thresholds."""
     starts = [start_of(config, seed) for seed in range(config.seeds)]
-    seeds = [_Seed(state, jnp.zeros_like(state.dense), key) for state, key in starts]
+    return [_Seed(state, jnp.zeros_like(state.dense), key) for state, key in starts]
+
+
+def _resumed(
+    kept: Checkpoint | None, identity: Identity, config: RunConfig, stops: list[_Stop], meter: Meter
+) -> tuple[list[Row], list[_Seed]] | None:
+    """Rows and seeds as an earlier call left them; None if there is nothing to go on with."""
     try:
         found = kept.restore(identity) if kept else None
     except CheckpointError as error:
         meter.note(f"the closure begun in the folder is another one ({error.what}): starting anew.")
         found = None
     if found is None:
-        return [], seeds
+        return None
     done, arrays = found
     meter.note(f"going on where the closure stopped: {done} of {len(stops)} looks are done.")
     rows = [_row(config, *each) for each in zip(stops[:done], arrays["rows"], strict=True)]
@@ -139,14 +143,14 @@ def _kept(
         _Seed(
             Population(*(jnp.asarray(arrays[f"{s}.{name}"]) for name in Population._fields)),
             jnp.asarray(arrays[f"{s}.b"]),
-            one.key,
+            key,
         )
-        for s, one in enumerate(seeds)
+        for s, key in enumerate(seed_keys(config)[2])
     ]
 
 
 def _packed(rows: list[Row], seeds: list[_Seed]) -> dict[str, Any]:
-    """What `_kept` reads."""
+    """What `_resumed` reads."""
     arrays: dict[str, Any] = {
         f"{s}.{name}": leaf
         for s, one in enumerate(seeds)

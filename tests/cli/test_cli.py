@@ -114,11 +114,22 @@ def test_a_run_is_held_against_its_closure_when_asked(mine, featpur, no_pictures
     assert not code and "C14" in out and "closure" in err
     rows = load_scorecard(mine)
     assert sum(row["id"] == "C14" for row in rows) == 10
-    # What the folder holds is not found again.
+    # What the folder holds is not found again, but what a kill left undrawn is drawn.
     before = (mine / "population.json").stat().st_mtime_ns
     (mine / "report.html").unlink()
+    (mine / "figures" / "closure.png").unlink()
     assert featpur(*command)[0] == 0 and load_scorecard(mine) == rows
     assert (mine / "population.json").stat().st_mtime_ns == before
+    assert (mine / "figures" / "closure.png").is_file()
+
+
+def test_the_closure_replaces_no_figure_of_the_user(mine, featpur):
+    theirs = mine / "figures" / "closure.png"
+    theirs.write_bytes(b"mine")
+    (mine / "report.html").unlink()  # as if cut off behind the run
+    code, _, err = featpur("run", mine / "config.toml", "--out", mine, "--closure")
+    assert (code, theirs.read_bytes()) == (2, b"mine") and "closure.png" in err
+    assert not (mine / "population.json").exists()
 
 
 def test_a_closure_that_cannot_be_is_refused_before_the_run(tmp_path, featpur, tiny):

@@ -57,7 +57,7 @@ class Cutting(Silent):
 
 @pytest.mark.parametrize("after", [2, 3, 5])
 def test_a_closure_that_was_cut_off_goes_on_bit_for_bit(tiny, tmp_path, after):
-    """In the clean phase, at its end, and in the adversarial phase; the last one was not kept."""
+    """In the clean phase, at its end, and in the adversarial phase."""
     config = parse(tiny(clean=FEW, adversarial=FEW))
     with pytest.raises(CutOff):
         closure_run(config, records=2, directory=tmp_path, every=0, meter=Cutting(after))
