@@ -139,6 +139,7 @@ def closure(config, phases, clock):
     for phase, step, current, b in follow(config, state, key, RECORDS):
         if phase not in phases:
             break
+        jax.block_until_ready(current)  # or the clock runs ahead of the work
         clock(phase, step)
         radius, law = jnp.float32(config.adversarial.radius), law_of(config, phase)
         if step:

@@ -1,4 +1,4 @@
-"""Products with the followed coordinates, written out and row by row, against NumPy's."""
+"""Products with the followed coordinates, written out and in blocks of neurons, against NumPy's."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,7 @@ M, D, K, N = 7, 40, 3, 5
 @pytest.mark.parametrize("written_out", [0, 100])
 def test_products_are_those_of_the_matrix(written_out, monkeypatch):
     monkeypatch.setattr(followed, "_WRITTEN_OUT", written_out)
+    monkeypatch.setattr(followed, "_BLOCK", 4)  # seven neurons: one whole block, and a rest
     rng = np.random.default_rng(0)
     # Two rows may share a column: what they add has to add up.
     columns = np.argsort(rng.random((M, D)), axis=1)[:, :K].T
