@@ -53,12 +53,16 @@ PHASES = ("clean", "adversarial")
 
 def settings(d, a, seed, rate=RATE):
     """The run at one rung."""
-    config = sparse_regime(d, round(d**a), seeds=1, seed=seed)
-    faster, changed = (d / BASE) ** rate, config.model_dump()
+    return faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate)
+
+
+def faster(config, rate=RATE):
+    """A run with the rate, and so the steps, of its rung."""
+    factor, changed = (config.problem.d / BASE) ** rate, config.model_dump()
     for phase in PHASES:
         own = changed[phase]
-        own["learning_rate"] *= faster
-        own["steps"] = math.ceil(own["steps"] / faster - 1e-9)
+        own["learning_rate"] *= factor
+        own["steps"] = math.ceil(own["steps"] / factor - 1e-9)
     return parse(changed)
 
 

@@ -1,12 +1,15 @@
 """Claim C7 over d: which share of what a free update gains does an update of rank r gain?
 
-Sparse regime, T steps of adversarial training. Per size and seed: a clean network, its free update
-W_adv − W, and updates confined to rank r (docs/theory.md §3),
+Sparse regime, T steps of adversarial training, above d = 128 with the rate and the steps of the
+ladder. Per size and seed: a clean network, its free update W_adv − W, and updates confined to rank
+r (docs/theory.md §3),
 
-    random     from A = 0 and a random B, for 16·T/r steps and at least 4·T: a small rank is slow;
     truncated  the best rank-r approximation of the free update, not trained;
     warm       from that one, split evenly between A and B, for 4·T steps at the rate η/s₁, s₁
-               its largest singular value: so no direction is much faster than in a free update.
+               its largest singular value: so no direction is much faster than in a free update;
+    random     from A = 0 and a random B, for 16·T/r steps and at least 4·T: a small rank is slow.
+
+A large size is asked for fewer of them: at d = 512 a seed of all takes 4·10¹⁴ operations.
 
 The share is (PGD accuracy at τ − the clean network's)/(free − the clean network's), seed by seed,
 on the same test points. Rule, set before the run: a share grows with d if the 95 % t-interval over
@@ -14,6 +17,8 @@ seeds of its slope against log₂ d lies above 0; it falls if that lies below. R
 finished seed: the same command goes on where it was stopped, and prints the tables from it.
 
     python experiments/rank_trend.py 32,4 64,5 96,6 128,8 --picture docs/images/rank-trend.png
+    python experiments/rank_trend.py 256,9 --warm 1 16 --random
+    python experiments/rank_trend.py 512,12 --warm 1 --random --seeds 3
     python experiments/rank_trend.py --picture docs/images/rank-trend.png   # from RECORD, seconds
 """
 
@@ -26,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from ladder import BASE, faster
 from lower_bound import load, save
 from panels import page
 from panels import save as save_picture
@@ -41,6 +47,7 @@ from featpur_sim.training.step import State, Status, gradient_step
 
 RANKS, RANDOM, WARM, POINTS = (1, 4, 16), 16, 4, 8192
 RECORD = Path(__file__).with_suffix(".json")
+QUANTITIES = ("share", "PGD", "PGD less free", "clean", "clean less free", "κ/α")
 COLUMNS = "d k seed update rank steps clean robust kappa_over_alpha".split()
 
 
@@ -79,8 +86,8 @@ def truncation(clean, free, rank):
     return eqx.tree_at(lambda u: u.factors, any_start, factors), float(values[0])
 
 
-def updates(config, problem, keys):
-    """(update, rank, steps, network), one after another."""
+def updates(config, problem, keys, warm, random):
+    """(update, rank, steps, network), one after another; trained for the ranks asked for."""
     phases, steps, d = make_phases(config), config.adversarial.steps, problem.d
     start = make_network(config, keys[0])
     networks = train(problem, start, phases, key=keys[1], records=2).networks
@@ -91,26 +98,29 @@ def updates(config, problem, keys):
 
     yield "none", 0, 0, clean
     yield "free", d, steps, free
-    for n, network in on(None, free, WARM * steps):
-        yield "free", d, steps + n, network
+    if random:
+        for n, network in on(None, free, WARM * steps):
+            yield "free", d, steps + n, network
     for rank in RANKS:
         start, largest = truncation(clean.weights, free.weights, rank)
         yield "truncated", rank, 0, replaced(clean, start.weights)
-        slow = eqx.tree_at(lambda p: p.learning_rate, phase, phase.learning_rate / largest)
-        for n, network in on(start, clean, WARM * steps, slow):
-            yield "warm", rank, n, network
-        start = LowRankUpdate(clean.weights, rank, key=keys[3])
-        for n, network in on(start, clean, max(RANDOM // rank, WARM) * steps):
-            yield "random", rank, n, network
+        if rank in warm:
+            slow = eqx.tree_at(lambda p: p.learning_rate, phase, phase.learning_rate / largest)
+            for n, network in on(start, clean, WARM * steps, slow):
+                yield "warm", rank, n, network
+        if rank in random:
+            start = LowRankUpdate(clean.weights, rank, key=keys[3])
+            for n, network in on(start, clean, max(RANDOM // rank, WARM) * steps):
+                yield "random", rank, n, network
 
 
-def measure(d, k, seed):
+def measure(d, k, seed, warm, random):
     """The rows of one size and seed."""
-    config = sparse_regime(d, k)
+    config = faster(sparse_regime(d, k)) if d > BASE else sparse_regime(d, k)
     *keys, problem_key, test_key = jax.random.split(jax.random.key(seed), 6)
     problem = SparseCoding(d, k, config.problem.sigma_x, key=problem_key)
     attacks, rows = (None, PGD(config.adversarial.radius)), []
-    for *update, network in updates(config, problem, keys):
+    for *update, network in updates(config, problem, keys, warm, random):
         scores = (robust_accuracy(network, problem, a, key=test_key, n=POINTS) for a in attacks)
         ratio = summarise(decompose(network.weights, problem), problem)["kappa_over_alpha"]
         values = *(round(s.value, 5) for s in scores), round(float(ratio), 5)
@@ -120,14 +130,19 @@ def measure(d, k, seed):
 
 
 def read(rows, d, update, rank, when=-1):
-    """Quantity → one value a seed; ``when`` counts the step numbers of the update, −1 the last."""
+    """Quantity → one value a seed; none where the update was not asked for.
+
+    ``when`` counts the step numbers of the update, −1 the last.
+    """
 
     def column(name, update, rank, when):
         found = [r for r in rows if (r["d"], r["update"], r["rank"]) == (d, update, rank)]
-        steps = sorted({row["steps"] for row in found})[when]
-        return np.array([row[name] for row in found if row["steps"] == steps])
+        steps = sorted({row["steps"] for row in found})[when : None if when < 0 else when + 1]
+        return np.array([row[name] for row in found if row["steps"] in steps])
 
     clean, pgd, ratio = (column(name, update, rank, when) for name in COLUMNS[-3:])
+    if not len(pgd):
+        return dict.fromkeys(QUANTITIES, pgd)
     before, free = column("robust", "none", 0, 0), column("robust", "free", d, 0)
     return {
         "share": (pgd - before) / (free - before),
@@ -140,12 +155,15 @@ def read(rows, d, update, rank, when=-1):
 
 
 def text(values):
+    if not len(values):
+        return ""
     mean, low, high = mean_interval(values)
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def trend(values):
     """The slope per doubling of d, over the seeds that every size has, and the rule's word."""
+    values = {d: of_size for d, of_size in values.items() if len(of_size)}
     seeds = min(map(len, values.values()))
     table = np.array([of_size[:seeds] for of_size in values.values()])
     slopes = np.polyfit(np.log2(list(values)), table, 1)[0]
@@ -157,11 +175,11 @@ def tables(rows):
     """Means over seeds; "early" is half-way. The rule is about the first slope of a share."""
     sizes = sorted({(row["d"], row["k"]) for row in rows})
     parts = (("truncated", -1), ("warm", 0), ("warm", -1), ("random", 0), ("random", -1))
-    lines = [("none", 0, -1), ("free", None, 0), ("free", None, -1)]
+    lines = [("none", 0, -1), ("free", None, 0), ("free", None, 2)]
     lines += [(update, rank, when) for rank in RANKS for update, when in parts]
     tails = [sizes[n:] for n in (0, 1) if len(sizes) > n + 1]
     slopes = [f"slope from d = {tail[0][0]}" for tail in tails]
-    for quantity in ("share", "PGD", "PGD less free", "clean", "clean less free", "κ/α"):
+    for quantity in QUANTITIES:
         head = [quantity, *(f"d = {d}, k = {k}" for d, k in sizes), *slopes]
         print("\n|", " | ".join(head), "|\n" + "|---" * len(head) + "|")
         for update, rank, when in lines:
@@ -184,10 +202,11 @@ def draw(rows, picture):
     for axes, (quantity, name) in zip(panels, names.items(), strict=True):
         for i, (rank, colour) in enumerate(zip(RANKS, (BLUE, ORANGE, GREEN), strict=True)):
             for update, (form, face) in kinds.items():
-                values = [mean_interval(read(rows, d, update, rank)[quantity]) for d in sizes]
-                mean, low, high = np.array(values).T
+                values = {d: read(rows, d, update, rank)[quantity] for d in sizes}
+                found = {d: mean_interval(of_size) for d, of_size in values.items() if len(of_size)}
+                mean, low, high = np.array(list(found.values())).T
                 # Beside each other, so that no interval hides another.
-                x, yerr = np.array(sizes) * 1.04 ** (i - 1), [mean - low, high - mean]
+                x, yerr = np.array(list(found)) * 1.04 ** (i - 1), [mean - low, high - mean]
                 axes.errorbar(x, mean, yerr=yerr, fmt=form, color=colour, markerfacecolor=face,
                               label=f"rank {rank}, {update}")  # fmt: skip
         axes.set_xscale("log", base=2)
@@ -201,6 +220,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sizes", nargs="*", metavar="d,k", help="sizes to measure")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 … SEEDS − 1 of each size")
+    for name in ("warm", "random"):
+        tell = f"ranks trained from a {name} start; none with no number behind it"
+        parser.add_argument(
+            f"--{name}", nargs="*", type=int, choices=RANKS, default=RANKS, help=tell
+        )
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
     parser.add_argument("--picture", type=Path, help="PNG file to write")
     options = parser.parse_args()
@@ -211,7 +235,7 @@ def main():
         d, k = map(int, size.split(","))
         for seed in range(options.seeds):
             if not any((r["d"], r["k"], r["seed"]) == (d, k, seed) for r in rows):
-                rows += measure(d, k, seed)
+                rows += measure(d, k, seed, options.warm, options.random)
                 save(options.record, rows)
     tables(rows)
     if options.picture:
