@@ -13,6 +13,7 @@ from . import evaluation_parts as evaluation_parts
 from . import experiment as experiment
 from . import folder as folder
 from . import judged as judged
+from . import memory as memory
 from . import model_classes as model_classes
 from . import own as own
 from . import parts as parts

@@ -27,8 +27,9 @@ from featpur_sim.measure.weights import decompose, summarise
 from featpur_sim.models.symmetric_relu import SymmetricReLU, initialise
 from featpur_sim.runs import dataset, evaluation
 from featpur_sim.runs.build import make_network, make_phases, make_problem, make_problems, simulated
-from featpur_sim.runs.config import ConfigError, RunConfig, require_memory
+from featpur_sim.runs.config import ConfigError, RunConfig
 from featpur_sim.runs.evaluation_parts import EvaluationParts
+from featpur_sim.runs.memory import require_memory
 from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import Record, TrainingRun
 from featpur_sim.training.devices import spread

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import jax
 
 from featpur_sim._ground.rows import Settings
-from featpur_sim.runs.config import ConfigError, RunConfig, estimate_memory, machine_memory
+from featpur_sim.runs.config import ConfigError, RunConfig
 from featpur_sim.runs.experiment import check
+from featpur_sim.runs.memory import estimate_memory, machine_memory
 from featpur_sim.sweeps.batch import Lane, Structure, Task, structure
 from featpur_sim.sweeps.file import Sweep
 from featpur_sim.training.identity import Difference, identify_settings, software

@@ -456,7 +456,7 @@ def test_reproduce_goes_on_with_the_regime_that_was_cut_off(
 
 
 def test_reproduce_checks_before_it_makes_a_folder(featpur, tmp_path, monkeypatch):
-    monkeypatch.setattr("featpur_sim.runs.config.estimate_memory", lambda config: 2**60)
+    monkeypatch.setattr("featpur_sim.runs.memory.estimate_memory", lambda config: 2**60)
     code, _, err = featpur("reproduce", "--out", tmp_path / "out")
     assert code == 2 and "GiB" in err and listing(tmp_path) == {}
     code, _, err = featpur("reproduce", "--out", tmp_path / "out", "--seeds", "10001")

@@ -17,12 +17,11 @@ from featpur_sim.runs.config import (
     NamedLawProblem,
     RunConfig,
     dump,
-    estimate_memory,
     load,
     parse,
-    require_memory,
     scaled,
 )
+from featpur_sim.runs.memory import estimate_memory, require_memory
 from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.runs.starter import STARTER
 from featpur_sim.training.bias import Frozen, LinearRamp, PerNeuron
