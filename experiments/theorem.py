@@ -34,12 +34,13 @@ from featpur_sim.runs.closure import follow, law_of, start_of
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import theorem
+from featpur_sim.statistics import mean_interval
 from featpur_sim.theory.dynamics import population
 from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import train
 
 RECORD = Path(__file__).with_suffix(".json")
-POINTS = 4000
+POINTS, FACTOR = 4000, 1.5
 # (t′, b) of the clean phase; its length and the adversarial one's in t′ (0: left out); reach = τ√k.
 # Each was written down before it was run; seed 900 explores. The high start ends dead: no row.
 BASE = {"d": 512, "k": 12, "sigma_0": 0.002, "clean": 1.5, "adversarial": 1.5, "reach": 0.3}
@@ -61,6 +62,8 @@ CANDIDATES = {
     "theorem": {"d": 512, "k": 12, "adversarial": 1.5},
     "theorem, d = 256": {"d": 256, "k": 9, "adversarial": 1.5},
     "theorem, d = 128": {"d": 128, "k": 7, "adversarial": 1.5},
+    "theorem, d = 1024": {"d": 1024, "k": 16, "adversarial": 1.5},
+    "theorem, d = 2048": {"d": 2048, "k": 21, "adversarial": 1.5},
 }
 
 
@@ -188,6 +191,49 @@ def tables(rows):
         print("|", " | ".join(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells), "|")
 
 
+def standing(rows, name):
+    """Rule → (bounds, one value a seed) of a candidate, over the seeds that have what it needs."""
+    at = {
+        (r["seed"], r["method"], r["phase"]): r for r in rows if r["candidate"] == name
+    }  # fmt: skip
+    clean, robust, closure = (
+        {seed: row for (seed, *of), row in at.items() if tuple(of) == which}
+        for which in (("direct", "clean"), ("direct", "adversarial"), ("closure", "clean"))
+    )
+    both, apart = sorted({*clean} & {*robust}), sorted({*clean} & {*closure})
+    within = 1 / FACTOR, FACTOR
+    return {
+        "active over k/d": (within, [clean[s]["active"] for s in both]),
+        "κ/α over the closure's": (within, [clean[s]["κ/α"] / closure[s]["κ/α"] for s in apart]),
+        "θ(clean, adversarial)": ((0.85, 1), [robust[s]["θ(clean, ·)"] for s in both]),
+        "θ(init, clean)": ((0, 0.5), [clean[s]["θ(init, ·)"] for s in both]),
+        "θ(init, adversarial)": ((0, 0.5), [robust[s]["θ(init, ·)"] for s in both]),
+        "dense attack over clean accuracy": (
+            (0, 0.5), [clean[s]["dense"] / clean[s]["accuracy"] for s in both],
+        ),
+        "size of κ/α, after over before": (
+            (0, 0.1), [abs(robust[s]["κ/α"]) / clean[s]["κ/α"] for s in both],
+        ),
+    }  # fmt: skip
+
+
+def judge(rows):
+    """The rules: means and 95 % t-intervals over seeds, and the seeds for which each holds."""
+    found = {name: standing(rows, name) for name in CANDIDATES}
+    found = {name: of for name, of in found.items() if any(v for _, v in of.values())}
+    print("\n| rule | bounds |", " | ".join(found), "|\n|---|---" + "|---" * len(found) + "|")
+    for rule, ((low, high), _) in next(iter(found.values())).items():
+        cells = []
+        for of in found.values():
+            values = of[rule][1]
+            holds = sum(low <= value <= high for value in values)
+            interval = mean_interval(np.array(values)) if len(values) > 1 else values
+            text = [f"{number:.3f}" for number in interval]
+            spread = f" [{text[1]}, {text[2]}]" if len(text) > 1 else ""
+            cells.append(f"{text[0]}{spread}: {holds} of {len(values)}" if values else "")
+        print("|", " | ".join([rule, f"{low:.3g} to {high:.3g}", *cells]), "|")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CANDIDATES))
@@ -199,6 +245,7 @@ def main():
     rows = load(RECORD)
     measure(rows, options.names, options.seeds, options.methods)
     tables(rows)
+    judge(rows)
 
 
 if __name__ == "__main__":

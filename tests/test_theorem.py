@@ -47,6 +47,33 @@ def test_a_candidate_is_measured_once_by_both_methods(script, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("script", ["theorem"], indirect=True)
+def test_rules_are_judged_seed_by_seed(script, capsys):
+    def row(seed, method, phase, active, ratio, dense):
+        at = {"candidate": "theorem", "seed": seed, "method": method, "phase": phase}
+        values = {"active": active, "κ/α": ratio, "dense": dense, "accuracy": 0.8}
+        return at | values | {"θ(init, ·)": 0.3, "θ(clean, ·)": 0.9}
+
+    rows = [
+        row(0, "direct", "clean", 1.0, 0.04, 0.2),
+        row(0, "direct", "adversarial", 9.0, -0.002, 0.7),
+        row(0, "closure", "clean", 9.0, 0.04, 0.9),
+        row(1, "direct", "clean", 1.6, 0.04, 0.6),
+        row(1, "direct", "adversarial", 9.0, -0.006, 0.7),
+    ]
+    script.judge(rows)
+    (head, _, *lines) = capsys.readouterr().out.strip().splitlines()
+    assert head == "| rule | bounds | theorem |"
+    found = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[2] for line in lines}
+    # Mean 1.3, deviation .424 of two: the half-width is 12.71 · .424/√2 = 3.81.
+    assert found["active over k/d"] == "1.300 [-2.512, 5.112]: 1 of 2 |"
+    assert found["κ/α over the closure's"] == "1.000: 1 of 1 |"
+    assert found["dense attack over clean accuracy"].endswith("1 of 2 |")
+    assert found["size of κ/α, after over before"].startswith("0.100 [")
+    assert found["size of κ/α, after over before"].endswith("1 of 2 |")
+    assert found["θ(clean, adversarial)"].startswith("0.900") and len(found) == 7
+
+
+@pytest.mark.parametrize("script", ["theorem"], indirect=True)
 def test_thresholds_of_the_candidates_only_grow(script):
     for name in script.CANDIDATES:
         bias = script.settings(name, 0).clean.bias
