@@ -11,6 +11,7 @@ slope per doubling of d lies below 0.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
 from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.statistics import mean_interval
 from featpur_sim.theory import predictions
+from featpur_sim.theory.dynamics.population import FOLLOWED
 
 COLOURS = {"homogeneous": BLUE, "population": ORANGE, "direct": VERMILLION}
 MARKS = {"homogeneous": "", "population": "s", "direct": "o"}
 SHOWN = {"homogeneous": "homogeneous model", "population": "population closure", "direct": "direct"}
-LARGE = 10**4
+LARGE, OTHER = 10**4, "population, K"
 RATIOS = ("clean κ/α", "purified κ/α")
 # Name, phase, field, formula of (d, k).
 QUANTITIES = {
@@ -211,6 +213,32 @@ def print_distances(rows):
     )
 
 
+def print_followed(rows):
+    """Rungs whose closure was run with other numbers of coordinates: closure over direct run."""
+    names = (*ORDER, *RADII, *ACCURACIES)
+    wanted = sorted({(r["a"], r["d"], r["seed"]) for r in rows if r["method"].startswith(OTHER)})
+    if not wanted:
+        return
+    print("\nClosure over direct (accuracies: closure − direct) by the coordinates of a neuron.")
+    lines = []
+    for a, d, seed in wanted:
+        methods = {r["method"] for r in rows if (r["a"], r["d"], r["seed"]) == (a, d, seed)}
+        followed = {FOLLOWED: "population"}
+        followed |= {int(m.split()[-1]): m for m in methods if m.startswith(OTHER)}
+        for phase, k in itertools.product(("clean", "adversarial"), sorted(followed)):
+            cells = []
+            for name in names:
+                ours, theirs = (
+                    at_end(rows, method, a, phase, name).get(d, {}).get(seed)
+                    for method in (followed[k], "direct")
+                )
+                both = ours is not None and theirs is not None
+                apart = name in ACCURACIES
+                cells.append(number(ours - theirs if apart else ours / theirs) if both else "")
+            lines.append([a, d, seed, phase, k, *cells])
+    print_table(["a", "d", "seed", "phase", "K", *names], lines)
+
+
 def print_radii(rows):
     """C2: the radius of the dense attack on the clean network over FGM's on the purified one."""
     print("\nDense radius of the clean network over the purified network's FGM radius.")
@@ -311,6 +339,7 @@ def main():
     print_values(rows)
     print_exponents(rows)
     print_distances(rows)
+    print_followed(rows)
     print_radii(rows)
     print_gates(rows)
     if options.picture:

@@ -146,6 +146,15 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     assert "1.200 [1.200, 1.200] | 1.100 [1.100, 1.100] | 1.050" in line and "shrinks" in line
     (line,) = [t for t in found.splitlines() if t.startswith("| adversarial | accuracy")]
     assert "no trend shown" in line
+    # The closure of 64 coordinates halves what the one of 16 is off.
+    own = [r for r in canned() if (r["method"], r["d"], r["seed"]) == ("population", 128, 0)]
+    own = [r | {"method": "population, K = 64", "ratio": r["ratio"] * 1.1 / 1.2} for r in own]
+    tables.print_followed(canned() + own)
+    lines = capsys.readouterr().out.splitlines()
+    found = [t.split(" | ") for t in lines if t.startswith("| 0.4 | 128 | 0 | clean")]
+    assert [(line[4], line[6]) for line in found] == [("16", "1.200"), ("64", "1.100")]
+    tables.print_followed(canned())
+    assert capsys.readouterr().out == ""
     tables.print_radii(canned())
     assert "| 0.4 | direct | 1.000 [1.000, 1.000]" in capsys.readouterr().out
     tables.draw(canned(), tmp_path / "ladder.png")
