@@ -153,6 +153,7 @@ def closure(config, phases, clock, followed=FOLLOWED):
         radius, law = jnp.float32(config.adversarial.radius), law_of(config, phase)
         if step:
             found = population.measure(current, b, radius, law, own, n=points)._asdict()
+            found["unfollowed"] = population.unfollowed(current)
             if step == getattr(config, phase).steps:
                 for attack in ("dense", "fgm"):
                     found[f"{attack}_radius"] = radius_at_half(

@@ -16,18 +16,19 @@ import xarray as xr
 from featpur_sim._ground.disk import ResultError, write_text
 from featpur_sim._ground.manifest import rewriting
 from featpur_sim.claims.claim import Case, Claim, Row, cases
-from featpur_sim.claims.measured import Counted, Measured, over_seeds
+from featpur_sim.claims.measured import Condition, Counted, Measured, over_seeds
 from featpur_sim.claims.rule import WithinDistance, WithinFactor
-from featpur_sim.runs.closure import STATE, settings_digest
+from featpur_sim.runs.closure import SAID, STATE, settings_digest
 from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.diagnosis import count, finished, only_finished
 from featpur_sim.runs.folder import load_rows, to_json
-from featpur_sim.theory.dynamics.population import Statistics
 
 CLOSURE = "population.json"
-_NEEDED = {"phase", "step", "settings", *Statistics._fields}
+_NEEDED = {"phase", "step", "settings", *SAID}
 # Where both say a number: within ten per cent of it; accuracies within two points.
 FACTOR, DISTANCE = 1.1, 0.02
+# Above, the closure is not to be believed (docs/dynamics.md, "Where the closure ends").
+LIMIT = 0.5
 
 
 class Compared(NamedTuple):
@@ -64,13 +65,22 @@ def _attacked(r: xr.Dataset, phase: str) -> np.ndarray:
     return table.isel(radius=int(np.argmin(abs(r.relative_radius.values - 1)))).values
 
 
+def _followed(compared: Compared, phase: str) -> tuple[Condition]:
+    """What the closure says of itself: how much of the weights it does not follow, at most."""
+    share = float(compared.predicted("unfollowed", phase).max())
+    return (Condition("share of the closure's weights that it does not follow", share, 0, LIMIT),)
+
+
 Direct = Callable[[xr.Dataset, str], np.ndarray]
 
 
 def _quotient(name: str, direct: Direct, phase: str, compared: Compared) -> Measured:
     measured, predicted = direct(compared.result, phase), compared.predicted(name, phase)
     means = float(measured.mean()), float(predicted.mean())
-    return over_seeds(measured / predicted, predicted=1.0, direct=means[0], closure=means[1])
+    return over_seeds(
+        measured / predicted, predicted=1.0, conditions=_followed(compared, phase),
+        direct=means[0], closure=means[1],
+    )  # fmt: skip
 
 
 def _difference(name: str, direct: Direct, phase: str, compared: Compared) -> Measured:
@@ -78,8 +88,9 @@ def _difference(name: str, direct: Direct, phase: str, compared: Compared) -> Me
     points = Counted(compared.result.attrs["test_samples"])
     means = float(measured.mean()), float(predicted.mean())
     return over_seeds(
-        measured - predicted, points, predicted=0.0, direct=means[0], closure=means[1]
-    )
+        measured - predicted, points, predicted=0.0, conditions=_followed(compared, phase),
+        direct=means[0], closure=means[1],
+    )  # fmt: skip
 
 
 # Statistic of the closure, the run's own, in words, and how the two are compared.

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from featpur_sim._ground.rows import Row
 from featpur_sim.claims import family, of_readouts
+from featpur_sim.claims.of_closure import LIMIT
 from featpur_sim.claims.verdict import Tone, Verdict
 from featpur_sim.cli._grid import Cell, Column, Grid
 from featpur_sim.theory.dynamics.exponents import ANSATZ
@@ -213,7 +214,14 @@ def closure(rows: list[Row]) -> Grid:
         [row["phase"], str(row["step"]), *(f"{fmean(row[name]):.3g}" for name in shown)]
         for row in rows
     ]
-    return Grid(f"the closure, mean over {_seeds(len(rows[0]['alpha']))}", columns, cells)
+    last = {row["phase"]: f"{max(row['unfollowed']):.2f}" for row in rows}
+    shares = ", ".join(f"{share} after the {phase} phase" for phase, share in last.items())
+    note = (
+        f"Share of the weights that is not followed, at most: {shares}. Above {LIMIT:g} the "
+        "closure predicts nothing."
+    )
+    title = f"the closure, mean over {_seeds(len(rows[0]['alpha']))}"
+    return Grid(title, columns, cells, note)
 
 
 def reduced_exponents(rows: list[Row]) -> Grid:

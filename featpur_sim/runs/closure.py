@@ -33,6 +33,8 @@ from featpur_sim.training.identity import Identity, identify_settings, software
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
+# Of the population at each look.
+SAID = (*Statistics._fields, "unfollowed")
 _SAMPLES = 4000
 STATE = ".closure"
 _NOT_READ = {"name", "evaluation", "records", "own"}
@@ -96,8 +98,8 @@ def closure_run(
         meter: told of the progress.
 
     Returns:
-        Rows ``phase, step``, ``settings`` (see `settings_digest`) and the fields of `Statistics`,
-        lists over the seeds.
+        Rows ``phase, step``, ``settings`` (see `settings_digest`) and what is `SAID`, lists over
+        the seeds.
 
     Raises:
         ConfigError: the settings are outside the closure (`require_closed`).
@@ -156,21 +158,21 @@ def _packed(rows: list[Row], seeds: list[_Seed]) -> dict[str, Any]:
         for s, one in enumerate(seeds)
         for name, leaf in (one.state._asdict() | {"b": one.b}).items()
     }
-    return arrays | {"rows": [[row[name] for name in Statistics._fields] for row in rows]}
+    return arrays | {"rows": [[row[name] for name in SAID] for row in rows]}
 
 
-def _row(config: RunConfig, stop: _Stop, values: Float[np.ndarray, "statistics seeds"]) -> Row:
-    lists = dict(zip(Statistics._fields, values.tolist(), strict=True))
+def _row(config: RunConfig, stop: _Stop, values: Float[np.ndarray, "said seeds"]) -> Row:
+    lists = dict(zip(SAID, values.tolist(), strict=True))
     return {"phase": stop.phase, "step": stop.last, "settings": settings_digest(config)} | lists
 
 
 def _looked(config: RunConfig, stop: _Stop, before: _Seed) -> tuple[_Seed, list[float]]:
-    """A seed at a stop, and its `Statistics`."""
+    """A seed at a stop, and what is `SAID` of it."""
     one = _advanced(config, stop, before)
     radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(one.key, 2)
     law = law_of(config, stop.phase)
     found = population.measure(one.state, one.b, radius, law, own, n=_SAMPLES)
-    return one, [float(value) for value in found]
+    return one, [float(value) for value in (*found, population.unfollowed(one.state))]
 
 
 def _asked(config: RunConfig) -> dict[str, Any]:

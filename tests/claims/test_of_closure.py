@@ -9,10 +9,9 @@ import xarray as xr
 from featpur_sim._ground.disk import ResultError
 from featpur_sim.claims.claim import rows
 from featpur_sim.claims.of_closure import CLOSURE, closure_cases, load_closure
-from featpur_sim.runs.closure import require_closed, settings_digest
+from featpur_sim.runs.closure import SAID, require_closed, settings_digest
 from featpur_sim.runs.config import ConfigError, dump, parse
 from featpur_sim.runs.presets import sparse_regime, theorem
-from featpur_sim.theory.dynamics.population import Statistics
 
 SEEDS = 3
 
@@ -49,8 +48,15 @@ def result(config):
 
 
 def predicted(config, **changes):
-    values = dict.fromkeys(Statistics._fields, 1.0)
-    values |= {"alpha": 0.5, "ratio": 0.1, "active": 0.1, "accuracy": 0.9, "dense_accuracy": 0.6}
+    values = dict.fromkeys(SAID, 1.0)
+    values |= {
+        "unfollowed": 0.1,
+        "alpha": 0.5,
+        "ratio": 0.1,
+        "active": 0.1,
+        "accuracy": 0.9,
+        "dense_accuracy": 0.6,
+    }
     lists = {name: [value] * SEEDS for name, value in (values | changes).items()}
     return [
         {"phase": phase, "step": step, "settings": settings_digest(config)} | lists
@@ -82,6 +88,19 @@ def test_what_is_not_is_contradicted(result, config, name, value, words):
     card = rows(closure_cases(result, predicted(config, **{name: value})))
     wrong = [row for row in card if row["verdict"] == "contradicted"]
     assert len(wrong) == 2 and all(words in row["statement"] for row in wrong)
+
+
+def test_a_closure_that_has_lost_its_neurons_predicts_nothing(result, config):
+    """One seed is enough, and each phase is asked by itself."""
+    closure = predicted(config)
+    closure[-1]["unfollowed"] = [0.1, 0.51, 0.1]
+    card = rows(closure_cases(result, closure))
+    for row in card:
+        outside = "after adversarial" in row["statement"]
+        wanted = "outside the prediction's range" if outside else "supported"
+        assert row["verdict"] == wanted, row["statement"]
+        assert ("≤ 0.5 (here 0.51)" in row["rule"]) == outside
+    assert len(card) == 10
 
 
 def test_every_seed_is_held_against_its_own_start(result, config):

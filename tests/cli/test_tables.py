@@ -53,7 +53,7 @@ ROWS = {
     "closure": lambda: tables.closure([
         {"phase": "adversarial", "step": 123_456, "alpha": [0.1234, 0.2], "ratio": [1e-5, 2.3e-5],
          "carriers": [0.5, 0.6], "active": [0.1, 0.2], "accuracy": [0.98, 0.97],
-         "dense_accuracy": [0.51, 0.49]}
+         "dense_accuracy": [0.51, 0.49], "unfollowed": [0.123, 0.2]}
     ]),
     "scorecard": lambda: tables.scorecard("dense-regime", [
         {"id": f"C{i}", "regime": "dense-regime", "statement": "accuracy lost beyond what it costs",

@@ -8,9 +8,8 @@ import pytest
 from featpur_sim.claims.of_closure import save_closure
 from featpur_sim.report import closure_figure
 from featpur_sim.report.of_folder import write_report
-from featpur_sim.runs.closure import settings_digest
+from featpur_sim.runs.closure import SAID, settings_digest
 from featpur_sim.runs.config import parse_text
-from featpur_sim.theory.dynamics.population import Statistics
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def planted(tiny_run):
     ]
     return [
         {"phase": phase, "step": step, "settings": digest}
-        | {name: [s + i / 10 for s in result.seed.values.tolist()] for name in Statistics._fields}
+        | {name: [s + i / 10 for s in result.seed.values.tolist()] for name in SAID}
         for i, (phase, step) in enumerate(looks)
     ]
 

@@ -175,6 +175,14 @@ def test_the_start_keeps_every_norm():
     assert len(population.at_start(w[:, :6]).carried) == 3
 
 
+def test_what_is_not_followed_is_the_residuals_share_of_the_weights():
+    state = make(residual=0.2)
+    followed = np.sum(weights(state) ** 2)
+    found = float(population.unfollowed(state))
+    assert found == pytest.approx(0.2 * M / (followed + 0.2 * M), rel=1e-5)
+    assert float(population.unfollowed(make())) == 0
+
+
 def test_the_residual_is_seen_as_an_isotropic_vector_on_the_other_coordinates():
     """Given the inputs, ⟨q, x⟩ over explicit q has the variance that the views are drawn with."""
     state, n, draws = make(residual=0.3), 16, 4000

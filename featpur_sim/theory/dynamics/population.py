@@ -150,6 +150,27 @@ def _others(state: Population) -> int:
     return state.profile.size - len(state.carried)
 
 
+def _square_of_dense(state: Population) -> Float[Array, " m"]:
+    """Σ_{j∉S(i)} ψ_j²"""
+    return jnp.sum(state.profile**2) - jnp.sum(state.profile[state.feature] ** 2, axis=0)
+
+
+def _square_norm(state: Population) -> Float[Array, " m"]:
+    """‖w_i‖²"""
+    followed = jnp.sum(state.carried**2, axis=0)
+    return followed + _square_of_dense(state) * state.dense**2 + state.residual
+
+
+@jax.jit
+def unfollowed(state: Population) -> Scalar:
+    """The share of Σ‖w_i‖², over all neurons, that is in their isotropic residuals.
+
+    Where it is large the closure is not to be believed: neurons that are open together share their
+    residuals, which a loss sees and holds down, and here each has its own (docs/dynamics.md).
+    """
+    return jnp.sum(state.residual) / jnp.sum(_square_norm(state))
+
+
 def threshold(
     state: Population, thresholds: Thresholds, step: Int[Array, ""] | int
 ) -> Float[Array, " m"]:
@@ -249,9 +270,8 @@ def _step(
         f, gate = answers(_preactivation(state, x, along), b, law.sigma_rho)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
     push = slope * y * gate
-    own = state.profile[state.feature]
-    whole = jnp.sum(state.profile**2)
-    square = whole - jnp.sum(own**2, axis=0)
+    own, whole = state.profile[state.feature], jnp.sum(state.profile**2)
+    square = _square_of_dense(state)
     carried = entries(push, state.feature, x)
     dense = (push @ (x @ state.profile) - jnp.sum(own * carried, axis=0)) / square
     residual = jnp.sum(push * along, axis=1)
@@ -261,9 +281,7 @@ def _step(
     profile = profile.at[state.feature].add(-state.dense * carried)
     profile = profile / jnp.maximum(jnp.sum(state.dense**2), 1e-12)
     profile = profile - state.profile * (profile @ state.profile) / whole
-    followed = jnp.sum(state.carried**2, axis=0)
-    norm = jnp.sqrt(followed + square * state.dense**2 + state.residual)
-    decay, eta = law.decay * (1 + norm), law.rate
+    decay, eta = law.decay * (1 + jnp.sqrt(_square_norm(state))), law.rate
     grown = state.residual + 2 * eta * (residual - decay * state.residual) + eta**2 * noise
     return Population(
         state.carried + eta * (carried - decay * state.carried),
