@@ -177,7 +177,7 @@ def test_the_start_keeps_every_norm():
 
 def test_what_is_not_followed_is_the_residuals_share_of_the_weights():
     state = make(residual=0.2)
-    followed = np.sum(weights(state) ** 2)
+    followed = float(np.sum(np.asarray(weights(state)) ** 2))
     found = float(population.unfollowed(state))
     assert found == pytest.approx(0.2 * M / (followed + 0.2 * M), rel=1e-5)
     assert float(population.unfollowed(make())) == 0

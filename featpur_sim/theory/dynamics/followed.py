@@ -8,6 +8,8 @@ to six times as fast as a product of matrices (with AVX-512), where all neurons 
 than one.
 """
 
+from typing import cast
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -32,7 +34,7 @@ def times(values: Values, columns: Columns, x: Float[Array, "n d"]) -> Float[Arr
             (value * inputs[column] for value, column in zip(*own, strict=True)), jnp.zeros(())
         )
 
-    return lax.map(of_neuron, (values.T, columns.T), batch_size=_BLOCK)
+    return cast(Array, lax.map(of_neuron, (values.T, columns.T), batch_size=_BLOCK))
 
 
 def transposed_times(
@@ -47,7 +49,7 @@ def transposed_times(
         def add(i: Int[Array, ""], found: Array) -> Array:
             return found.at[columns[:, i]].add(values[:, i, None] * gate[i])
 
-        return lax.fori_loop(0, len(gate), add, zeros)
+        return cast(Array, lax.fori_loop(0, len(gate), add, zeros))
 
     def by_coordinate(values: Values, columns: Columns, gate: Float[Array, "m n"]) -> Array:
         found = zeros
@@ -57,7 +59,7 @@ def transposed_times(
 
     # A loop over all neurons is for processors; elsewhere each turn would cost a launch.
     ways = {"cpu": by_neuron, "default": by_coordinate}
-    return lax.platform_dependent(values, columns, gate, **ways).T
+    return cast(Array, lax.platform_dependent(values, columns, gate, **ways)).T
 
 
 def entries(push: Float[Array, "m n"], columns: Columns, x: Float[Array, "n d"]) -> Values:
@@ -70,7 +72,7 @@ def entries(push: Float[Array, "m n"], columns: Columns, x: Float[Array, "n d"])
         one_push, column = own
         return inputs[column] @ one_push
 
-    return lax.map(of_neuron, (push, columns.T), batch_size=_BLOCK).T
+    return cast(Array, lax.map(of_neuron, (push, columns.T), batch_size=_BLOCK)).T
 
 
 def _small(columns: Columns, d: int) -> bool:
