@@ -66,8 +66,12 @@ def _attacked(r: xr.Dataset, phase: str) -> np.ndarray:
 
 
 def _followed(compared: Compared, phase: str) -> tuple[Condition]:
-    """What the closure says of itself: how much of the weights it does not follow, at most."""
-    share = float(compared.predicted("unfollowed", phase).max())
+    """What the closure says of itself: how much of the weights it did not follow, at most.
+
+    The adversarial phase goes on from the clean one, so both count there.
+    """
+    phases = ("clean", "adversarial")[: 1 if phase == "clean" else 2]
+    share = max(float(compared.predicted("unfollowed", each).max()) for each in phases)
     return (Condition("share of the closure's weights that it does not follow", share, 0, LIMIT),)
 
 

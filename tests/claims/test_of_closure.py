@@ -91,7 +91,11 @@ def test_what_is_not_is_contradicted(result, config, name, value, words):
 
 
 def test_a_closure_that_has_lost_its_neurons_predicts_nothing(result, config):
-    """One seed is enough, and each phase is asked by itself."""
+    """One seed is enough; what follows from a phase falls with it, not what was before."""
+    closure = predicted(config)
+    closure[1]["unfollowed"] = [0.1, 0.51, 0.1]
+    card = rows(closure_cases(result, closure))
+    assert {row["verdict"] for row in card} == {"outside the prediction's range"}
     closure = predicted(config)
     closure[-1]["unfollowed"] = [0.1, 0.51, 0.1]
     card = rows(closure_cases(result, closure))
