@@ -146,6 +146,16 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     assert "1.200 [1.200, 1.200] | 1.100 [1.100, 1.100] | 1.050" in line and "shrinks" in line
     (line,) = [t for t in found.splitlines() if t.startswith("| adversarial | accuracy")]
     assert "no trend shown" in line
+    # A closure that lost its neurons in the clean phase is left out, whatever it says later.
+    shares = {"clean": 0.6, "adversarial": 0.1}
+    lost = [
+        row | {"unfollowed": shares[row["phase"]] if row["step"] == 8 else 0.9}
+        if (row["method"], row["d"], row["seed"]) == ("population", 256, 1) else row
+        for row in canned()
+    ]  # fmt: skip
+    kept = tables.followed_enough(lost)
+    assert len(lost) - len(kept) == 4 * 3 and all(row.get("unfollowed", 0) == 0 for row in kept)
+    assert tables.followed_enough(canned()) == canned()
     # The closure of 64 coordinates halves what the one of 16 is off.
     own = [r for r in canned() if (r["method"], r["d"], r["seed"]) == ("population", 128, 0)]
     own = [r | {"method": "population, K = 64", "ratio": r["ratio"] * 1.1 / 1.2} for r in own]
