@@ -165,8 +165,8 @@ def _square_norm(state: Population) -> Float[Array, " m"]:
 def unfollowed(state: Population) -> Scalar:
     """The share of Σ‖w_i‖², over all neurons, that is in their isotropic residuals.
 
-    Where it is large the closure is not to be believed: neurons that are open together share their
-    residuals, which a loss sees and holds down, and here each has its own (docs/dynamics.md).
+    Where it is large the closure is not to be believed (docs/dynamics.md, "Where the closure
+    ends"). [M]
     """
     return jnp.sum(state.residual) / jnp.sum(_square_norm(state))
 
