@@ -184,3 +184,19 @@ def test_tables_of_the_page_are_those_that_are_kept():
     rows = [row for row in rows if not row.startswith(("| 256, ", "| 512, ", "| $d$, ", "|---"))]
     assert len(rows) > 60
     assert [row for row in rows if row not in kept.splitlines()] == []
+
+
+def test_residuals_together_are_one_if_independent_and_many_if_common(scripts):
+    module = importlib.import_module("closure_range")
+    rng, gates = np.random.default_rng(0), np.linspace(0.1, 1.0, 200)
+    apart = rng.standard_normal((200, 64))
+    # Σ over 64 coordinates of a χ² of one degree: deviation √(2/64) = .18.
+    assert module.together(apart, gates) == pytest.approx(1.0, abs=0.6)
+    common = np.ones((200, 1)) * apart[0]
+    expected = gates.sum() ** 2 / np.sum(gates**2)
+    assert module.together(common, gates) == pytest.approx(expected)
+    # A profile is fitted to what they share: independent ones of the same weights give less than 1.
+    weights = np.eye(200, 64) * 2 + 0.5 + 0.1 * apart
+    q = module.residuals(weights)
+    assert np.abs(q).max() < 0.5
+    assert module.independent(weights, q, np.ones(200)) < 0.1
