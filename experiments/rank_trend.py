@@ -164,6 +164,8 @@ def text(values):
 def trend(values):
     """The slope per doubling of d, over the seeds that every size has, and the rule's word."""
     values = {d: of_size for d, of_size in values.items() if len(of_size)}
+    if len(values) < 2:
+        return ""
     seeds = min(map(len, values.values()))
     table = np.array([of_size[:seeds] for of_size in values.values()])
     slopes = np.polyfit(np.log2(list(values)), table, 1)[0]
