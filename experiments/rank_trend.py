@@ -18,7 +18,7 @@ finished seed: the same command goes on where it was stopped, and prints the tab
 
     python experiments/rank_trend.py 32,4 64,5 96,6 128,8 --picture docs/images/rank-trend.png
     python experiments/rank_trend.py 256,9 --warm 1 16 --random
-    python experiments/rank_trend.py 512,12 --warm 1 --random --seeds 3
+    python experiments/rank_trend.py 512,12 --warm --random --seeds 3
     python experiments/rank_trend.py --picture docs/images/rank-trend.png   # from RECORD, seconds
 """
 

@@ -63,7 +63,6 @@ CANDIDATES = {
     "theorem, d = 256": {"d": 256, "k": 9, "adversarial": 1.5},
     "theorem, d = 128": {"d": 128, "k": 7, "adversarial": 1.5},
     "theorem, d = 1024": {"d": 1024, "k": 16, "adversarial": 1.5},
-    "theorem, d = 2048": {"d": 2048, "k": 21, "adversarial": 1.5},
 }
 
 
@@ -193,9 +192,8 @@ def tables(rows):
 
 def standing(rows, name):
     """Rule → (bounds, one value a seed) of a candidate, over the seeds that have what it needs."""
-    at = {
-        (r["seed"], r["method"], r["phase"]): r for r in rows if r["candidate"] == name
-    }  # fmt: skip
+    own = [row for row in rows if row["candidate"] == name]
+    at = {(row["seed"], row["method"], row["phase"]): row for row in own}
     clean, robust, closure = (
         {seed: row for (seed, *of), row in at.items() if tuple(of) == which}
         for which in (("direct", "clean"), ("direct", "adversarial"), ("closure", "clean"))

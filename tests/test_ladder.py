@@ -189,9 +189,10 @@ def test_tables_of_the_page_are_those_that_are_kept():
 def test_residuals_together_are_one_if_independent_and_many_if_common(scripts):
     module = importlib.import_module("closure_range")
     rng, gates = np.random.default_rng(0), np.linspace(0.1, 1.0, 200)
-    apart = rng.standard_normal((200, 64))
-    # Σ over 64 coordinates of a χ² of one degree: deviation √(2/64) = .18.
-    assert module.together(apart, gates) == pytest.approx(1.0, abs=0.6)
+    many = rng.standard_normal((200, 6400))
+    # The mean over 6,400 coordinates of a χ² of one degree: deviation √(2/6400) = .018.
+    assert module.together(many, gates) == pytest.approx(1.0, abs=0.06)
+    apart = many[:, :64]
     common = np.ones((200, 1)) * apart[0]
     expected = gates.sum() ** 2 / np.sum(gates**2)
     assert module.together(common, gates) == pytest.approx(expected)

@@ -18,13 +18,13 @@ from featpur_sim._ground.manifest import rewriting
 from featpur_sim.claims.claim import Case, Claim, Row, cases
 from featpur_sim.claims.measured import Condition, Counted, Measured, over_seeds
 from featpur_sim.claims.rule import WithinDistance, WithinFactor
-from featpur_sim.runs.closure import SAID, STATE, settings_digest
+from featpur_sim.runs.closure import FIELDS, STATE, settings_digest
 from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.diagnosis import count, finished, only_finished
 from featpur_sim.runs.folder import load_rows, to_json
 
 CLOSURE = "population.json"
-_NEEDED = {"phase", "step", "settings", *SAID}
+_NEEDED = {"phase", "step", "settings", *FIELDS}
 # Where both say a number: within ten per cent of it; accuracies within two points.
 FACTOR, DISTANCE = 1.1, 0.02
 # Above, the closure is not to be believed (docs/dynamics.md, "Where the closure ends").

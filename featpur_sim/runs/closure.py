@@ -33,13 +33,13 @@ from featpur_sim.training.identity import Identity, identify_settings, software
 
 # Each phase is looked at so many times, at equal numbers of steps.
 RECORDS = 12
-# Of the population at each look.
-SAID = (*Statistics._fields, "unfollowed")
+# What a look at a seed finds.
+FIELDS = (*Statistics._fields, "unfollowed")
 _SAMPLES = 4000
 STATE = ".closure"
 _NOT_READ = {"name", "evaluation", "records", "own"}
 # How it is made: a closure that was saved under another way is not held against a run.
-_MADE = f"threefry, quantiles, {FOLLOWED} coordinates"
+_MADE = f"threefry, quantiles, {FOLLOWED} coordinates in blocks"
 
 
 def require_closed(config: RunConfig) -> None:
@@ -98,8 +98,8 @@ def closure_run(
         meter: told of the progress.
 
     Returns:
-        Rows ``phase, step``, ``settings`` (see `settings_digest`) and what is `SAID`, lists over
-        the seeds.
+        Rows ``phase, step``, ``settings`` (see `settings_digest`) and the `FIELDS`, lists over the
+        seeds.
 
     Raises:
         ConfigError: the settings are outside the closure (`require_closed`).
@@ -158,16 +158,16 @@ def _packed(rows: list[Row], seeds: list[_Seed]) -> dict[str, Any]:
         for s, one in enumerate(seeds)
         for name, leaf in (one.state._asdict() | {"b": one.b}).items()
     }
-    return arrays | {"rows": [[row[name] for name in SAID] for row in rows]}
+    return arrays | {"rows": [[row[name] for name in FIELDS] for row in rows]}
 
 
-def _row(config: RunConfig, stop: _Stop, values: Float[np.ndarray, "said seeds"]) -> Row:
-    lists = dict(zip(SAID, values.tolist(), strict=True))
+def _row(config: RunConfig, stop: _Stop, values: Float[np.ndarray, "fields seeds"]) -> Row:
+    lists = dict(zip(FIELDS, values.tolist(), strict=True))
     return {"phase": stop.phase, "step": stop.last, "settings": settings_digest(config)} | lists
 
 
 def _looked(config: RunConfig, stop: _Stop, before: _Seed) -> tuple[_Seed, list[float]]:
-    """A seed at a stop, and what is `SAID` of it."""
+    """A seed at a stop, and its `FIELDS`."""
     one = _advanced(config, stop, before)
     radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(one.key, 2)
     law = law_of(config, stop.phase)

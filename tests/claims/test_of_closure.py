@@ -9,7 +9,7 @@ import xarray as xr
 from featpur_sim._ground.disk import ResultError
 from featpur_sim.claims.claim import rows
 from featpur_sim.claims.of_closure import CLOSURE, closure_cases, load_closure
-from featpur_sim.runs.closure import SAID, require_closed, settings_digest
+from featpur_sim.runs.closure import FIELDS, require_closed, settings_digest
 from featpur_sim.runs.config import ConfigError, dump, parse
 from featpur_sim.runs.presets import sparse_regime, theorem
 
@@ -48,7 +48,7 @@ def result(config):
 
 
 def predicted(config, **changes):
-    values = dict.fromkeys(SAID, 1.0)
+    values = dict.fromkeys(FIELDS, 1.0)
     values |= {
         "unfollowed": 0.1,
         "alpha": 0.5,

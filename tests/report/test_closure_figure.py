@@ -8,7 +8,7 @@ import pytest
 from featpur_sim.claims.of_closure import save_closure
 from featpur_sim.report import closure_figure
 from featpur_sim.report.of_folder import write_report
-from featpur_sim.runs.closure import SAID, settings_digest
+from featpur_sim.runs.closure import FIELDS, settings_digest
 from featpur_sim.runs.config import parse_text
 
 
@@ -25,7 +25,7 @@ def planted(tiny_run):
     ]
     return [
         {"phase": phase, "step": step, "settings": digest}
-        | {name: [s + i / 10 for s in result.seed.values.tolist()] for name in SAID}
+        | {name: [s + i / 10 for s in result.seed.values.tolist()] for name in FIELDS}
         for i, (phase, step) in enumerate(looks)
     ]
 

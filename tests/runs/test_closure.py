@@ -9,7 +9,7 @@ import pytest
 from featpur_sim._ground.meter import Silent
 from featpur_sim.claims.of_closure import save_closure
 from featpur_sim.runs.build import make_network, make_problem
-from featpur_sim.runs.closure import SAID, closure_run, thresholds_of
+from featpur_sim.runs.closure import FIELDS, closure_run, thresholds_of
 from featpur_sim.runs.config import dump, parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
@@ -23,7 +23,7 @@ def test_a_run_has_its_closure(tiny):
     assert [(row["phase"], row["step"]) for row in rows] == [
         (phase, step) for phase in ("clean", "adversarial") for step in (0, 3, 6)
     ]
-    assert all(len(row[name]) == config.seeds for row in rows for name in SAID)
+    assert all(len(row[name]) == config.seeds for row in rows for name in FIELDS)
     assert rows == closure_run(config, records=2)
     assert rows[2]["alpha"][0] != rows[2]["alpha"][1]
     # The largest coordinate of every neuron towards the label, at the start.
