@@ -16,7 +16,6 @@ t′ = η·step/d, λd, m/d, τ√k and thresholds in t′ stay. RECORD keeps ev
 
 import argparse
 import dataclasses
-import functools
 import itertools
 import math
 import sys
@@ -40,7 +39,6 @@ from featpur_sim.runs.reduced import duration_of, scaling_of
 from featpur_sim.theory.dynamics import population
 from featpur_sim.theory.dynamics.exponents import solve
 from featpur_sim.theory.dynamics.nodes import sampled_nodes
-from featpur_sim.theory.dynamics.population import FOLLOWED
 from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import train
 
@@ -125,25 +123,23 @@ def direct(config, phases, clock):
             yield phase, step, found
 
 
-def drawn(config, seed, followed=FOLLOWED):
+def drawn(config, seed):
     """A start that no run draws: neuron by neuron, so that it needs no m×d array."""
     d, m = config.problem.d, config.network.neurons
     rng, block = np.random.default_rng(seed), 400
     parts = [
-        population.at_start(
-            config.network.sigma_0 * rng.standard_normal((block, d), np.float32), followed
-        )
+        population.at_start(config.network.sigma_0 * rng.standard_normal((block, d), np.float32))
         for _ in range(0, m, block)
     ]
     whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1)[..., :m], *parts)
     return whole._replace(profile=parts[0].profile), jax.random.key(seed)
 
 
-def closure(config, phases, clock, followed=FOLLOWED):
+def closure(config, phases, clock):
     """Rows of the population, of its own start where the run's would not fit into memory."""
     large = config.problem.d > LARGEST_DRAW
     start = drawn if large else start_of
-    state, key = start(config, config.seed if large else 0, followed)
+    state, key = start(config, config.seed if large else 0)
     own, points = jax.random.fold_in(key, 2), POINTS // 4 if large else POINTS
     for phase, step, current, b in follow(config, state, key, RECORDS):
         if phase not in phases:
@@ -226,12 +222,7 @@ def measure(rows, options):
     """Every rung asked for that is not there yet, the small ones first."""
     phases = PHASES[: 1 if options.clean else 2]
     runs = {"direct": direct, "population": closure}
-    methods = options.methods
-    if options.followed != FOLLOWED:
-        name = f"population, K = {options.followed}"
-        runs[name] = functools.partial(closure, followed=options.followed)
-        methods = [name if method == "population" else method for method in methods]
-    for method in methods:
+    for method in options.methods:
         sizes = options.d or (HOMOGENEOUS if method == "homogeneous" else DIRECT)
         for d, seed, a in itertools.product(
             sizes, options.seeds if method in runs else (0,), options.a
@@ -263,8 +254,6 @@ def main():
     parser.add_argument("--d", nargs="*", type=int, help="sizes, those of each method by default")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--clean", action="store_true", help="the clean phase alone")
-    tell = "K of the closure, which is a method of its own then"
-    parser.add_argument("--followed", type=int, default=FOLLOWED, help=tell)
     parser.add_argument("--rate", type=float, default=RATE, help="exponent of the learning rate")
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
     options = parser.parse_args()

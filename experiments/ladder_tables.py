@@ -28,12 +28,11 @@ from featpur_sim.report._style import BLUE, GREY, ORANGE, VERMILLION
 from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.statistics import mean_interval
 from featpur_sim.theory import predictions
-from featpur_sim.theory.dynamics.population import FOLLOWED
 
 COLOURS = {"homogeneous": BLUE, "population": ORANGE, "direct": VERMILLION}
 MARKS = {"homogeneous": "", "population": "s", "direct": "o"}
 SHOWN = {"homogeneous": "homogeneous model", "population": "population closure", "direct": "direct"}
-LARGE, OTHER = 10**4, "population, K"
+LARGE = 10**4
 RATIOS = ("clean κ/α", "purified κ/α")
 # Name, phase, field, formula of (d, k).
 QUANTITIES = {
@@ -228,30 +227,24 @@ def print_distances(rows):
     )
 
 
-def print_followed(rows):
-    """Rungs whose closure was run with other numbers of coordinates: closure over direct run."""
-    names = (*ORDER, *RADII, *ACCURACIES)
-    wanted = sorted({(r["a"], r["d"], r["seed"]) for r in rows if r["method"].startswith(OTHER)})
-    if not wanted:
-        return
-    print("\nClosure over direct (accuracies: closure − direct) by the coordinates of a neuron.")
-    lines = []
-    for a, d, seed in wanted:
-        methods = {r["method"] for r in rows if (r["a"], r["d"], r["seed"]) == (a, d, seed)}
-        followed = {FOLLOWED: "population"}
-        followed |= {int(m.split()[-1]): m for m in methods if m.startswith(OTHER)}
-        for phase, k in itertools.product(("clean", "adversarial"), sorted(followed)):
-            cells = []
-            for name in names:
-                ours, theirs = (
-                    at_end(rows, method, a, phase, name).get(d, {}).get(seed)
-                    for method in (followed[k], "direct")
-                )
-                both = ours is not None and theirs is not None
-                apart = name in ACCURACIES
-                cells.append(number(ours - theirs if apart else ours / theirs) if both else "")
-            lines.append([a, d, seed, phase, k, *cells])
-    print_table(["a", "d", "seed", "phase", "K", *names], lines)
+def print_rungs(rows):
+    """Every rung: what the closure does not follow, and closure over direct run."""
+    print("\nClosure over direct (accuracies: closure − direct), means over seeds, rung by rung.")
+    names, lines = (*ORDER, *RADII, *ACCURACIES), []
+    for a, phase in itertools.product(EXPONENTS, ("clean", "adversarial")):
+        shares = at_end(rows, "population", a, phase, "unfollowed")
+        both = [
+            [at_end(rows, method, a, phase, name) for method in ("population", "direct")]
+            for name in names
+        ]
+        for d in sorted(set(both[0][0]) & set(both[0][1])):
+            cells = [number(np.mean(list(shares[d].values()))) if d in shares else ""]
+            for name, (ours, theirs) in zip(names, both, strict=True):
+                pairs = [(ours[d][seed], theirs[d][seed]) for seed in sorted(theirs[d])]
+                apart = [x - y if name in ACCURACIES else x / y for x, y in pairs]
+                cells.append(number(np.mean(apart)))
+            lines.append([a, d, phase, *cells])
+    print_table(["a", "d", "phase", "not followed", *names], lines)
 
 
 def print_radii(rows):
@@ -352,7 +345,7 @@ def main():
     options = parser.parse_args()
     rows = load(options.record)
     print_values(rows)
-    print_followed(rows)
+    print_rungs(rows)
     print_gates(rows)
     rows = followed_enough(rows)
     print_exponents(rows)

@@ -128,6 +128,15 @@ def canned():
     return rows
 
 
+def canned_all():
+    """`canned` with every quantity of a rung: those it has not are as far off as κ/α."""
+    for row in canned():
+        more = ("alpha", "residual", "carriers")
+        yield row | dict.fromkeys(more, row["ratio"]) | {"active": row["ratio"]} | {
+            "fgm_radius": row["ratio"], "dense_accuracy": 0.4,
+        }  # fmt: skip
+
+
 def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     _, tables = scripts
     tables.print_values(canned())
@@ -156,15 +165,11 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     kept = tables.followed_enough(lost)
     assert len(lost) - len(kept) == 4 * 3 and all(row.get("unfollowed", 0) == 0 for row in kept)
     assert tables.followed_enough(canned()) == canned()
-    # The closure of 64 coordinates halves what the one of 16 is off.
-    own = [r for r in canned() if (r["method"], r["d"], r["seed"]) == ("population", 128, 0)]
-    own = [r | {"method": "population, K = 64", "ratio": r["ratio"] * 1.1 / 1.2} for r in own]
-    tables.print_followed(canned() + own)
+    tables.print_rungs([row | {"unfollowed": 0.25 + row["seed"] / 10} for row in canned_all()])
     lines = capsys.readouterr().out.splitlines()
-    found = [t.split(" | ") for t in lines if t.startswith("| 0.4 | 128 | 0 | clean")]
-    assert [(line[4], line[6]) for line in found] == [("16", "1.200"), ("64", "1.100")]
-    tables.print_followed(canned())
-    assert capsys.readouterr().out == ""
+    (line,) = [t for t in lines if t.startswith("| 0.4 | 256 | clean")]
+    assert line.split(" | ")[3:6] == ["0.350", "1.100", "1.100"]
+    assert line.endswith("| 0.000 | 0.000 |")
     tables.print_radii(canned())
     assert "| 0.4 | direct | 1.000 [1.000, 1.000]" in capsys.readouterr().out
     tables.draw(canned(), tmp_path / "ladder.png")
@@ -186,18 +191,38 @@ def test_tables_of_the_page_are_those_that_are_kept():
     assert [row for row in rows if row not in kept.splitlines()] == []
 
 
-def test_residuals_together_are_one_if_independent_and_many_if_common(scripts):
+def test_the_stiff_direction_is_found_in_gates_that_share_it(scripts):
     module = importlib.import_module("closure_range")
-    rng, gates = np.random.default_rng(0), np.linspace(0.1, 1.0, 200)
-    many = rng.standard_normal((200, 6400))
-    # The mean over 6,400 coordinates of a χ² of one degree: deviation √(2/6400) = .018.
-    assert module.together(many, gates) == pytest.approx(1.0, abs=0.06)
-    apart = many[:, :64]
-    common = np.ones((200, 1)) * apart[0]
-    expected = gates.sum() ** 2 / np.sum(gates**2)
-    assert module.together(common, gates) == pytest.approx(expected)
-    # A profile is fitted to what they share: independent ones of the same weights give less than 1.
-    weights = np.eye(200, 64) * 2 + 0.5 + 0.1 * apart
-    q = module.residuals(weights)
-    assert np.abs(q).max() < 0.5
-    assert module.independent(weights, q, np.ones(200)) < 0.1
+    rng = np.random.default_rng(0)
+    # Gates open for one cause in half of the samples, and on their own one time in ten.
+    often = rng.uniform(0.2, 1.0, 60)
+    cause = rng.random((20_000, 1)) < 0.5
+    gates = ((cause & (rng.random((20_000, 60)) < often)) | (rng.random((20_000, 60)) < 0.1)) * 1.0
+    noise = module.of_gates(gates, np.ones(20_000))
+    np.testing.assert_allclose(noise, gates.T @ gates)
+    values = np.linalg.eigvalsh(noise)
+    first = values[-1] / values.sum()
+    assert values[-1] > 20 * values[-2]
+    assert module.share(noise, gates.mean(axis=0)) == pytest.approx(first, rel=0.01)
+    assert module.share(noise, rng.standard_normal(60)) < 0.1 * first
+    assert module.share(noise, *np.eye(60)) == pytest.approx(1)
+
+
+def test_noise_changes_batch_and_rate_and_keeps_the_time(scripts):
+    module = importlib.import_module("closure_range")
+    plain, loud = module.noisy(512, 1, 0), module.noisy(64, 3, 0)
+    for phase in module.PHASES:
+        small, large = getattr(plain, phase), getattr(loud, phase)
+        assert (small.batch, large.batch) == (512, 64)
+        assert large.learning_rate == pytest.approx(3 * small.learning_rate)
+        assert large.learning_rate * large.steps == pytest.approx(
+            small.learning_rate * small.steps, rel=0.01
+        )
+
+
+def test_residuals_are_independent_only_while_asked_for(scripts, monkeypatch):
+    module = importlib.import_module("closure_range")
+    free, seen = module.population.free, []
+    monkeypatch.setattr(module, "closed", lambda _: seen.append(module.population.free) or [])
+    module.independent(None)
+    assert module.population.free is free and seen[0](3, "anything") == 3

@@ -27,7 +27,7 @@ CLOSURE = "population.json"
 _NEEDED = {"phase", "step", "settings", *FIELDS}
 # Where both say a number: within ten per cent of it; accuracies within two points.
 FACTOR, DISTANCE = 1.1, 0.02
-# Above, the closure is not to be believed (docs/dynamics.md, "Where the closure ends").
+# Above, the closure is not to be believed (docs/dynamics.md, "What residuals have in common").
 LIMIT = 0.5
 
 

@@ -39,7 +39,7 @@ _SAMPLES = 4000
 STATE = ".closure"
 _NOT_READ = {"name", "evaluation", "records", "own"}
 # How it is made: a closure that was saved under another way is not held against a run.
-_MADE = f"threefry, quantiles, {FOLLOWED} coordinates in blocks"
+_MADE = f"threefry, quantiles, {FOLLOWED} coordinates in blocks, common part held"
 
 
 def require_closed(config: RunConfig) -> None:

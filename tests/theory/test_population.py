@@ -54,6 +54,15 @@ def outside(state):
     return others
 
 
+def opened_by(state, b):
+    """[M]: the chance that a neuron's own feature, or a Gaussian of all others, opens its gate."""
+    others = np.sum(
+        (np.asarray(state.dense)[:, None] * state.profile * outside(state)) ** 2, axis=1
+    )
+    variance = (others + state.residual) * (4 / 4 + 1 + 0.3**2) / D
+    return 4 / D + 2 * norm.sf(b / np.sqrt(variance))
+
+
 def weights(state):
     """The explicit weights of a population without residuals."""
     w = np.asarray(state.dense)[:, None] * np.asarray(state.profile)
@@ -97,10 +106,15 @@ def test_a_step_is_the_projection_of_the_networks_own(adversarial, noise):
 def test_an_attack_has_the_norm_of_its_radius_whatever_the_gates():
     state = make(residual=0.3)
     gate = jnp.asarray(np.random.default_rng(0).uniform(size=(M, 64)), jnp.float32)
-    move, along = population._attack(state, gate, jnp.float32(0.1), jnp.ones(64))
-    # Along q_i it is ⟨q_i, δ⟩/‖q_i‖.
+    openness = population._openness(state, jnp.full(M, 0.2), LAW)
+    move, along = population._attack(state, gate, openness, jnp.float32(0.1), jnp.ones(64))
+    # Where Σ_i c_i q_i = Σ_i g_i q_i = 0, the square of a combination of the q_i is the sum of the
+    # squares ⟨q_i, δ⟩²/‖q_i‖², and neither sum is moved.
     square = jnp.sum(move**2, axis=1) + jnp.sum(along**2 / state.residual[:, None], axis=0)
     np.testing.assert_allclose(square, 0.01, rtol=1e-5)
+    for row in (state.dense, openness):
+        moved, each = row @ along, jnp.abs(row) @ jnp.abs(along)
+        assert float(jnp.max(jnp.abs(moved) / each)) < 1e-5
 
 
 def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
@@ -118,7 +132,10 @@ def test_sampling_noise_feeds_the_residual_like_a_random_gradient():
         f = np.sum(np.sign(u) * np.maximum(np.abs(u) - 0.2, 0), axis=1)
         g = np.abs(y) / (1 + np.exp(y * f)) / np.abs(y).sum()
         square = np.asarray(x) ** 2 @ outside(state).T
-        expected = 0.25 * np.sum(g[:, None] ** 2 * gate * square, axis=0)
+        # What all neurons share, along c and along how often each is open, is not left behind.
+        rows = np.stack([state.dense, opened_by(state, 0.2)], axis=1)
+        loose = gate.T - rows @ np.linalg.lstsq(rows, gate.T, rcond=None)[0]
+        expected = 0.25 * np.sum(g[:, None] ** 2 * loose.T**2 * square, axis=0)
         np.testing.assert_allclose(moved.residual, expected, rtol=1e-4)
         grown.append(np.asarray(moved.residual))
     assert np.mean(grown) > 0
@@ -190,8 +207,16 @@ def test_the_residual_is_seen_as_an_isotropic_vector_on_the_other_coordinates():
     q = np.random.default_rng(1).standard_normal((draws, M, D)) * outside(state)
     q *= 0.3**0.5 / np.linalg.norm(q, axis=2, keepdims=True)
     spread = np.std(q @ np.asarray(x, float).T, axis=0)
-    ones = population._along(state, x, jnp.ones((M, n)))
+    alone = state._replace(dense=jnp.zeros(M))
+    ones = population._along(alone, x, jnp.ones((M, n)), jnp.zeros(M))
     np.testing.assert_allclose(ones, spread, rtol=5 / (2 * draws) ** 0.5)
+    # Of all neurons together nothing is seen along c, nor along how often they are open.
+    view, opened = jax.random.normal(jax.random.key(4), (M, n)), opened_by(state, 0.2)
+    openness = population._openness(state, jnp.full(M, 0.2), LAW)
+    np.testing.assert_allclose(openness, opened, rtol=1e-4)
+    seen = population._along(state, x, view, openness)
+    for row in (np.asarray(state.dense), opened):
+        assert np.max(np.abs(row @ seen) / (np.abs(row) @ np.abs(seen))) < 1e-4
 
 
 def test_measured_accuracies_are_those_of_the_network():
@@ -226,6 +251,19 @@ def test_order_parameters_are_those_that_a_network_is_measured_by():
     assert parts.carrier.all()
     # ψ is replaced by its mean over all features: within 2 % here.
     assert float(found.ratio) == pytest.approx(float(jnp.mean(parts.kappa / parts.alpha)), rel=0.02)
+    square = float(jnp.mean(parts.residual_norm**2))
+    assert float(found.residual) == pytest.approx(square, rel=0.02)
+
+
+def test_the_profiles_unevenness_counts_as_residual():
+    """One coordinate followed: all of ρ² is that of c_i (ψ − 1) and of the residual."""
+    one = make(residual=0.01)._replace(dense=jnp.full(M, 0.04))
+    state = one._replace(carried=one.carried[:1], feature=one.feature[:1])
+    found = population.measure(state, jnp.full(M, 0.2), jnp.float32(0.2), LAW, jax.random.key(5))
+    parts = decompose(weights(state), SparseCoding(D, 4, 0.3, wstar=np.ones(D)))
+    square = float(jnp.mean(parts.residual_norm**2))
+    assert square > 0.003
+    assert float(found.residual) == pytest.approx(0.01 + square, rel=0.02)
 
 
 def test_a_phase_may_be_cut_and_thresholds_follow_their_schedule():

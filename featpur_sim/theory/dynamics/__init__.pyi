@@ -2,6 +2,7 @@ from . import equations as equations
 from . import exponents as exponents
 from . import followed as followed
 from . import gates as gates
+from . import held as held
 from . import nodes as nodes
 from . import population as population
 from . import rosenbrock as rosenbrock

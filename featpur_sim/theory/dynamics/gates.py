@@ -27,3 +27,17 @@ def answers(
     open_up, open_down = norm.cdf(up), norm.cdf(down)
     both = up * open_up + norm.pdf(up) - down * open_down - norm.pdf(down)
     return sigma_rho * jnp.sum(both, axis=0), open_up + open_down
+
+
+def opens(
+    b: Float[Array, " m"], variance: Float[Array, " m"], sigma_rho: Scalar | None
+) -> Float[Array, " m"]:
+    """The mean derivative of `answers` by each u, where u is Gaussian with mean 0. [D]
+
+    Args:
+        b: thresholds.
+        variance: of every neuron's u.
+        sigma_rho: as for `answers`.
+    """
+    spread = variance if sigma_rho is None else variance + sigma_rho**2
+    return 2 * norm.sf(b / jnp.sqrt(jnp.maximum(spread, 1e-30)))

@@ -7,11 +7,12 @@ features get one neuron, some ten, and those with few neurons grow larger. Here 
 
 S(i) the K largest coordinates of its initial weights towards the label, which are followed one by
 one, ψ, with mean 1, one profile of the dense mixture for all neurons, and q_i isotropic on the
-other d − K with ‖q_i‖² = ρ_i². The largest followed one is the neuron's feature; which one that
-will be is open for long, and a tenth of the purified neurons carry two. Gradient descent moves
-along the projection on this family: the batch and the step size are those of the run, so its
-sampling noise is too (`samples`). Memory goes with n·m and K·m, and where d is large so do
-operations (`followed`). The gauge is w* = 1, M = I; no simulation code is used.
+other d − K with ‖q_i‖² = ρ_i², independent but for two sums over neurons that stay zero (`held`).
+The largest followed one is the neuron's feature; which one that will be is open for long, and a
+tenth of the purified neurons carry two. Gradient descent moves along the projection on this family:
+the batch and the step size are those of the run, so its sampling noise is too (`samples`). Memory
+goes with n·m and K·m, and where d is large so do operations (`followed`). The gauge is w* = 1,
+M = I; no simulation code is used.
 """
 
 import functools
@@ -24,11 +25,12 @@ import numpy as np
 from featpur_sim._ground.types import Array, Float, Int, PRNGKey, Real, Scalar
 from featpur_sim.theory.dynamics.equations import AttackName
 from featpur_sim.theory.dynamics.followed import entries, times, transposed_times
-from featpur_sim.theory.dynamics.gates import answers
+from featpur_sim.theory.dynamics.gates import answers, opens
+from featpur_sim.theory.dynamics.held import free
 from featpur_sim.theory.dynamics.samples import Inputs, Labels, Law, PerNeuron, sample
 from featpur_sim.theory.dynamics.trajectory import largest_of
 
-# K: with 2, α of the dense regime comes out 31 % too high, and after purification half of its
+# K: with 2, α of the dense regime comes out 34 % too high, and after purification half of its
 # carriers are missing (docs/dynamics.md, "How many coordinates").
 FOLLOWED = 16
 
@@ -163,10 +165,8 @@ def _square_norm(state: Population) -> Float[Array, " m"]:
 
 @jax.jit
 def unfollowed(state: Population) -> Scalar:
-    """The share of Σ‖w_i‖², over all neurons, that is in their isotropic residuals.
-
-    Where it is large the closure is not to be believed (docs/dynamics.md, "Where the closure
-    ends"). [M]
+    """The share of Σ‖w_i‖², over all neurons, that is in their isotropic residuals: how far the
+    closure is not to be believed (docs/dynamics.md, "What residuals have in common"). [M]
     """
     return jnp.sum(state.residual) / jnp.sum(_square_norm(state))
 
@@ -235,21 +235,33 @@ def _square_outside(state: Population, x: Inputs) -> PerNeuron:
     return jnp.maximum(jnp.sum(x**2, axis=1) - own, 0.0)
 
 
-def _along(state: Population, x: Inputs, view: PerNeuron) -> PerNeuron:
-    """⟨q_i, x⟩ ~ N(0, ρ_i²/(d − K) Σ_{j∉S(i)} x_j²)."""
+def _openness(state: Population, b: Float[Array, " m"], law: Law) -> Float[Array, " m"]:
+    """How often each gate opens: for its feature, or for what the others add up to. [D]"""
+    d, square = state.profile.size, 1 + law.p_one + law.sigma_x**2
+    others = _square_of_dense(state) * state.dense**2 + state.residual
+    return law.k / d + opens(b, others * square / d, law.sigma_rho)
+
+
+def _along(
+    state: Population, x: Inputs, view: PerNeuron, openness: Float[Array, " m"]
+) -> PerNeuron:
+    """⟨q_i, x⟩ ~ N(0, ρ_i²/(d − K) Σ_{j∉S(i)} x_j²), given that Σ_i c_i q_i = Σ_i g_i q_i = 0."""
     size = jnp.sqrt(state.residual / _others(state))
-    return size[:, None] * jnp.sqrt(_square_outside(state, x)) * view
+    seen = size[:, None] * jnp.sqrt(_square_outside(state, x)) * view
+    return free(seen, state.residual, state.dense, openness)
 
 
 def _attack(
-    state: Population, gate: PerNeuron, radius: Real, y: Labels
+    state: Population, gate: PerNeuron, openness: Float[Array, " m"], radius: Real, y: Labels
 ) -> tuple[Inputs, PerNeuron]:
     """FGM in the family's coordinates: the moves of x and ⟨q_i, x⟩."""
     own = transposed_times(_local(state), state.feature, gate, state.profile.size)
     gradient = own + (state.dense @ gate)[:, None] * state.profile
-    norm = jnp.sqrt(jnp.sum(gradient**2, axis=1) + state.residual @ gate**2)
-    unit = -y * radius / jnp.maximum(norm, 1e-12)
-    return unit[:, None] * gradient, unit * gate * state.residual[:, None]
+    # ⟨q_i, r⟩ and ‖r‖² of r = Σ_j g_j q_j, the gradient's part in the residuals.
+    common = free(state.residual[:, None] * gate, state.residual, state.dense, openness)
+    square = jnp.sum(gradient**2, axis=1) + jnp.maximum(jnp.sum(gate * common, axis=0), 0.0)
+    unit = -y * radius / jnp.maximum(jnp.sqrt(square), 1e-12)
+    return unit[:, None] * gradient, unit * common
 
 
 def _step(
@@ -261,11 +273,12 @@ def _step(
     adversarial: bool,
 ) -> Population:
     x, y, view = samples
-    along = _along(state, x, view)
+    openness = _openness(state, b, law)
+    along = _along(state, x, view, openness)
     u = _preactivation(state, x, along)
     f, gate = answers(u, b, law.sigma_rho)
     if adversarial:
-        move, residual_move = _attack(state, gate, radius, y)
+        move, residual_move = _attack(state, gate, openness, radius, y)
         x, along = x + move, along + residual_move
         f, gate = answers(_preactivation(state, x, along), b, law.sigma_rho)
     slope = jax.nn.sigmoid(-y * f) * jnp.abs(y) / jnp.maximum(jnp.sum(jnp.abs(y)), 1.0)
@@ -275,7 +288,8 @@ def _step(
     carried = entries(push, state.feature, x)
     dense = (push @ (x @ state.profile) - jnp.sum(own * carried, axis=0)) / square
     residual = jnp.sum(push * along, axis=1)
-    noise = jnp.sum((gate * slope) ** 2 * _square_outside(state, x), axis=1)
+    loose = free(gate, jnp.ones_like(openness), state.dense, openness)
+    noise = jnp.sum((loose * slope) ** 2 * _square_outside(state, x), axis=1)
     # Along ψ: the neurons' pushes on the other features, weighted by c_i, off the profile itself.
     profile = (state.dense @ push) @ x
     profile = profile.at[state.feature].add(-state.dense * carried)
@@ -321,11 +335,13 @@ def measure(
         return jnp.sum(jnp.where(carrier, values, 0.0)) / jnp.sum(carrier)
 
     alpha = mean(carried)
+    # Σ (c_i ψ_j − κ)² over j ∉ S(i)
+    around = _square_of_dense(state) * state.dense**2 + _others(state) * kappa * (kappa - 2 * rest)
     return Statistics(
         alpha,
         jnp.sqrt(mean((carried - alpha) ** 2)) / alpha,
         mean(kappa / jnp.where(carried == 0, 1.0, carried)),
-        mean(state.residual + _others(state) * (rest - kappa) ** 2 + off),
+        mean(state.residual + around + off),
         jnp.mean(carrier.astype(jnp.float32)),
         active,
         accuracy,
@@ -372,10 +388,11 @@ def _score(
     x, y, view = sample(key, law, n, d, state.dense.size)
     if attack == "dense":
         x = x - radius / d**0.5 * y[:, None]
-    along = _along(state, x, view)
+    openness = _openness(state, b, law)
+    along = _along(state, x, view, openness)
     if attack == "fgm":
         _, gate = answers(_preactivation(state, x, along), b, law.sigma_rho)
-        move, residual_move = _attack(state, gate, radius, y)
+        move, residual_move = _attack(state, gate, openness, radius, y)
         x, along = x + move, along + residual_move
     u = _preactivation(state, x, along)
     f, _ = answers(u, b, law.sigma_rho)
