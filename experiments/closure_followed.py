@@ -39,6 +39,7 @@ def closure_ends(config, followed):
     for phase, _, current, b in follow(config, state, key, records=1):
         law = law_of(config, phase)
         found[phase] = population.measure(current, b, radius, law, own, n=POINTS)._asdict()
+        found[phase]["unfollowed"] = population.unfollowed(current)
     return found
 
 

@@ -17,11 +17,11 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ladder import PHASES, POINTS, direct, settings
+from closure_followed import closure_ends, ends
+from ladder import PHASES, POINTS, settings
 
 from featpur_sim import FGM
 from featpur_sim.runs.build import make_network, make_phases, make_problem
-from featpur_sim.runs.closure import follow, law_of, start_of
 from featpur_sim.runs.config import parse
 from featpur_sim.runs.experiment import seed_keys
 from featpur_sim.runs.presets import sparse_regime
@@ -92,18 +92,7 @@ def noisy(batch, rate, seed):
 
 def closed(config):
     """Phase → order parameters of the closure."""
-    state, key = start_of(config, 0)
-    radius, own = jnp.float32(config.adversarial.radius), jax.random.fold_in(key, 2)
-    for phase, step, current, b in follow(config, state, key, 1):
-        if step:
-            law = law_of(config, phase)
-            found = population.measure(current, b, radius, law, own, n=POINTS)._asdict()
-            yield phase, found | {"unfollowed": population.unfollowed(current)}
-
-
-def simulated(config):
-    """The same of the run."""
-    return ((phase, found) for phase, _, found in direct(config, PHASES, lambda *_: None))
+    return closure_ends(config, population.FOLLOWED)
 
 
 def independent(config):
@@ -111,13 +100,13 @@ def independent(config):
     free, population.free = population.free, lambda values, *_: values
     jax.clear_caches()
     try:
-        return list(closed(config))
+        return closed(config)
     finally:
         population.free = free
         jax.clear_caches()
 
 
-METHODS = {"run": simulated, "closure": closed, "closure, independent": independent}
+METHODS = {"run": ends, "closure": closed, "closure, independent": independent}
 
 
 def main():
@@ -135,9 +124,9 @@ def main():
     head("batch", "η over the preset's", "phase", "method", *SHOWN.values())
     for batch, rate in NOISES:
         configs = [noisy(batch, rate, seed) for seed in range(given.seeds)]
-        ends = {name: [dict(method(c)) for c in configs] for name, method in METHODS.items()}
+        found = {name: [method(c) for c in configs] for name, method in METHODS.items()}
         for phase in PHASES:
-            for name, runs in ends.items():
+            for name, runs in found.items():
                 values = ([float(run[phase].get(what, np.nan)) for run in runs] for what in SHOWN)
                 cells = (f"{np.mean(v):.3f}".replace("nan", "–") for v in values)
                 line(str(batch), str(rate), phase, name, *cells)
