@@ -6,11 +6,13 @@
 
 The rate grows like d^RATE from the preset's at d = 128, steps fall accordingly and time
 t′ = η·step/d, λd, m/d, τ√k and thresholds in t′ stay. RECORD keeps every finished
-(method, a, d, seed): the same command goes on where it was stopped. `ladder_tables.py` reads it.
+(method, a, d, seed), and beside it, for as long as it runs, a direct run its latest state: the same
+command goes on where it was stopped. `ladder_tables.py` reads it. With --batch the noise of a step
+is another one, and rows say which; name another --record (`ladder_batches.py`).
 
     python experiments/ladder.py --methods direct population --a 0.4 --d 128 256 512 1024
     python experiments/ladder.py --methods homogeneous
-    python experiments/ladder.py --methods direct --a 0.4 --d 2048 --clean --seeds 0
+    python experiments/ladder.py --methods direct --a 0.4 --d 2048 --seeds 0    # an hour
     python experiments/ladder_tables.py --picture docs/images/ladder.png    # from RECORD, seconds
 """
 
@@ -18,6 +20,7 @@ import argparse
 import dataclasses
 import itertools
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -39,6 +42,7 @@ from featpur_sim.runs.reduced import duration_of, scaling_of
 from featpur_sim.theory.dynamics import population
 from featpur_sim.theory.dynamics.exponents import solve
 from featpur_sim.theory.dynamics.nodes import sampled_nodes
+from featpur_sim.training.checkpoint import Checkpoint
 from featpur_sim.training.course import require_trained
 from featpur_sim.training.loop import train
 
@@ -51,9 +55,12 @@ RECORD = Path(__file__).with_suffix(".json")
 PHASES = ("clean", "adversarial")
 
 
-def settings(d, a, seed, rate=RATE):
-    """The run at one rung."""
-    return faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate)
+def settings(d, a, seed, rate=RATE, batch=None):
+    """The run at one rung, with the preset's batch or another."""
+    changed = faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate).model_dump()
+    for phase in PHASES:
+        changed[phase]["batch"] = batch or changed[phase]["batch"]
+    return parse(changed)
 
 
 def faster(config, rate=RATE):
@@ -83,16 +90,24 @@ class Clock:
         self.name, self.began = name, time.monotonic()
         self.clean, total = config.clean.steps, config.clean.steps
         self.total = total + (2 * config.adversarial.steps if len(phases) > 1 else 0)
+        self.before = 0
+
+    def done(self, phase, step):
+        return step if phase == "clean" else self.clean + 2 * step
+
+    def resume(self, phase, step):
+        self.before = self.done(phase, step)
+        print(f"{self.name}: goes on from {phase} {step}", file=sys.stderr, flush=True)
 
     def __call__(self, phase, step):
-        done = step if phase == "clean" else self.clean + 2 * step
-        left = (time.monotonic() - self.began) * (self.total / max(done, 1) - 1)
+        done = self.done(phase, step) - self.before
+        left = (time.monotonic() - self.began) * ((self.total - self.before) / max(done, 1) - 1)
         tail = f", {left / 60:.1f} min left" if done else ""
         print(f"{self.name}: {phase} {step}{tail}", file=sys.stderr, flush=True)
 
 
-def direct(config, phases, clock):
-    """Rows of one run of the simulator."""
+def direct(config, phases, clock, folder):
+    """Rows of one run of the simulator, which goes on from the state in the folder."""
     problem = make_problem(config, 1).gauge()
     starts, keys, test_keys, _ = seed_keys(config)
     quarters = {
@@ -103,7 +118,8 @@ def direct(config, phases, clock):
         problem, make_network(config, starts[0]), make_phases(config)[: len(phases)], key=keys[0],
         observe=observer(config), records=4, test_samples=POINTS,
         snapshots={phase: steps.tolist() for phase, steps in quarters.items()},
-        on_record=lambda record: clock(record.phase, record.step),
+        checkpoint=Checkpoint(folder), on_record=lambda record: clock(record.phase, record.step),
+        on_resume=lambda phase, step, _: clock.resume(phase, step),
     )  # fmt: skip
     require_trained(run)
     for i, (phase, step) in enumerate(zip(run.record_phase, run.record_step, strict=True)):
@@ -135,7 +151,7 @@ def drawn(config, seed):
     return whole._replace(profile=parts[0].profile), jax.random.key(seed)
 
 
-def closure(config, phases, clock):
+def closure(config, phases, clock, _):
     """Rows of the population, of its own start where the run's would not fit into memory."""
     large = config.problem.d > LARGEST_DRAW
     start = drawn if large else start_of
@@ -228,21 +244,28 @@ def measure(rows, options):
             sizes, options.seeds if method in runs else (0,), options.a
         ):
             at = {"method": method, "a": a, "d": d, "seed": seed}
-            config = settings(d, a, seed, options.rate) if method in runs else None
+            config = None
+            if method in runs:
+                config = settings(d, a, seed, options.rate, options.batch)
+                at |= {"batch": options.batch} if options.batch else {}
             if there(rows, at | {"phase": phases[-1]}, config):
                 continue
-            name, began = f"{method} d = {d}, a = {a:g}, seed {seed}", time.monotonic()
+            state = "-".join(map(str, (options.record.stem, *at.values(), phases[-1])))
+            name = ", ".join(f"{key} = {value}" for key, value in at.items())
+            began = time.monotonic()
             if config is None:
                 found = homogeneous(d, a)
                 new = [row(method, a, d, s, phase, 0, v) for s, phase, v in found]
             else:
-                found = runs[method](config, phases, Clock(name, config, phases))
-                new = [row(*at.values(), *values) for values in found]
+                clock = Clock(name, config, phases)
+                found = runs[method](config, phases, clock, options.record.with_name(state))
+                new = [row(method, a, d, seed, *values) | at for values in found]
                 new[-1]["settings"] = told(config)
             new[-1]["seconds"] = round(time.monotonic() - began)
             # A clean phase that was there comes again, the same, before its other phase.
             rows[:] = [r for r in rows if not at.items() <= r.items()] + new
             save(options.record, rows)
+            shutil.rmtree(options.record.with_name(state), ignore_errors=True)
             print(name, "done", new[-1]["seconds"], "s", file=sys.stderr, flush=True)
 
 
@@ -255,8 +278,11 @@ def main():
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--clean", action="store_true", help="the clean phase alone")
     parser.add_argument("--rate", type=float, default=RATE, help="exponent of the learning rate")
+    parser.add_argument("--batch", type=int, help="another batch than the preset's")
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
     options = parser.parse_args()
+    if options.batch and options.record == RECORD:
+        parser.error("--batch: these are other runs than the ladder's; name another --record.")
     rows = load(options.record)
     measure(rows, options)
 

@@ -1,6 +1,7 @@
 """The ladder: its scaling, that nothing measured is measured again, and what its tables say."""
 
 import importlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,83 @@ def test_rungs_are_kept_and_not_measured_again(scripts, monkeypatch, tmp_path, c
     )
     with pytest.raises(SystemExit, match="kept with other settings"):
         ladder.main()
+
+
+def test_a_run_that_was_cut_off_goes_on(scripts, monkeypatch, tmp_path, capsys):
+    ladder, _ = scripts
+    few_steps(ladder, monkeypatch)
+    monkeypatch.setattr(ladder, "POINTS", 200)
+    asked = ["ladder.py", "--methods", "direct", "--a", "0.4", "--d", "16", "--seeds", "3"]
+    whole, cut = tmp_path / "whole.json", tmp_path / "cut.json"
+    monkeypatch.setattr("sys.argv", [*asked, "--record", str(whole)])
+    ladder.main()
+    monkeypatch.setattr("sys.argv", [*asked, "--record", str(cut)])
+    with monkeypatch.context() as broken:
+        told = ladder.Clock.__call__
+
+        def stop(clock, phase, step):
+            if (phase, step) == ("adversarial", 4):
+                raise KeyboardInterrupt
+            told(clock, phase, step)
+
+        broken.setattr(ladder.Clock, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ladder.main()
+    (state,) = tmp_path.glob("cut-*")
+    assert not cut.exists()
+    capsys.readouterr()
+    ladder.main()
+    assert "goes on from adversarial 0" in capsys.readouterr().err
+    assert plain(ladder.load(cut)) == plain(ladder.load(whole))
+    assert not state.exists()
+
+
+def test_another_batch_has_another_record(scripts, monkeypatch, tmp_path, capsys):
+    ladder, _ = scripts
+    run = ladder.settings(256, 0.4, 0, batch=1448)
+    assert (run.clean.batch, run.adversarial.batch) == (1448, 1448)
+    assert ladder.settings(256, 0.4, 0).clean.batch == 512
+    asked = ["ladder.py", "--methods", "direct", "--batch", "64", "--d", "16", "--a", "0.4"]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit):
+        ladder.main()
+    assert "name another --record" in capsys.readouterr().err
+    few_steps(ladder, monkeypatch)
+    monkeypatch.setattr(ladder, "POINTS", 200)
+    record = tmp_path / "batches.json"
+    monkeypatch.setattr("sys.argv", [*asked, "--seeds", "0", "--clean", "--record", str(record)])
+    ladder.main()
+    assert {row["batch"] for row in ladder.load(record)} == {64}
+
+
+def test_batches_are_held_against_the_ladder(scripts, monkeypatch, capsys):
+    batches = importlib.import_module("ladder_batches")
+    assert batches.noise(128, 512) == 1
+    assert batches.noise(512, 4096) == pytest.approx(1)
+    assert batches.noise(512, 512) == pytest.approx(8)
+    rows = []
+    for d, batch, off in ((128, None, 1.0), (256, None, 1.5), (256, 4096, 1.25)):
+        for phase, method in itertools.product(("clean", "adversarial"), ("direct", "population")):
+            own = {"batch": batch} if batch else {}
+            for seed in (0, 1):
+                value = (1 + seed / 10) * (off if method == "population" else 1)
+                names = ("alpha", "ratio", "residual", "carriers", "active", "fgm_radius")
+                at = {"a": 0.4, "d": d, "k": 9, "seed": seed, "phase": phase, "method": method}
+                more = {"dense_radius": 1, "accuracy": value, "dense_accuracy": value}
+                rows.append(at | own | dict.fromkeys(names, value) | more | {"unfollowed": 0.2})
+    found = batches.runs_of(rows)
+    assert batches.rungs(found) == [(256, 512), (256, 4096)]
+    batches.print_distances(found)
+    batches.print_runs(found)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [t for t in lines if t.startswith("| clean | 256 | 4096 | 0.35 ")]
+    cells = line.split(" | ")
+    assert cells[5] == "1.250 [1.250, 1.250]"
+    # .25 and .275: half-width 12.71 · .0125.
+    assert cells[-2] == "0.262 [0.104, 0.421]"
+    (line,) = [t for t in lines if t.startswith("| 256 | 512 | 2.83 | direct ")]
+    # 1/1² and 1.1/1.1².
+    assert "0.955 [0.377, 1.532]" in line
 
 
 def test_a_start_of_its_own_is_that_of_a_run_in_law(scripts):
