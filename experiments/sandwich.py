@@ -14,7 +14,8 @@ from pathlib import Path
 
 from featpur_sim.certify.ascent import Pace
 from featpur_sim.certify.cascade import DEFAULT_EFFORT, Effort
-from featpur_sim.runs.certify import certify_run, save_certificate
+from featpur_sim.runs.certificate import save_certificate
+from featpur_sim.runs.certify import certify_run
 from featpur_sim.runs.config import RunConfig, parse
 from featpur_sim.runs.experiment import run_experiment
 from featpur_sim.runs.folder import RESULT, save_run

@@ -163,7 +163,8 @@ def certify(
     from featpur_sim.cli import tables
     from featpur_sim.cli.progress import meter
     from featpur_sim.runs.budget import Budget
-    from featpur_sim.runs.certify import CERTIFICATE, certify_run, closing, keep_contradiction
+    from featpur_sim.runs.certificate import CERTIFICATE, keep_contradiction
+    from featpur_sim.runs.certify import certify_run, closing
     from featpur_sim.runs.folder import to_json
     from featpur_sim.runs.saved import load_run
 
@@ -235,7 +236,7 @@ def compare(
     from featpur_sim.cli import tables
     from featpur_sim.cli.progress import meter
     from featpur_sim.report import class_figure as comparison_figure
-    from featpur_sim.runs.certify import keep_contradiction
+    from featpur_sim.runs.certificate import keep_contradiction
     from featpur_sim.runs.compare import compare_run
     from featpur_sim.runs.folder import figure_files, to_json
     from featpur_sim.runs.saved import load_run

@@ -42,7 +42,7 @@ def readouts(
     from featpur_sim.cli.evaluate import print_left_out
     from featpur_sim.cli.progress import meter
     from featpur_sim.report import readout_figure
-    from featpur_sim.runs.certify import keep_contradiction
+    from featpur_sim.runs.certificate import keep_contradiction
     from featpur_sim.runs.folder import FIGURES, figure_files, to_json
     from featpur_sim.runs.readouts import readout_run
     from featpur_sim.runs.saved import load_run

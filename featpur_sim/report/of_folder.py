@@ -17,7 +17,7 @@ from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import closure_figure, explorer, run_figures, run_page
 from featpur_sim.runs import diagnosis
 from featpur_sim.runs.attack import load_attacked
-from featpur_sim.runs.certify import load_certificate
+from featpur_sim.runs.certificate import load_certificate
 from featpur_sim.runs.config import parse_text
 from featpur_sim.runs.folder import (
     FIGURES,

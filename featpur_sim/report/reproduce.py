@@ -21,7 +21,7 @@ from featpur_sim.claims.claim import rows as held_together
 from featpur_sim.report import closure_figure
 from featpur_sim.report import run_figures as figures
 from featpur_sim.report import run_page as report
-from featpur_sim.runs.certify import keep_contradiction
+from featpur_sim.runs.certificate import keep_contradiction
 from featpur_sim.runs.closure import closure_run
 from featpur_sim.runs.config import RunConfig, parse, parse_text
 from featpur_sim.runs.diagnosis import finished

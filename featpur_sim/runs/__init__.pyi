@@ -2,6 +2,7 @@ from . import attack as attack
 from . import budget as budget
 from . import build as build
 from . import campaign as campaign
+from . import certificate as certificate
 from . import certify as certify
 from . import closure as closure
 from . import compare as compare

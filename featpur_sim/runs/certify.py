@@ -8,27 +8,26 @@ import jax
 import numpy as np
 
 from featpur_sim._ground.checks import count, number
-from featpur_sim._ground.disk import ResultError, atomic_path, can_write, claim_folder, write_text
-from featpur_sim._ground.manifest import require_ours, rewriting
+from featpur_sim._ground.disk import ResultError, can_write, claim_folder
+from featpur_sim._ground.manifest import require_ours
 from featpur_sim._ground.meter import SILENT, Meter
 from featpur_sim._ground.rows import Row
 from featpur_sim._ground.switches import steady
 from featpur_sim.attacks.protocol import STANDARD, Protocol
-from featpur_sim.certify import DEFAULT_EFFORT, Contradiction, Effort, NotCertified
+from featpur_sim.certify import DEFAULT_EFFORT, Effort, NotCertified
 from featpur_sim.certify.cascade import chosen
 from featpur_sim.measure.both_sides import Sandwich, Squeeze, require_certifiable
 from featpur_sim.runs.budget import Budget
 from featpur_sim.runs.campaign import Campaign, Part
+from featpur_sim.runs.certificate import CERTIFICATE, save_certificate
 from featpur_sim.runs.config import ConfigError
 from featpur_sim.runs.diagnosis import finished, require_finished
 from featpur_sim.runs.experiment import seed_keys
-from featpur_sim.runs.folder import load_rows, to_json
 from featpur_sim.runs.saved import SavedRun
 from featpur_sim.statistics import fraction_interval
 from featpur_sim.training.checkpoint import Checkpoint, CheckpointError
 from featpur_sim.training.identity import Identity, identify
 
-CERTIFICATE, CONTRADICTION = "certificate.json", "contradiction.npz"
 # The folder of the state to go on from; the number changes with what it holds or means.
 STATE, FORMAT = "certificate-state", 2
 PHASES = ("clean", "adversarial")
@@ -381,45 +380,3 @@ def _require_finite(run: SavedRun, phase: str, seeds: int | None) -> None:
             f"the {phase} weights of seed {broken[0]} are not finite: training diverged. Choose "
             "fewer seeds, or repeat the run with a lower learning_rate."
         )
-
-
-def save_certificate(directory: str | Path, rows: list[Row]) -> Path:
-    """Write ``certificate.json`` atomically, and its checksum; returns its path."""
-    path = Path(directory) / CERTIFICATE
-    with rewriting(directory, CERTIFICATE):
-        write_text(path, to_json(rows, indent=2) + "\n")
-    return path
-
-
-def load_certificate(directory: str | Path) -> list[Row]:
-    """The rows of ``certificate.json``; none if the folder has no such file.
-
-    Raises:
-        ResultError: the file is damaged.
-    """
-    path = Path(directory) / CERTIFICATE
-    needed = {"phase", "relative_radius", "norm", "function", "seeds", "stages", "protocol"}
-    return load_rows(path, needed, "featpur certify")
-
-
-@contextlib.contextmanager
-def keep_contradiction(directory: str | Path) -> Iterator[None]:
-    """Write ``contradiction.npz``, plain arrays, if the block ends in a `Contradiction`.
-
-    Evidence of an earlier one stays: the next is ``contradiction-2.npz``, and so on.
-    """
-    try:
-        yield
-    except Contradiction as error:
-        path, number = Path(directory) / CONTRADICTION, 1
-        while path.exists():
-            number += 1
-            path = path.with_name(f"{Path(CONTRADICTION).stem}-{number}.npz")
-        try:
-            with atomic_path(path) as temporary:
-                np.savez_compressed(temporary, **error.evidence)
-        except OSError as refused:
-            error.add_note(f"{path} could not be written: {refused.strerror}.")
-        else:
-            error.add_note(f"The point, the perturbation and the network are in {path}.")
-        raise

@@ -1,4 +1,5 @@
 from . import assemble as assemble
+from . import axes as axes
 from . import batch as batch
 from . import batches as batches
 from . import cost as cost

@@ -9,34 +9,30 @@ import itertools
 import math
 import reprlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tomli_w
 
 from featpur_sim._ground.rows import Settings
 from featpur_sim.runs import presets
-from featpur_sim.runs.config import ConfigError, RunConfig, parse, scaled
+from featpur_sim.runs.config import ConfigError, RunConfig, parse
 from featpur_sim.runs.own import resolve
+from featpur_sim.sweeps.axes import MOST_POINTS, fields_of, places, read_axes, table_of
 from featpur_sim.sweeps.expression import Expression, ExpressionError
 from featpur_sim.sweeps.fields import (
     Resolver,
     field_types,
-    is_count,
     is_free,
     is_number,
     label,
     said,
-    swept_field,
     value_of,
 )
 from featpur_sim.sweeps.free import read_let, require_used, settings_entered
 from featpur_sim.sweeps.keep import read_keep
-
-MOST_POINTS = 20_000
 
 _KEYS = {
     "name", "seed", "seeds", "preset", "base", "run", "axes", "let", "zip", "derived", "keep"
@@ -145,8 +141,8 @@ def parse_sweep(
         )
     settings = _inline_base(settings, Path(folder))
     head = {name: settings.get(name, value) for name, value in _HEAD.items()}
-    listed, expressed = read_let(_table(settings, "let"))
-    axes = _read_axes(settings, listed)
+    listed, expressed = read_let(table_of(settings, "let"))
+    axes = read_axes(settings, listed)
     rules = _read_rules(settings, expressed)
     free = settings_entered([*listed, *expressed], rules)
     require_used(listed, free)
@@ -160,7 +156,7 @@ def parse_sweep(
     resolved = partial(resolve, folder=folder, allow_import=allow_import, given=given)
     points = tuple(
         _point(index, place, rules, settings, head, resolved)
-        for index, place in enumerate(_places(axes))
+        for index, place in enumerate(places(axes))
     )
     first = points[0].config
     labels = tuple(tuple(map(label, axis)) for axis in axes)
@@ -186,7 +182,7 @@ def _read(path: Path) -> Settings:
 def _inline_base(settings: Settings, folder: Path) -> Settings:
     """The settings with the file ``base`` written into [run], under what [run] says itself."""
     settings = dict(settings)
-    run = _table(settings, "run")
+    run = table_of(settings, "run")
     if not run and "preset" not in settings and "base" not in settings:
         raise ConfigError(
             'a sweep starts from preset = "dense-regime", base = "run.toml" or a table [run]: '
@@ -217,13 +213,6 @@ def _inline_base(settings: Settings, folder: Path) -> Settings:
     return settings
 
 
-def _table(settings: Settings, name: str) -> Settings:
-    value = settings.get(name, {})
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name} = {reprlib.repr(value)}: must be a table, [{name}].")
-    return value
-
-
 def _merged(low: Settings, high: Settings) -> Settings:
     """``low`` with the entries of ``high`` in their place, table by table."""
     found = dict(low)
@@ -238,84 +227,6 @@ def _merged(low: Settings, high: Settings) -> Settings:
     return found
 
 
-# --- axes ---------------------------------------------------------------------------------------
-
-
-def _read_axes(settings: Settings, free: Settings) -> list[dict[str, list[Any]]]:
-    """Each crossed axis as field → values; a block of zipped lists is one axis with many fields."""
-    listed = _fields(_table(settings, "axes"), "axes") | free
-    axes = [{field: _values(field, value)} for field, value in listed.items()]
-    blocks = settings.get("zip", [])
-    blocks = [blocks] if isinstance(blocks, dict) else blocks
-    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-        raise ConfigError(f"zip = {reprlib.repr(blocks)}: must be blocks, [[zip]].")
-    for block in blocks:
-        lists = {f: _values(f, value) for f, value in _fields(block, "zip").items()}
-        lengths = {field: len(values) for field, values in lists.items()}
-        if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{field} has {n}" for field, n in lengths.items())
-            raise ConfigError(f"zip: lists of a block must have one length, but {shown}.")
-        if lists:
-            axes.append(lists)
-    return axes
-
-
-def _fields(table: Settings, where: str, prefix: str = "") -> Settings:
-    """Dotted field → entry, with short names spelled out and every field known."""
-    found: Settings = {}
-    for name, value in table.items():
-        dotted = prefix + name
-        # [axes] problem.d = [..] without quotes is a table in TOML.
-        nested = isinstance(value, dict) and not set(value) & {"log", "linear", "points"}
-        if nested:
-            entries = _fields(value, where, f"{dotted}.")
-        else:
-            entries = {swept_field(dotted, where): value}
-        for field, entry in entries.items():
-            if field in found:
-                raise ConfigError(f"{where}: {field} is given twice.")
-            found[field] = entry
-    return found
-
-
-def _values(field: str, entry: Any) -> list[Any]:
-    if isinstance(entry, dict):
-        return _range(field, entry)
-    if not isinstance(entry, list) or not entry:
-        raise ConfigError(
-            f"{field} = {reprlib.repr(entry)}: must be a non-empty list, or "
-            "{ log = [a, b], points = n }, or { linear = [a, b], points = n }."
-        )
-    return entry
-
-
-def _range(field: str, entry: Settings) -> list[Any]:
-    kind = "log" if "log" in entry else "linear"
-    ends, points = entry.get(kind), entry.get("points")
-    shown = f"{field} = {reprlib.repr(entry)}"
-    if set(entry) != {kind, "points"}:
-        raise ConfigError(f"{shown}: a range is {{ {kind} = [a, b], points = n }}.")
-    if type(points) is not int or not 1 <= points <= MOST_POINTS:
-        raise ConfigError(f"{shown}: points must be an integer from 1 to {MOST_POINTS}.")
-    if not isinstance(ends, list) or len(ends) != 2 or not all(map(is_number, ends)):
-        raise ConfigError(f"{shown}: {kind} must be [a, b], two finite numbers.")
-    if kind == "log" and min(ends) <= 0:
-        raise ConfigError(f"{shown}: the ends of a log range must be > 0.")
-    space = np.geomspace if kind == "log" else np.linspace
-    values = [scaled(float(v), 9) for v in space(float(ends[0]), float(ends[1]), points)]
-    return list(dict.fromkeys(map(round, values))) if is_count(field) else values
-
-
-def _places(axes: list[dict[str, list[Any]]]) -> Iterator[Settings]:
-    """Field → value at every point, the last axis fastest."""
-    columns = [
-        [dict(zip(axis, values, strict=True)) for values in zip(*axis.values(), strict=True)]
-        for axis in axes
-    ]
-    for row in itertools.product(*columns):
-        yield {field: value for part in row for field, value in part.items()}
-
-
 def _require_distinct(fields: list[str]) -> None:
     for field in fields:
         if fields.count(field) > 1:
@@ -327,7 +238,7 @@ def _require_distinct(fields: list[str]) -> None:
 
 def _read_rules(settings: Settings, free: Settings) -> dict[str, Expression]:
     rules = {}
-    for field, text in (free | _fields(_table(settings, "derived"), "derived")).items():
+    for field, text in (free | fields_of(table_of(settings, "derived"), "derived")).items():
         text = str(text) if is_number(text) else text
         if not isinstance(text, str):
             raise ConfigError(

@@ -9,7 +9,7 @@ import pytest
 from featpur_sim._ground.disk import ResultError
 from featpur_sim.claims.of_run import scorecard
 from featpur_sim.report.of_folder import write_report
-from featpur_sim.runs.certify import load_certificate, save_certificate
+from featpur_sim.runs.certificate import load_certificate, save_certificate
 
 
 def certificate(result, certified=0.5, attacked=0.51, **changes):

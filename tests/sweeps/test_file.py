@@ -9,7 +9,8 @@ import pytest
 from featpur_sim.runs.config import ConfigError, dump
 from featpur_sim.runs.presets import dense_regime, sparse_regime
 from featpur_sim.sweeps import file as sweep_file
-from featpur_sim.sweeps.file import MOST_POINTS, load, parse_sweep
+from featpur_sim.sweeps.axes import MOST_POINTS
+from featpur_sim.sweeps.file import load, parse_sweep
 from featpur_sim.sweeps.plan import make_plan
 
 GOOD = """\
