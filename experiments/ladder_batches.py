@@ -79,7 +79,8 @@ def print_runs(found):
             )
             lines.append([d, batch, f"{noise(d, batch):.2f}", shown, *map(cell, cells)])
     head = ["d", "batch", "noise", "method", "clean: open over k/d", "κ/α over k/d", "ρ²/α²"]
-    print_table([*head, "dense radius", "purified: open over k/d", "ρ²/α²", "FGM radius"], lines)
+    head += ["dense radius", "purified: open over k/d", "its ρ²/α²", "FGM radius"]
+    print_table(head, lines)
 
 
 def print_distances(found):

@@ -260,7 +260,13 @@ def test_tables_of_the_page_are_those_that_are_kept():
     section = page.split("\n## The ladder\n")[1].split("\n## ")[0]
     kept = "".join(
         (EXPERIMENTS / "results" / f"{name}.txt").read_text(encoding="utf-8")
-        for name in ("ladder", "ladder-gates", "closure-range", "dynamics-by-hand")
+        for name in (
+            "ladder",
+            "ladder-batches",
+            "ladder-gates",
+            "closure-range",
+            "dynamics-by-hand",
+        )
     )
     # But for the pilot on another seed, which chose the rate.
     rows = [line for line in section.splitlines() if line.startswith("|")]
