@@ -59,7 +59,7 @@ def settings(d, a, seed, rate=RATE, batch=None):
     """The run at one rung, with the preset's batch or another."""
     changed = faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate).model_dump()
     for phase in PHASES:
-        changed[phase]["batch"] = batch or changed[phase]["batch"]
+        changed[phase] |= {} if batch is None else {"batch": batch}
     return parse(changed)
 
 
@@ -247,7 +247,7 @@ def measure(rows, options):
             config = None
             if method in runs:
                 config = settings(d, a, seed, options.rate, options.batch)
-                at |= {"batch": options.batch} if options.batch else {}
+                at |= {} if options.batch is None else {"batch": options.batch}
             if there(rows, at | {"phase": phases[-1]}, config):
                 continue
             state = "-".join(map(str, (options.record.stem, *at.values(), phases[-1])))
@@ -281,7 +281,7 @@ def main():
     parser.add_argument("--batch", type=int, help="another batch than the preset's")
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of every value")
     options = parser.parse_args()
-    if options.batch and options.record == RECORD:
+    if options.batch is not None and options.record == RECORD:
         parser.error("--batch: these are other runs than the ladder's; name another --record.")
     rows = load(options.record)
     measure(rows, options)

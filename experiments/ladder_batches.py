@@ -20,6 +20,7 @@ falls from (128, 512) over (256, 1448) to (512, 4096).
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,11 @@ def noise(d, batch):
 
 
 def rungs(found):
-    """(d, batch) that were run again, and the same rungs of the ladder."""
-    again = {d for d, batch, *_ in found if batch != BATCH}
-    return sorted({at[:2] for at in found if at[0] in again})
+    """(d, batch) that were run again, whole, and the same rungs of the ladder."""
+    parts = set(itertools.product(PHASES, METHODS))
+    whole = {at[:2] for at in found if all((*at[:2], *part) in found for part in parts)}
+    again = {d for d, batch in whole if batch != BATCH}
+    return sorted(at for at in whole if at[0] in again)
 
 
 def cell(values):
@@ -103,6 +106,8 @@ def main():
     parser.add_argument("--record", type=Path, default=RECORD, help="JSON file of other batches")
     options = parser.parse_args()
     found = runs_of(load(LADDER) + load(options.record))
+    if not rungs(found):
+        parser.error(f"{options.record} has no whole rung: `ladder.py --batch` fills it.")
     print_runs(found)
     print_distances(found)
 
