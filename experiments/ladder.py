@@ -49,7 +49,7 @@ from featpur_sim.training.loop import train
 EXPONENTS, DIRECT = (0.35, 0.4, 0.45), (128, 256, 512, 1024)
 HOMOGENEOUS = (64, *DIRECT, 2048, 4096, *(10**i for i in range(4, 10)))
 # The rate's exponent, chosen on other seeds than those reported.
-RATE, BASE = 0.5, 128
+RATE, BASE, BATCH = 0.5, 128, 512
 RECORDS, POINTS, LARGEST_DRAW = 4, 4000, 4096
 RECORD = Path(__file__).with_suffix(".json")
 PHASES = ("clean", "adversarial")
@@ -71,6 +71,11 @@ def faster(config, rate=RATE):
         own["learning_rate"] *= factor
         own["steps"] = math.ceil(own["steps"] / factor - 1e-9)
     return parse(changed)
+
+
+def noise(d, batch, rate=RATE):
+    """What a step leaves in a neuron, η d/batch in t′, over that of the first rung."""
+    return (d / BASE) ** (1 + rate) * BATCH / batch
 
 
 def radius_at_half(accuracy_at):

@@ -24,14 +24,14 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from ladder import BASE, PHASES, RATE
+from ladder import BATCH, PHASES, noise
 from ladder import RECORD as LADDER
 from ladder_tables import ACCURACIES, ORDER, RADII, number, print_table, text
 from lower_bound import load
 
 from featpur_sim.statistics import mean_interval
 
-RECORD, A, BATCH = Path(__file__).with_suffix(".json"), 0.4, 512
+RECORD, A = Path(__file__).with_suffix(".json"), 0.4
 METHODS = {"direct": "direct", "population": "closure"}
 
 
@@ -43,11 +43,6 @@ def runs_of(rows):
             at = row["d"], row.get("batch", BATCH), row["phase"], row["method"]
             found.setdefault(at, {})[row["seed"]] = row
     return found
-
-
-def noise(d, batch):
-    """Of one step, over that of the ladder's first rung."""
-    return (d / BASE) ** (1 + RATE) * BATCH / batch
 
 
 def rungs(found):

@@ -16,7 +16,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from ladder import EXPONENTS, RECORD, settings
+from ladder import EXPONENTS, RECORD, noise, settings
 from lower_bound import load
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -29,9 +29,11 @@ from featpur_sim.runs.reduced import scaling_of
 from featpur_sim.statistics import mean_interval
 from featpur_sim.theory import predictions
 
+BATCHES = RECORD.with_name("ladder_batches.json")
 COLOURS = {"homogeneous": BLUE, "population": ORANGE, "direct": VERMILLION}
 MARKS = {"homogeneous": "", "population": "s", "direct": "o"}
 SHOWN = {"homogeneous": "homogeneous model", "population": "population closure", "direct": "direct"}
+HOLLOW = {"markerfacecolor": "white", "linestyle": "none", "zorder": 3}
 LARGE = 10**4
 RATIOS = ("clean κ/α", "purified κ/α")
 # Name, phase, field, formula of (d, k).
@@ -296,8 +298,17 @@ def print_gates(rows):
     print_table(head, lines)
 
 
-def draw(rows, picture):
-    """Quantities downwards, a across; the grey line has the formula's slope."""
+def quiet(rows):
+    """Of direct runs with batches of their own, those at the noise of the ladder's first rung."""
+    kept = [row for row in rows if abs(noise(row["d"], row["batch"]) - 1) < 0.01]
+    return [row for row in kept if row["method"] == "direct"]
+
+
+def draw(rows, constant, picture):
+    """Quantities downwards, a across; the grey line has the formula's slope.
+
+    Hollow: direct runs ``constant``, in which the noise of a step is that of the first rung.
+    """
     figure, panels = page(len(EXPONENTS), height=8.6, rows=len(QUANTITIES), sharex=True)
     grid = np.reshape(np.array(panels, dtype=object), (len(QUANTITIES), len(EXPONENTS)))
     for axes_row, (name, (_, field, formula)) in zip(grid, QUANTITIES.items(), strict=True):
@@ -317,6 +328,9 @@ def draw(rows, picture):
                     unit = k / d if field == "active" else 1.0
                     line = np.array([formula(*at) for at in zip(d, k, strict=True)]) / unit
                     axes.plot(d, line * mean[-1] / line[-1], ":", color=GREY, zorder=0)
+            for d, seeds in value(constant, "direct", a, name).items():
+                mean = np.mean(list(seeds.values()))
+                axes.plot(d, mean, marker="o", color=COLOURS["direct"], **HOLLOW)
             axes.set(xscale="log", yscale="log")
             if name not in RATIOS:  # less than two decades
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -333,8 +347,13 @@ def draw(rows, picture):
         for axes in axes_row:
             axes.set_ylim(low, high)
     handles = [Line2D([], [], color=c, marker=MARKS[m], label=SHOWN[m]) for m, c in COLOURS.items()]
+    handles.append(
+        Line2D(
+            [], [], color=COLOURS["direct"], marker="o", label="direct, constant noise", **HOLLOW
+        )
+    )
     handles.append(Line2D([], [], color=GREY, ls=":", label="predicted slope"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
     save(figure, picture)
 
 
@@ -352,7 +371,7 @@ def main():
     print_distances(rows)
     print_radii(rows)
     if options.picture:
-        draw(rows, options.picture)
+        draw(rows, quiet(load(BATCHES)), options.picture)
 
 
 if __name__ == "__main__":

@@ -148,9 +148,13 @@ def test_another_batch_has_another_record(scripts, monkeypatch, tmp_path, capsys
 
 def test_batches_are_held_against_the_ladder(scripts, monkeypatch, capsys):
     batches = importlib.import_module("ladder_batches")
-    assert batches.noise(128, 512) == 1
-    assert batches.noise(512, 4096) == pytest.approx(1)
-    assert batches.noise(512, 512) == pytest.approx(8)
+    ladder, tables = scripts
+    assert ladder.noise(128, 512) == 1
+    assert ladder.noise(512, 4096) == pytest.approx(1)
+    assert ladder.noise(512, 512) == pytest.approx(8)
+    others = [{"d": 256, "batch": 1448, "method": m} for m in ("direct", "population")]
+    others.append({"d": 256, "batch": 4096, "method": "direct"})
+    assert tables.quiet(others) == others[:1]
     rows = []
     for d, batch, off in ((128, None, 1.0), (256, None, 1.5), (256, 4096, 1.25)):
         for phase, method in itertools.product(("clean", "adversarial"), ("direct", "population")):
@@ -250,7 +254,7 @@ def test_tables_say_what_the_record_holds(scripts, capsys, tmp_path):
     assert line.endswith("| 0.000 | 0.000 |")
     tables.print_radii(canned())
     assert "| 0.4 | direct | 1.000 [1.000, 1.000]" in capsys.readouterr().out
-    tables.draw(canned(), tmp_path / "ladder.png")
+    tables.draw(canned(), [], tmp_path / "ladder.png")
     assert (tmp_path / "ladder.png").stat().st_size > 10_000
 
 
