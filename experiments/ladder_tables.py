@@ -309,6 +309,7 @@ def draw(rows, constant, picture):
 
     Hollow: direct runs ``constant``, in which the noise of a step is that of the first rung.
     """
+    hollow = {"color": COLOURS["direct"], "marker": MARKS["direct"], **HOLLOW}
     figure, panels = page(len(EXPONENTS), height=8.6, rows=len(QUANTITIES), sharex=True)
     grid = np.reshape(np.array(panels, dtype=object), (len(QUANTITIES), len(EXPONENTS)))
     for axes_row, (name, (_, field, formula)) in zip(grid, QUANTITIES.items(), strict=True):
@@ -330,7 +331,7 @@ def draw(rows, constant, picture):
                     axes.plot(d, line * mean[-1] / line[-1], ":", color=GREY, zorder=0)
             for d, seeds in value(constant, "direct", a, name).items():
                 mean = np.mean(list(seeds.values()))
-                axes.plot(d, mean, marker="o", color=COLOURS["direct"], **HOLLOW)
+                axes.plot(d, mean, **hollow)
             axes.set(xscale="log", yscale="log")
             if name not in RATIOS:  # less than two decades
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
