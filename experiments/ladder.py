@@ -12,7 +12,7 @@ is another one, and rows say which; name another --record (`ladder_batches.py`).
 
     python experiments/ladder.py --methods direct population --a 0.4 --d 128 256 512 1024
     python experiments/ladder.py --methods homogeneous
-    python experiments/ladder.py --methods direct --a 0.4 --d 2048 --seeds 0    # an hour
+    python experiments/ladder.py --methods direct --a 0.4 --d 2048 --seeds 0    # an hour or two
     python experiments/ladder_tables.py --picture docs/images/ladder.png    # from RECORD, seconds
 """
 
@@ -57,9 +57,12 @@ PHASES = ("clean", "adversarial")
 
 def settings(d, a, seed, rate=RATE, batch=None):
     """The run at one rung, with the preset's batch or another."""
-    changed = faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate).model_dump()
+    config = faster(sparse_regime(d, round(d**a), seeds=1, seed=seed), rate)
+    if batch is None:
+        return config
+    changed = config.model_dump()
     for phase in PHASES:
-        changed[phase] |= {} if batch is None else {"batch": batch}
+        changed[phase]["batch"] = batch
     return parse(changed)
 
 

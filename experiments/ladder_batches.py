@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from ladder import BATCH, PHASES, noise
 from ladder import RECORD as LADDER
-from ladder_tables import ACCURACIES, ORDER, RADII, number, print_table, text
+from ladder_tables import ACCURACIES, ORDER, RADII, apart, number, print_table, text
 from lower_bound import load
 
 from featpur_sim.statistics import mean_interval
@@ -90,8 +90,8 @@ def print_distances(found):
             ours, theirs = (found[d, batch, phase, m] for m in ("population", "direct"))
             cells = [cell([row["unfollowed"] for row in ours.values()])]
             for name in names:
-                pairs = [(ours[seed][name], theirs[seed][name]) for seed in sorted(theirs)]
-                cells.append(cell([x - y if name in ACCURACIES else x / y for x, y in pairs]))
+                seeds = sorted(theirs)
+                cells.append(cell([apart(name, ours[s][name], theirs[s][name]) for s in seeds]))
             lines.append([phase, d, batch, f"{noise(d, batch):.2f}", *cells])
     print_table(["phase", "d", "batch", "noise", "not followed", *names], lines)
 

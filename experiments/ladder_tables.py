@@ -81,6 +81,11 @@ def followed_enough(rows):
     return [row for row in rows if rung(row) not in lost]
 
 
+def apart(name, ours, theirs):
+    """Closure and run: the ratio, of accuracies the difference."""
+    return ours - theirs if name in ACCURACIES else ours / theirs
+
+
 def value(rows, method, a, quantity):
     """d → values over seeds; the active fraction in units of k/d."""
     phase, name, _ = QUANTITIES[quantity]
@@ -200,15 +205,15 @@ def print_distances(rows):
             by_size, slopes = {}, []
             for a in EXPONENTS:
                 ours, theirs = (at_end(rows, m, a, phase, name) for m in ("population", "direct"))
-                apart = {}
+                sizes = {}
                 for d in sorted(set(ours) & set(theirs)):
                     for seed in sorted(set(ours[d]) & set(theirs[d])):
                         x, y = ours[d][seed], theirs[d][seed]
-                        one = x - y if name in ACCURACIES else x / y
+                        one = apart(name, x, y)
                         by_size.setdefault(d, []).append(one)
                         size = abs(one) if name in ACCURACIES else abs(np.log(one))
-                        apart.setdefault(seed, {})[d] = size
-                for of_seed in apart.values():
+                        sizes.setdefault(seed, {})[d] = size
+                for of_seed in sizes.values():
                     if len(of_seed) > 2:
                         d, size = np.array(list(of_seed.items())).T
                         slopes.append(np.polyfit(np.log2(d), size, 1)[0])
@@ -242,9 +247,9 @@ def print_rungs(rows):
         for d in sorted(set(both[0][0]) & set(both[0][1])):
             cells = [number(np.mean(list(shares[d].values()))) if d in shares else ""]
             for name, (ours, theirs) in zip(names, both, strict=True):
-                pairs = [(ours[d][seed], theirs[d][seed]) for seed in sorted(theirs[d])]
-                apart = [x - y if name in ACCURACIES else x / y for x, y in pairs]
-                cells.append(number(np.mean(apart)))
+                seeds = sorted(theirs[d])
+                distances = [apart(name, ours[d][seed], theirs[d][seed]) for seed in seeds]
+                cells.append(number(np.mean(distances)))
             lines.append([a, d, phase, *cells])
     print_table(["a", "d", "phase", "not followed", *names], lines)
 
@@ -298,7 +303,7 @@ def print_gates(rows):
     print_table(head, lines)
 
 
-def quiet(rows):
+def at_constant_noise(rows):
     """Of direct runs with batches of their own, those at the noise of the ladder's first rung."""
     kept = [row for row in rows if abs(noise(row["d"], row["batch"]) - 1) < 0.01]
     return [row for row in kept if row["method"] == "direct"]
@@ -348,11 +353,7 @@ def draw(rows, constant, picture):
         for axes in axes_row:
             axes.set_ylim(low, high)
     handles = [Line2D([], [], color=c, marker=MARKS[m], label=SHOWN[m]) for m, c in COLOURS.items()]
-    handles.append(
-        Line2D(
-            [], [], color=COLOURS["direct"], marker="o", label="direct, constant noise", **HOLLOW
-        )
-    )
+    handles.append(Line2D([], [], label="direct, constant noise", **hollow))
     handles.append(Line2D([], [], color=GREY, ls=":", label="predicted slope"))
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
     save(figure, picture)
@@ -372,7 +373,7 @@ def main():
     print_distances(rows)
     print_radii(rows)
     if options.picture:
-        draw(rows, quiet(load(BATCHES)), options.picture)
+        draw(rows, at_constant_noise(load(BATCHES)), options.picture)
 
 
 if __name__ == "__main__":
