@@ -6,7 +6,7 @@ keep it at that of (128, 512), and with 4,096 samples a step:
 
     python experiments/ladder.py --methods direct population --a 0.4 --d 128 --batch 4096 \
         --record experiments/ladder_batches.json    # a minute or two a seed
-    … --d 256 --batch 1448    … --d 256 --batch 4096    … --d 512 --batch 4096 --seeds 0
+    … --d 256 --batch 1448    … --d 256 512 --batch 4096 --seeds 0    # 70 minutes
     python experiments/ladder_batches.py            # the tables, from both records
 
 Rules, set before the runs, in means over seeds: *the noise keeps the closure's distance up* if with
